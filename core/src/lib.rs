@@ -1,0 +1,23 @@
+//! The domain of GOAT and every decision it takes.
+//!
+//! Pure and deterministic: nothing here reads a clock, draws a random number, logs, awaits or does I/O. Time, ids and
+//! seeds come in as arguments and travel inside commands, so that production, simulator and tests run the same code.
+//!
+//! ```text
+//! model         what there is: ids, specs, resources, tasks, nodes
+//! state         the replicated tables; Command -> apply -> ChangeSet
+//! orchestrator  which tasks there should be        \
+//! scheduler     where a task should run             >  plan(&state, .., now, seed) -> Plan
+//! lease         when a worker's tasks may be moved /
+//! check         what must never be, judged independently of the code above
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod codec;
+pub mod lease;
+pub mod model;
+pub mod orchestrator;
+pub mod plan;
+pub mod scheduler;
+pub mod state;

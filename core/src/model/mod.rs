@@ -1,0 +1,17 @@
+//! What there is: ids, specs, resources, tasks, nodes. Values only; which values may follow which is `state`'s.
+
+pub mod id;
+pub mod node;
+pub mod resources;
+pub mod spec;
+pub mod task;
+pub mod validate;
+
+pub use id::{ClusterId, NodeId, ParseIdError, RequestId, ServiceId, TaskId};
+pub use node::{Availability, ImageInfo, Inventory, Node, NodeState};
+pub use resources::Resources;
+pub use spec::{
+    Constraint, Driver, HealthCheck, HealthProbe, Mode, Mount, OnDisconnect, Placement, Port, Protocol, RestartCondition,
+    RestartPolicy, ServiceSpec, Strategy,
+};
+pub use task::{Cause, Desired, Task, TaskState};

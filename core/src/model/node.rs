@@ -1,0 +1,89 @@
+//! A worker as the cluster knows it. Heartbeats and leases are not here: they live in the leader's memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Driver, NodeId, Resources};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub id: NodeId,
+    /// Unique in the cluster.
+    pub name: String,
+    /// Where its tasks' published ports are reached: a host name or an IP address.
+    pub address: String,
+    pub labels: BTreeMap<String, String>,
+    pub state: NodeState,
+    pub availability: Availability,
+    pub inventory: Inventory,
+    pub registered_at_ms: u64,
+    /// When `state` last changed (Unix ms).
+    pub state_since_ms: u64,
+    /// The log index of its last change.
+    pub version: u64,
+}
+
+/// What managers know of a worker's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    Ready,
+    /// Heartbeats are missed: nothing new is placed, nothing moved yet.
+    Disconnected,
+    /// Fenced: its tasks are lost and replaced.
+    Down,
+}
+
+impl NodeState {
+    /// The word used in output, JSON and the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Disconnected => "disconnected",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// What the operator wants of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Availability {
+    #[default]
+    Active,
+    /// Runs nothing: its tasks are moved elsewhere.
+    Drain,
+}
+
+impl Availability {
+    /// The word used in output, JSON and the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// What a worker says of itself. Only what scheduling needs is replicated.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inventory {
+    /// The machine's, less what is reserved for the system.
+    pub total: Resources,
+    pub drivers: BTreeSet<Driver>,
+    pub images: Vec<ImageInfo>,
+    /// Free bytes on the file system of the runtime's root, to the nearest 64 MiB.
+    pub disk_free_bytes: u64,
+    pub agent_version: String,
+    /// Constant words for what is wrong (`runtime-down`, `disk-pressure`); nothing new is placed while one stands.
+    pub conditions: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// A reference under which the image is present, tag included.
+    pub reference: String,
+    pub size_bytes: u64,
+}

@@ -1,0 +1,253 @@
+//! Which tasks there should be: replicated services, restarts, drains, updates, reaping.
+//!
+//! [`Planner`] is what the leader keeps in memory: which slots changed and which waits are open. Everything it knows can
+//! be made again from the state; a new leader starts with [`Planner::new`], which looks at everything once.
+
+mod restart;
+mod slots;
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::model::{NodeId, ServiceId, Task, TaskId, TaskState};
+use crate::plan::Plan;
+use crate::scheduler::{Scheduler, describe, mix};
+use crate::state::State;
+use crate::state::change::ChangeSet;
+use crate::state::command::{NewTask, Step};
+
+pub use restart::{Decision, decide};
+
+/// What planning is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Ended tasks remembered in each slot.
+    pub history_per_slot: usize,
+    /// Most steps in one plan; the rest comes with the next.
+    pub max_steps: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { history_per_slot: 5, max_steps: 500 }
+    }
+}
+
+/// The leader's account of what it has to look at.
+#[derive(Debug, Default)]
+pub struct Planner {
+    policy: Policy,
+    services: BTreeSet<ServiceId>,
+    slots: BTreeSet<(ServiceId, u32)>,
+    /// Pending tasks whose wait ends at a time (Unix ms).
+    waiting: BTreeSet<(u64, TaskId)>,
+    /// Pending tasks that no node could take.
+    stuck: BTreeSet<TaskId>,
+    /// Room may have appeared since.
+    capacity: bool,
+}
+
+impl Planner {
+    /// Has everything to look at.
+    pub fn new(state: &State, policy: Policy) -> Self {
+        Self { policy, services: state.services().map(|service| service.id).collect(), capacity: true, ..Self::default() }
+    }
+
+    /// Takes note of what a command touched.
+    pub fn observe(&mut self, state: &State, changes: &ChangeSet) {
+        self.services.extend(&changes.services);
+        for change in &changes.tasks {
+            if state.is_updating(change.service) {
+                self.services.insert(change.service);
+            } else {
+                self.slots.insert((change.service, change.slot));
+            }
+            let has_ended = change.to.is_none_or(TaskState::is_terminal);
+            self.capacity |= has_ended && change.node.is_some();
+        }
+        for change in &changes.nodes {
+            self.capacity = true;
+            for task in state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal()) {
+                self.slots.insert((task.service, task.slot));
+            }
+        }
+    }
+
+    /// Whether a plan made now could do anything.
+    pub fn has_work(&self, now_ms: u64) -> bool {
+        !self.services.is_empty()
+            || !self.slots.is_empty()
+            || (self.capacity && !self.stuck.is_empty())
+            || self.waiting.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms)
+    }
+
+    /// Decides. The plan must be carried out before the next is made; if it was not, start again with a new planner.
+    pub fn plan(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
+        let mut draft = Draft { state, now_ms, seed, policy: self.policy, plan: Plan::default(), to_place: Vec::new() };
+        self.orchestrate(&mut draft);
+        self.gather_pending(&mut draft);
+        let mut plan = self.place(draft);
+        if let Some((at_ms, _)) = self.waiting.first() {
+            plan.wake_at(*at_ms);
+        }
+        if !self.services.is_empty() || !self.slots.is_empty() {
+            plan.wake_at(now_ms);
+        }
+        plan
+    }
+
+    fn orchestrate(&mut self, draft: &mut Draft<'_>) {
+        while let Some(service) = self.services.pop_first() {
+            if !draft.plan_service(service) {
+                self.services.insert(service);
+                return;
+            }
+        }
+        while let Some((service, slot)) = self.slots.pop_first() {
+            draft.plan_slot_of(service, slot);
+            if draft.is_full() {
+                return;
+            }
+        }
+    }
+
+    /// Pending tasks that may be placed now: those whose wait is over and, where room may have appeared, the stuck ones.
+    fn gather_pending(&mut self, draft: &mut Draft<'_>) {
+        for wait in std::mem::take(&mut draft.to_place) {
+            match wait {
+                Place::Known(task) if draft.not_before(task) > draft.now_ms => {
+                    self.waiting.insert((draft.not_before(task), task));
+                }
+                // Looked at already since the last change that could help it.
+                Place::Known(task) if self.stuck.contains(&task) && !self.capacity => {}
+                place => draft.to_place.push(place),
+            }
+        }
+        while let Some((_, task)) = self.waiting.first().filter(|(at_ms, _)| *at_ms <= draft.now_ms).copied() {
+            self.waiting.pop_first();
+            draft.to_place.push(Place::Known(task));
+        }
+        if std::mem::take(&mut self.capacity) {
+            draft.to_place.extend(std::mem::take(&mut self.stuck).into_iter().map(Place::Known));
+        }
+    }
+
+    fn place(&mut self, draft: Draft<'_>) -> Plan {
+        let Draft { state, seed, mut plan, to_place, now_ms, .. } = draft;
+        if to_place.is_empty() {
+            return plan;
+        }
+        let mut scheduler = Scheduler::new(state, seed);
+        // What did not fit once in this plan does not fit for its siblings either: room only shrinks.
+        let mut refused: HashSet<(ServiceId, u64)> = HashSet::new();
+        let mut refusals = std::collections::HashMap::new();
+        let mut seen = HashSet::new();
+        for place in to_place {
+            match place {
+                Place::Known(id) => {
+                    let Some(task) = state.task(id).filter(|task| task.state == TaskState::Pending) else { continue };
+                    if !seen.insert(id) {
+                        continue;
+                    }
+                    if task.not_before_ms > now_ms {
+                        self.waiting.insert((task.not_before_ms, id));
+                        continue;
+                    }
+                    let Some(spec) = state.spec_of(task) else { continue };
+                    let kind = (task.service, task.spec_version);
+                    if !refused.contains(&kind) {
+                        match scheduler.place(task, spec, avoided(state, task)) {
+                            Ok(node) => {
+                                plan.steps.push(Step::Assign { task: id, seen_version: task.version, node });
+                                continue;
+                            }
+                            Err(counts) => {
+                                refused.insert(kind);
+                                refusals.insert(kind, describe(&counts));
+                            }
+                        }
+                    }
+                    self.stuck.insert(id);
+                    let error = refusals[&kind].clone();
+                    if task.error.as_ref() != Some(&error) {
+                        plan.steps.push(Step::Explain { task: id, seen_version: task.version, error });
+                    }
+                }
+                Place::New(index, task) => {
+                    let Some(service) = state.service(task.service) else { continue };
+                    let kind = (task.service, service.spec_version);
+                    if refused.contains(&kind) {
+                        continue;
+                    }
+                    match scheduler.place(&task, &service.spec, avoided(state, &task)) {
+                        Ok(node) => {
+                            if let Step::CreateTask(new) = &mut plan.steps[index] {
+                                new.node = Some(node);
+                            }
+                        }
+                        Err(counts) => {
+                            refused.insert(kind);
+                            refusals.insert(kind, describe(&counts));
+                        }
+                    }
+                }
+            }
+        }
+        plan
+    }
+}
+
+/// A task that may need a node.
+#[derive(Debug)]
+enum Place {
+    /// In the state.
+    Known(TaskId),
+    /// The step of this plan that makes it, and the row as it will be as far as placing needs it.
+    New(usize, Box<Task>),
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    state: &'a State,
+    now_ms: u64,
+    seed: u64,
+    policy: Policy,
+    plan: Plan,
+    to_place: Vec<Place>,
+}
+
+impl Draft<'_> {
+    fn is_full(&self) -> bool {
+        self.plan.steps.len() >= self.policy.max_steps
+    }
+
+    fn not_before(&self, task: TaskId) -> u64 {
+        self.state.task(task).map_or(0, |task| task.not_before_ms)
+    }
+
+    /// An id that the same plan on the same view gives again.
+    fn task_id(&self, service: ServiceId, slot: u32, attempt: u32) -> TaskId {
+        let position = mix(service.bits() ^ u64::from(slot) << 32 ^ u64::from(attempt));
+        TaskId::from_random(mix(self.seed ^ position))
+    }
+
+    fn create(&mut self, new: NewTask) {
+        let is_due = new.not_before_ms <= self.now_ms;
+        let index = self.plan.steps.len();
+        if is_due && let Some(service) = self.state.service(new.service) {
+            let task = slots::preview(service, &new);
+            self.to_place.push(Place::New(index, Box::new(task)));
+        }
+        self.plan.steps.push(Step::CreateTask(new));
+    }
+}
+
+/// The node on which this slot's last two tasks failed, one after the other.
+fn avoided(state: &State, task: &Task) -> Option<NodeId> {
+    let failed_on = |id: TaskId| {
+        state.task(id).filter(|task| matches!(task.state, TaskState::Failed | TaskState::Rejected)).and_then(|task| task.node)
+    };
+    let mut earlier = state.slot(task.service, task.slot).iter().rev().copied().filter(|id| *id != task.id);
+    let last = failed_on(earlier.next()?)?;
+    let before = failed_on(earlier.next()?)?;
+    (last == before).then_some(last)
+}

@@ -1,0 +1,193 @@
+//! One service's slots: what is missing, outdated, draining, surplus or forgotten.
+
+use super::restart::{Decision, decide};
+use super::{Draft, Place};
+use crate::model::{Availability, Cause, Desired, ServiceId, Task, TaskId, TaskState};
+use crate::state::Service;
+use crate::state::command::{NewTask, Step};
+
+impl Draft<'_> {
+    /// A whole service. False where the plan is full: come back for the rest.
+    pub(super) fn plan_service(&mut self, id: ServiceId) -> bool {
+        let state = self.state;
+        let Some(service) = state.service(id) else { return true };
+        if service.removed {
+            return self.plan_removed(service);
+        }
+        let wanted = service.spec.replicas();
+        for slot in 1..=wanted {
+            self.plan_slot(service, slot);
+            if self.is_full() {
+                return false;
+            }
+        }
+        let surplus: Vec<u32> = state.slots(id).map(|(slot, _)| slot).filter(|slot| *slot > wanted).collect();
+        for slot in surplus.into_iter().rev() {
+            self.plan_slot(service, slot);
+            if self.is_full() {
+                return false;
+            }
+        }
+        self.plan_update(service);
+        true
+    }
+
+    /// One slot of a service, whatever state the service is in.
+    pub(super) fn plan_slot_of(&mut self, id: ServiceId, slot: u32) {
+        let state = self.state;
+        match state.service(id) {
+            None => {}
+            Some(service) if service.removed => {
+                self.plan_removed(service);
+            }
+            Some(service) => self.plan_slot(service, slot),
+        }
+    }
+
+    fn plan_removed(&mut self, service: &Service) -> bool {
+        let mut left = 0;
+        for task in self.state.tasks_of_service(service.id) {
+            if task.state.is_terminal() {
+                self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
+            } else {
+                left += 1;
+            }
+            if self.is_full() {
+                return false;
+            }
+        }
+        if left == 0 {
+            self.plan.steps.push(Step::ForgetService { service: service.id, seen_version: service.version });
+        }
+        true
+    }
+
+    fn plan_slot(&mut self, service: &Service, slot: u32) {
+        let state = self.state;
+        let tasks: Vec<&Task> = state.slot(service.id, slot).iter().filter_map(|id| state.task(*id)).collect();
+        if slot > service.spec.replicas() {
+            self.plan_surplus(&tasks);
+            return;
+        }
+        match tasks.last() {
+            None => self.create(first(service, slot, self.task_id(service.id, slot, 1))),
+            Some(newest) if newest.state.is_terminal() => self.plan_ended(service, newest),
+            Some(newest) => self.plan_live(newest),
+        }
+        let ended = tasks.iter().filter(|task| task.state.is_terminal()).count();
+        for task in tasks.iter().take(ended.saturating_sub(self.policy.history_per_slot)) {
+            self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
+        }
+    }
+
+    fn plan_surplus(&mut self, tasks: &[&Task]) {
+        for task in tasks {
+            if task.state.is_terminal() {
+                self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
+            } else {
+                self.want(task, Desired::Removed, Cause::Scale);
+            }
+        }
+    }
+
+    fn plan_ended(&mut self, service: &Service, newest: &Task) {
+        let attempt = newest.attempt + 1;
+        let id = self.task_id(service.id, newest.slot, attempt);
+        let Decision::Again { wait_ms, failures, cause } = decide(&service.spec.restart, newest, id.bits()) else { return };
+        self.create(NewTask {
+            id,
+            service: service.id,
+            seen_version: service.version,
+            slot: newest.slot,
+            previous: Some(newest.id),
+            attempt,
+            failures,
+            not_before_ms: if wait_ms == 0 { 0 } else { self.now_ms + wait_ms },
+            cause,
+            node: None,
+        });
+    }
+
+    fn plan_live(&mut self, task: &Task) {
+        if task.desired != Desired::Running {
+            return;
+        }
+        if task.state == TaskState::Pending {
+            self.to_place.push(Place::Known(task.id));
+            return;
+        }
+        let node = task.node.and_then(|node| self.state.node(node));
+        if node.is_some_and(|node| node.availability == Availability::Drain) {
+            self.want(task, Desired::Stopped, Cause::Drain);
+        }
+    }
+
+    /// Replaces tasks of an older spec one at a time: the next only when every other slot runs.
+    fn plan_update(&mut self, service: &Service) {
+        let state = self.state;
+        if !state.is_updating(service.id) {
+            return;
+        }
+        let newest = |tasks: &[TaskId]| tasks.last().and_then(|id| state.task(*id));
+        let live: Vec<&Task> = state.slots(service.id).filter_map(|(_, tasks)| newest(tasks)).collect();
+        let is_settled = |task: &&Task| task.state == TaskState::Running && task.desired == Desired::Running;
+        let outdated = |task: &&&Task| task.spec_version != service.spec_version && !task.state.is_terminal();
+        // A task of the old spec that does not run anyway is replaced whatever the others do.
+        let next = live.iter().filter(outdated).find(|task| !is_settled(task) && task.desired == Desired::Running);
+        let everyone_runs = live.len() as u32 >= service.spec.replicas() && live.iter().all(is_settled);
+        let next = next.or_else(|| live.iter().filter(outdated).find(|_| everyone_runs));
+        if let Some(task) = next {
+            self.want(task, Desired::Stopped, Cause::Update);
+        }
+    }
+
+    fn want(&mut self, task: &Task, desired: Desired, cause: Cause) {
+        if task.desired < desired {
+            self.plan.steps.push(Step::Desire { task: task.id, seen_version: task.version, desired, cause });
+        }
+    }
+}
+
+fn first(service: &Service, slot: u32, id: TaskId) -> NewTask {
+    NewTask {
+        id,
+        service: service.id,
+        seen_version: service.version,
+        slot,
+        previous: None,
+        attempt: 1,
+        failures: 0,
+        not_before_ms: 0,
+        cause: Cause::User,
+        node: None,
+    }
+}
+
+/// The row that a step will make, as far as placing needs it.
+pub(super) fn preview(service: &Service, new: &NewTask) -> Task {
+    Task {
+        id: new.id,
+        service: new.service,
+        slot: new.slot,
+        spec_version: service.spec_version,
+        node: None,
+        desired: Desired::Running,
+        state: TaskState::Pending,
+        attempt: new.attempt,
+        failures: new.failures,
+        not_before_ms: new.not_before_ms,
+        cause: new.cause,
+        previous: new.previous,
+        created_at_ms: 0,
+        started_at_ms: None,
+        finished_at_ms: None,
+        exit_code: None,
+        reason: None,
+        error: None,
+        container_id: None,
+        reservations: service.spec.reservations,
+        ports: service.spec.ports.clone(),
+        fencing_token: 0,
+        version: 0,
+    }
+}

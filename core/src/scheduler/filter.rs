@@ -1,0 +1,180 @@
+//! The filters, in the order in which they are asked. A node counts for the first that refuses it.
+
+use super::{Candidate, Want};
+use crate::model::{Availability, Constraint, Driver, NodeState, Protocol};
+
+/// One reason to refuse a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Filter {
+    Ready,
+    Active,
+    Condition,
+    Driver,
+    Constraint,
+    Cpu,
+    Memory,
+    Disk,
+    Port,
+    MaxPerNode,
+}
+
+const FILTERS: [Filter; 10] = [
+    Filter::Ready,
+    Filter::Active,
+    Filter::Condition,
+    Filter::Driver,
+    Filter::Constraint,
+    Filter::Cpu,
+    Filter::Memory,
+    Filter::Disk,
+    Filter::Port,
+    Filter::MaxPerNode,
+];
+
+/// How many nodes a filter refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterCount {
+    pub filter: &'static str,
+    pub nodes: u32,
+    /// What was wanted and is not there.
+    pub text: String,
+}
+
+/// The counts in one sentence.
+pub fn describe(counts: &[FilterCount]) -> String {
+    if counts.is_empty() {
+        return "no node fits: there is no node".into();
+    }
+    let parts: Vec<_> = counts.iter().map(|count| format!("{} {}", count.nodes, count.text)).collect();
+    format!("no node fits: {}", parts.join(", "))
+}
+
+pub(super) fn first_refusal(candidate: &Candidate<'_>, want: &Want<'_>) -> Option<usize> {
+    FILTERS.iter().position(|filter| !filter.passes(candidate, want))
+}
+
+pub(super) fn count(candidates: &[Candidate<'_>], want: &Want<'_>) -> Vec<FilterCount> {
+    let mut nodes = [0; FILTERS.len()];
+    for candidate in candidates {
+        if let Some(filter) = first_refusal(candidate, want) {
+            nodes[filter] += 1;
+        }
+    }
+    let refused = FILTERS.iter().zip(nodes).filter(|(_, nodes)| *nodes > 0);
+    refused.map(|(filter, nodes)| FilterCount { filter: filter.name(), nodes, text: filter.explain(want) }).collect()
+}
+
+/// A reference as the runtime lists it: with its tag.
+pub(super) fn with_tag(image: &str) -> String {
+    let name = &image[image.rfind('/').map_or(0, |at| at + 1)..];
+    if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+}
+
+impl Filter {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Active => "active",
+            Self::Condition => "condition",
+            Self::Driver => "driver",
+            Self::Constraint => "constraint",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Port => "port",
+            Self::MaxPerNode => "max-per-node",
+        }
+    }
+
+    fn passes(self, candidate: &Candidate<'_>, want: &Want<'_>) -> bool {
+        let (node, used) = (candidate.node, &candidate.used);
+        let free = node.inventory.total.minus(used.reserved);
+        let wanted = want.task.reservations;
+        match self {
+            Self::Ready => node.state == NodeState::Ready,
+            Self::Active => node.availability == Availability::Active,
+            Self::Condition => node.inventory.conditions.is_empty(),
+            Self::Driver => node.inventory.drivers.contains(&want.spec.driver),
+            Self::Constraint => want.spec.placement.constraints.iter().all(|constraint| holds(constraint, candidate)),
+            Self::Cpu => wanted.cpu_millis <= free.cpu_millis,
+            Self::Memory => wanted.memory_bytes <= free.memory_bytes,
+            Self::Disk => {
+                let image = missing_image_bytes(candidate, want);
+                wanted.disk_bytes.saturating_add(image) <= free.disk_bytes && image <= node.inventory.disk_free_bytes
+            }
+            Self::Port => {
+                want.task.ports.iter().all(|port| !used.ports.contains_key(&(port.host_port, port.protocol)))
+            }
+            Self::MaxPerNode => {
+                let most = want.spec.placement.max_per_node;
+                most == 0 || used.by_service.get(&want.task.service).copied().unwrap_or(0) < most
+            }
+        }
+    }
+
+    fn explain(self, want: &Want<'_>) -> String {
+        let wanted = want.task.reservations;
+        match self {
+            Self::Ready => "not ready".into(),
+            Self::Active => "draining".into(),
+            Self::Condition => "with a problem of its own (see `goatctl node ls`)".into(),
+            Self::Driver => {
+                let driver = match want.spec.driver {
+                    Driver::Docker => "docker",
+                    Driver::Process => "process",
+                };
+                format!("without the {driver} driver")
+            }
+            Self::Constraint => {
+                let constraints = want.spec.placement.constraints.iter();
+                let texts: Vec<_> = constraints
+                    .map(|c| format!("{}{}{}", c.label, if c.equal { "==" } else { "!=" }, c.value))
+                    .collect();
+                format!("outside the constraint {}", texts.join(", "))
+            }
+            Self::Cpu => format!("lack CPU (need {}.{:03})", wanted.cpu_millis / 1_000, wanted.cpu_millis % 1_000),
+            Self::Memory => format!("lack memory (need {})", bytes(wanted.memory_bytes)),
+            Self::Disk => {
+                let image = want.image_bytes;
+                format!("lack disk (need {} and {} for the image where it is absent)", bytes(wanted.disk_bytes), bytes(image))
+            }
+            Self::Port => {
+                let ports: Vec<_> = want
+                    .task
+                    .ports
+                    .iter()
+                    .map(|port| match port.protocol {
+                        Protocol::Tcp => port.host_port.to_string(),
+                        Protocol::Udp => format!("{}/udp", port.host_port),
+                    })
+                    .collect();
+                format!("have port {} taken", ports.join(" or "))
+            }
+            Self::MaxPerNode => {
+                format!("run {} of the service, the most allowed on one", want.spec.placement.max_per_node)
+            }
+        }
+    }
+}
+
+fn holds(constraint: &Constraint, candidate: &Candidate<'_>) -> bool {
+    let node = candidate.node;
+    let found = if constraint.label == "node.name" { Some(&node.name) } else { node.labels.get(&constraint.label) };
+    (found == Some(&constraint.value)) == constraint.equal
+}
+
+fn missing_image_bytes(candidate: &Candidate<'_>, want: &Want<'_>) -> u64 {
+    if want.image_bytes == 0 {
+        return 0;
+    }
+    let reference = with_tag(&want.spec.image);
+    let is_present = candidate.node.inventory.images.iter().any(|image| image.reference == reference);
+    if is_present { 0 } else { want.image_bytes }
+}
+
+/// An amount for people, in the largest binary unit that keeps a digit before the point.
+fn bytes(amount: u64) -> String {
+    let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.into_iter().find(|(size, _)| amount >= *size);
+    unit.map_or_else(|| format!("{amount} B"), |(size, name)| format!("{}.{} {name}", amount / size, amount % size * 10 / size))
+}

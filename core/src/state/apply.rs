@@ -1,0 +1,433 @@
+//! Applying a command.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::change::{ChangeSet, NodeChange, RowChange, TaskChange};
+use super::command::{Action, Answer, Command, Outcome, Refusal, TaskReport};
+use super::rows::{node_key, old_spec_key, request_key, service_key, task_key};
+use super::{At, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
+use crate::codec;
+use crate::model::validate::{validate, validate_name};
+use crate::model::{
+    Availability, Cause, ClusterId, Desired, Inventory, Mode, Node, NodeId, NodeState, RequestId, ServiceId, ServiceSpec, Task,
+    TaskId, TaskState,
+};
+
+type Done = Result<Answer, Refusal>;
+
+/// One command's work on the state.
+pub(super) struct Apply<'a> {
+    pub state: &'a mut State,
+    pub at: At,
+    pub now_ms: u64,
+    rows: &'a mut Vec<RowChange>,
+    changes: ChangeSet,
+}
+
+impl State {
+    /// Applies one command: changes the tables, appends the rows to write, and tells what was touched.
+    pub fn apply(&mut self, at: At, command: &Command, rows: &mut Vec<RowChange>) -> (Outcome, ChangeSet) {
+        self.meta.applied_index = at.index;
+        self.meta.clock_ms = self.meta.clock_ms.max(command.now_ms);
+        rows.push(Self::meta_row(&self.meta));
+        if let Some(first) = command.request.and_then(|id| self.requests.get(&id)) {
+            return (first.outcome.clone(), ChangeSet { index: at.index, term: at.term, ..ChangeSet::default() });
+        }
+        let now_ms = self.meta.clock_ms;
+        let changes = ChangeSet { index: at.index, term: at.term, at_ms: now_ms, ..ChangeSet::default() };
+        let mut apply = Apply { state: self, at, now_ms, rows, changes };
+        let outcome = match apply.act(&command.action) {
+            Ok(answer) => Outcome::Done(answer),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        if let Some(request) = command.request {
+            apply.remember(request, outcome.clone());
+        }
+        (outcome, apply.changes)
+    }
+}
+
+impl Apply<'_> {
+    fn act(&mut self, action: &Action) -> Done {
+        match action {
+            Action::InitCluster { id } => self.init_cluster(*id),
+            Action::CreateService { id, spec } => self.create_service(*id, spec),
+            Action::UpdateService { id, seen_version, spec } => self.update_service(*id, *seen_version, spec),
+            Action::ScaleService { id, replicas } => self.scale_service(*id, *replicas),
+            Action::RemoveService { id } => self.remove_service(*id),
+            Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
+            Action::RemoveNode { node } => self.remove_node(*node),
+            Action::RegisterNode { node, name, address, labels, inventory } => {
+                self.register_node(*node, name, address, labels, inventory)
+            }
+            Action::UpdateInventory { node, inventory } => self.update_inventory(*node, inventory),
+            Action::ReportTasks { node, reports } => Ok(self.report_tasks(*node, reports)),
+            Action::SetNodeState { node, seen_version, state } => self.set_node_state(*node, *seen_version, *state),
+            Action::Plan { steps } => Ok(self.plan(steps)),
+        }
+    }
+
+    fn remember(&mut self, request: RequestId, outcome: Outcome) {
+        let remembered = Remembered { index: self.at.index, outcome };
+        self.write(request_key(request), codec::encode(&remembered));
+        self.state.requests.insert(request, remembered);
+        self.state.request_order.push_back((self.at.index, request));
+        while self.state.request_order.len() > REQUESTS_REMEMBERED {
+            if let Some((_, oldest)) = self.state.request_order.pop_front() {
+                self.state.requests.remove(&oldest);
+                self.delete(request_key(oldest));
+            }
+        }
+    }
+
+    fn init_cluster(&mut self, id: ClusterId) -> Done {
+        if let Some(id) = self.state.meta.cluster {
+            return Err(Refusal::ClusterExists { id });
+        }
+        self.state.meta.cluster = Some(id);
+        self.rows.push(State::meta_row(&self.state.meta));
+        Ok(Answer::Cluster { id })
+    }
+
+    // Services.
+
+    fn create_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Done {
+        check_spec(spec)?;
+        if self.state.index.service_names.contains_key(&spec.name) {
+            return Err(Refusal::NameTaken { name: spec.name.clone() });
+        }
+        if self.state.services.contains_key(&id) {
+            return Err(Refusal::Impossible { what: format!("the id {id} is taken; repeat the request with a new one") });
+        }
+        let service = Service {
+            id,
+            spec: Arc::new(spec.clone()),
+            spec_version: self.at.index,
+            removed: false,
+            created_at_ms: self.now_ms,
+            updated_at_ms: self.now_ms,
+            version: self.at.index,
+        };
+        Ok(self.put_service(service))
+    }
+
+    fn live_service(&self, id: ServiceId) -> Result<&Service, Refusal> {
+        let service = self.state.services.get(&id).ok_or(Refusal::NoSuchService { id })?;
+        if service.removed {
+            return Err(Refusal::ServiceRemoved { name: service.spec.name.clone() });
+        }
+        Ok(service)
+    }
+
+    fn update_service(&mut self, id: ServiceId, seen_version: Option<u64>, spec: &ServiceSpec) -> Done {
+        let mut service = self.live_service(id)?.clone();
+        if let Some(seen) = seen_version
+            && seen != service.version
+        {
+            return Err(Refusal::Stale { seen, found: service.version });
+        }
+        check_spec(spec)?;
+        if spec.name != service.spec.name {
+            let problem = format!("a service cannot be renamed (it is {:?}); create another", service.spec.name);
+            return Err(Refusal::Invalid { field: "name".into(), problem });
+        }
+        if !runs_the_same(spec, &service.spec) {
+            self.keep_old_spec(&service);
+            service.spec_version = self.at.index;
+        }
+        service.spec = Arc::new(spec.clone());
+        Ok(self.put_service(service))
+    }
+
+    /// Tasks that run the current spec will need it under its version.
+    fn keep_old_spec(&mut self, service: &Service) {
+        let tasks = self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version).count();
+        if tasks > 0 {
+            let key = (service.id, service.spec_version);
+            self.write(old_spec_key(key.0, key.1), codec::encode(&*service.spec));
+            self.state.old_specs.insert(key, OldSpec { spec: service.spec.clone(), tasks });
+        }
+    }
+
+    fn scale_service(&mut self, id: ServiceId, replicas: u32) -> Done {
+        let mut service = self.live_service(id)?.clone();
+        let spec = ServiceSpec { mode: Mode::Replicated { replicas }, ..(*service.spec).clone() };
+        check_spec(&spec)?;
+        service.spec = Arc::new(spec);
+        Ok(self.put_service(service))
+    }
+
+    fn remove_service(&mut self, id: ServiceId) -> Done {
+        let mut service = self.state.services.get(&id).ok_or(Refusal::NoSuchService { id })?.clone();
+        if service.removed {
+            return Ok(Answer::Service { id, version: service.version });
+        }
+        service.removed = true;
+        let answer = self.put_service(service);
+        let tasks: Vec<TaskId> = self.state.tasks_of_service(id).map(|task| task.id).collect();
+        for task in tasks {
+            self.desire(task, Desired::Removed, Cause::User);
+        }
+        Ok(answer)
+    }
+
+    fn put_service(&mut self, mut service: Service) -> Answer {
+        service.version = self.at.index;
+        service.updated_at_ms = self.now_ms;
+        let answer = Answer::Service { id: service.id, version: service.version };
+        self.write(service_key(service.id), codec::encode(&service));
+        self.changes.services.push(service.id);
+        self.state.index.service_names.insert(service.spec.name.clone(), service.id);
+        self.state.services.insert(service.id, service);
+        answer
+    }
+
+    pub(super) fn forget_service(&mut self, id: ServiceId) {
+        if let Some(service) = self.state.services.remove(&id) {
+            self.state.index.service_names.remove(&service.spec.name);
+            self.delete(service_key(id));
+            self.changes.services.push(id);
+        }
+    }
+
+    // Nodes.
+
+    fn node(&self, id: NodeId) -> Result<&Node, Refusal> {
+        self.state.nodes.get(&id).ok_or(Refusal::NoSuchNode { id })
+    }
+
+    fn set_availability(&mut self, id: NodeId, availability: Availability) -> Done {
+        let mut node = self.node(id)?.clone();
+        node.availability = availability;
+        Ok(self.put_node(node))
+    }
+
+    fn remove_node(&mut self, id: NodeId) -> Done {
+        let node = self.node(id)?;
+        if node.state != NodeState::Down {
+            return Err(Refusal::NodeNotDown { name: node.name.clone(), state: node.state });
+        }
+        let node = node.clone();
+        self.state.nodes.remove(&id);
+        self.state.index.node_names.remove(&node.name);
+        self.delete(node_key(id));
+        self.changes.nodes.push(NodeChange { node: id, from: Some(node.state), to: None });
+        Ok(Answer::Node { id, version: self.at.index })
+    }
+
+    fn register_node(
+        &mut self,
+        id: NodeId,
+        name: &str,
+        address: &str,
+        labels: &BTreeMap<String, String>,
+        inventory: &Inventory,
+    ) -> Done {
+        validate_name(name).map_err(|invalid| Refusal::Invalid { field: "name".into(), problem: invalid.problem })?;
+        self.free_node_name(id, name)?;
+        let known = self.state.nodes.get(&id);
+        let state_since_ms = match known {
+            Some(node) if node.state == NodeState::Ready => node.state_since_ms,
+            _ => self.now_ms,
+        };
+        let node = Node {
+            id,
+            name: name.to_owned(),
+            address: address.to_owned(),
+            labels: labels.clone(),
+            state: NodeState::Ready,
+            availability: known.map(|node| node.availability).unwrap_or_default(),
+            inventory: inventory.clone(),
+            registered_at_ms: known.map_or(self.now_ms, |node| node.registered_at_ms),
+            state_since_ms,
+            version: 0,
+        };
+        Ok(self.put_node(node))
+    }
+
+    /// A name belongs to one node. One that is down yields it, and is called by its id from then on.
+    fn free_node_name(&mut self, id: NodeId, name: &str) -> Result<(), Refusal> {
+        let Some(holder) = self.state.node_by_name(name).filter(|holder| holder.id != id) else { return Ok(()) };
+        if holder.state != NodeState::Down {
+            return Err(Refusal::NodeNameTaken { name: name.to_owned() });
+        }
+        let mut holder = holder.clone();
+        holder.name = holder.id.to_string();
+        self.put_node(holder);
+        Ok(())
+    }
+
+    fn update_inventory(&mut self, id: NodeId, inventory: &Inventory) -> Done {
+        let mut node = self.node(id)?.clone();
+        node.inventory = inventory.clone();
+        Ok(self.put_node(node))
+    }
+
+    fn set_node_state(&mut self, id: NodeId, seen_version: u64, state: NodeState) -> Done {
+        let mut node = self.node(id)?.clone();
+        if node.version != seen_version {
+            return Err(Refusal::Stale { seen: seen_version, found: node.version });
+        }
+        if node.state != state {
+            node.state = state;
+            node.state_since_ms = self.now_ms;
+        }
+        let answer = self.put_node(node);
+        if state == NodeState::Down {
+            self.lose_tasks_of(id);
+        }
+        Ok(answer)
+    }
+
+    fn lose_tasks_of(&mut self, node: NodeId) {
+        let lost: Vec<Task> = self.state.tasks_of_node(node).filter(|task| !task.state.is_terminal()).cloned().collect();
+        for mut task in lost {
+            task.state = TaskState::Lost;
+            task.reason = Some("node-lost".into());
+            task.finished_at_ms = Some(self.now_ms);
+            self.put_task(task, Cause::NodeLost);
+        }
+    }
+
+    fn put_node(&mut self, mut node: Node) -> Answer {
+        node.version = self.at.index;
+        let before = self.state.nodes.get(&node.id);
+        if let Some(before) = before
+            && before.name != node.name
+        {
+            self.state.index.node_names.remove(&before.name);
+        }
+        let change = NodeChange { node: node.id, from: before.map(|before| before.state), to: Some(node.state) };
+        self.changes.nodes.push(change);
+        self.write(node_key(node.id), codec::encode(&node));
+        let answer = Answer::Node { id: node.id, version: node.version };
+        self.state.index.node_names.insert(node.name.clone(), node.id);
+        self.state.nodes.insert(node.id, node);
+        answer
+    }
+
+    // Tasks.
+
+    fn report_tasks(&mut self, node: NodeId, reports: &[TaskReport]) -> Answer {
+        let (mut applied, mut stale) = (0, 0);
+        for report in reports {
+            if self.report_task(node, report) { applied += 1 } else { stale += 1 }
+        }
+        Answer::Counted { applied, stale }
+    }
+
+    /// Takes over what a worker says of a task of its own that goes forward.
+    fn report_task(&mut self, node: NodeId, report: &TaskReport) -> bool {
+        let Some(task) = self.state.tasks.get(&report.task) else { return false };
+        let is_workers_to_say = !matches!(report.state, TaskState::Pending | TaskState::Assigned | TaskState::Lost);
+        let is_news = report.state > task.state
+            || (report.state == task.state && report.container_id.is_some() && report.container_id != task.container_id);
+        if task.node != Some(node) || task.state.is_terminal() || !is_workers_to_say || !is_news {
+            return false;
+        }
+        let mut task = task.clone();
+        task.state = report.state;
+        if report.container_id.is_some() {
+            task.container_id.clone_from(&report.container_id);
+        }
+        task.reason.clone_from(&report.reason);
+        task.error.clone_from(&report.error);
+        if task.state == TaskState::Running && task.started_at_ms.is_none() {
+            task.started_at_ms = Some(report.at_ms);
+        }
+        if task.state.is_terminal() {
+            task.exit_code = report.exit_code;
+            task.finished_at_ms = Some(report.at_ms.max(task.started_at_ms.unwrap_or(0)));
+        }
+        let cause = task.cause;
+        self.put_task(task, cause);
+        true
+    }
+
+    /// Moves a task's desired state forward; one that no worker knows ends at once. False where it is there already.
+    pub(super) fn desire(&mut self, id: TaskId, desired: Desired, cause: Cause) -> bool {
+        let Some(task) = self.state.tasks.get(&id).filter(|task| task.desired < desired) else { return false };
+        let mut task = task.clone();
+        task.desired = desired;
+        if task.state == TaskState::Pending {
+            task.state = TaskState::Stopped;
+            task.finished_at_ms = Some(self.now_ms);
+        }
+        self.put_task(task, cause);
+        true
+    }
+
+    pub(super) fn put_task(&mut self, mut task: Task, cause: Cause) {
+        task.version = self.at.index;
+        let before = self.state.tasks.remove(&task.id);
+        if let Some(before) = &before {
+            self.state.index.remove_task(before);
+        }
+        self.changes.tasks.push(TaskChange {
+            task: task.id,
+            service: task.service,
+            slot: task.slot,
+            node: task.node,
+            from: before.map(|before| before.state),
+            to: Some(task.state),
+            desired: task.desired,
+            cause,
+            detail: task.error.clone().or_else(|| task.reason.clone()),
+        });
+        self.write(task_key(task.id), codec::encode(&task));
+        let tasks = &self.state.tasks;
+        self.state.index.add_task(&task, |id| tasks.get(&id).map_or(0, |task| task.attempt));
+        self.state.tasks.insert(task.id, task);
+    }
+
+    pub(super) fn forget_task(&mut self, id: TaskId) {
+        let Some(task) = self.state.tasks.remove(&id) else { return };
+        self.state.index.remove_task(&task);
+        self.delete(task_key(id));
+        let key = (task.service, task.spec_version);
+        if let Some(old) = self.state.old_specs.get_mut(&key) {
+            old.tasks -= 1;
+            if old.tasks == 0 {
+                self.state.old_specs.remove(&key);
+                self.delete(old_spec_key(key.0, key.1));
+            }
+        }
+        self.changes.tasks.push(TaskChange {
+            task: id,
+            service: task.service,
+            slot: task.slot,
+            node: task.node,
+            from: Some(task.state),
+            to: None,
+            desired: task.desired,
+            cause: task.cause,
+            detail: None,
+        });
+    }
+
+    fn write(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.rows.push(RowChange { key, value: Some(value) });
+    }
+
+    fn delete(&mut self, key: Vec<u8>) {
+        self.rows.push(RowChange { key, value: None });
+    }
+}
+
+fn check_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
+    validate(spec).map_err(|invalid| Refusal::Invalid { field: invalid.field.into(), problem: invalid.problem })
+}
+
+/// Whether tasks of the one spec need not be replaced for the other.
+fn runs_the_same(a: &ServiceSpec, b: &ServiceSpec) -> bool {
+    let relevant = |spec: &ServiceSpec| ServiceSpec {
+        mode: Mode::default(),
+        labels: BTreeMap::new(),
+        restart: Default::default(),
+        placement: Default::default(),
+        on_disconnect: None,
+        ..spec.clone()
+    };
+    relevant(a) == relevant(b)
+}

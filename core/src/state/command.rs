@@ -1,0 +1,138 @@
+//! Commands: the only way state changes. Each carries its time and the versions it saw; `apply` refuses stale or
+//! impossible ones as a value.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Availability, Cause, ClusterId, Desired, Inventory, NodeId, NodeState, RequestId, ServiceId, ServiceSpec, TaskId, TaskState,
+};
+
+/// One replicated change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// The proposer's clock (Unix ms). The state's own clock never goes back: it takes the larger.
+    pub now_ms: u64,
+    /// Given by the client for each mutation: a retry gets the first answer and changes nothing.
+    pub request: Option<RequestId>,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// The first command of a cluster's life; later ones are refused.
+    InitCluster { id: ClusterId },
+
+    // A user's.
+    CreateService { id: ServiceId, spec: Box<ServiceSpec> },
+    /// `seen_version`: refuse if the service has changed since.
+    UpdateService { id: ServiceId, seen_version: Option<u64>, spec: Box<ServiceSpec> },
+    ScaleService { id: ServiceId, replicas: u32 },
+    RemoveService { id: ServiceId },
+    SetAvailability { node: NodeId, availability: Availability },
+    /// Only a node that is down.
+    RemoveNode { node: NodeId },
+
+    // The dispatcher's, for a worker.
+    /// A worker's hello: a new node, or a known one that is back and therefore ready.
+    RegisterNode { node: NodeId, name: String, address: String, labels: BTreeMap<String, String>, inventory: Inventory },
+    UpdateInventory { node: NodeId, inventory: Inventory },
+    ReportTasks { node: NodeId, reports: Vec<TaskReport> },
+
+    // The leader's.
+    /// `Down` makes the node's tasks `lost`: propose it only after their leases have run out (see `lease`).
+    SetNodeState { node: NodeId, seen_version: u64, state: NodeState },
+    /// What a planner decided. Each step stands alone: a stale one is skipped, the others take effect.
+    Plan { steps: Vec<Step> },
+}
+
+/// What a worker says of one of its tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    pub task: TaskId,
+    pub state: TaskState,
+    pub exit_code: Option<i32>,
+    /// Constant word (`exit`, `oom-killed`, `image-not-found`, `disk-full`, `runtime-down`, `unhealthy`, ...).
+    pub reason: Option<String>,
+    pub error: Option<String>,
+    pub container_id: Option<String>,
+    /// By the worker's clock (Unix ms).
+    pub at_ms: u64,
+}
+
+/// One decision of a planner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    /// A new task in a slot that has none that is wanted to run.
+    CreateTask(NewTask),
+    /// Gives a pending task to a node. Refused where resources, ports or the node's state do not allow it any more.
+    Assign { task: TaskId, seen_version: u64, node: NodeId },
+    /// Why a pending task cannot be placed.
+    Explain { task: TaskId, seen_version: u64, error: String },
+    /// Moves the desired state forward.
+    Desire { task: TaskId, seen_version: u64, desired: Desired, cause: Cause },
+    /// Forgets a task that has ended.
+    Forget { task: TaskId, seen_version: u64 },
+    /// Forgets a removed service whose tasks are all gone.
+    ForgetService { service: ServiceId, seen_version: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewTask {
+    pub id: TaskId,
+    pub service: ServiceId,
+    /// The service row's version that the plan was made on.
+    pub seen_version: u64,
+    pub slot: u32,
+    /// The slot's newest task that this one follows, for the compare-and-set: None where the slot has never had one.
+    pub previous: Option<TaskId>,
+    pub attempt: u32,
+    pub failures: u32,
+    pub not_before_ms: u64,
+    pub cause: Cause,
+    /// Assigned at once, saving a round through the log; falls back to pending where it does not fit any more.
+    pub node: Option<NodeId>,
+}
+
+/// The answer to a command, the same on every manager.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    Done(Answer),
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Nothing,
+    Cluster { id: ClusterId },
+    Service { id: ServiceId, version: u64 },
+    Node { id: NodeId, version: u64 },
+    /// How many steps of a plan, or reports, took effect and how many were stale.
+    Counted { applied: u32, stale: u32 },
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    #[error("the cluster already has the id {id}")]
+    ClusterExists { id: ClusterId },
+    #[error("a service named {name:?} exists already; choose another name, or change it with `goatctl service update`")]
+    NameTaken { name: String },
+    #[error("no service {id}")]
+    NoSuchService { id: ServiceId },
+    #[error("service {name:?} is being removed")]
+    ServiceRemoved { name: String },
+    #[error("no node {id}")]
+    NoSuchNode { id: NodeId },
+    #[error("node {name:?} is {state}, and only a node that is down can be removed", state = .state.as_str())]
+    NodeNotDown { name: String, state: NodeState },
+    #[error("a node named {name:?} exists already with another id and is not down; give this worker another name")]
+    NodeNameTaken { name: String },
+    #[error("it has changed meanwhile (version {found}, seen {seen}); look again and repeat")]
+    Stale { seen: u64, found: u64 },
+    #[error("{field}: {problem}")]
+    Invalid { field: String, problem: String },
+    #[error("{what}")]
+    Impossible { what: String },
+}

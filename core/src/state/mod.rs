@@ -1,0 +1,199 @@
+//! The replicated state: tables, their indexes, and how commands change them.
+//!
+//! Only `apply` writes. It is total and deterministic: the same commands in the same order give the same rows on every
+//! manager, and a stale or impossible command is refused as a value.
+
+mod apply;
+pub mod change;
+pub mod command;
+mod index;
+mod plan_steps;
+mod rows;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ClusterId, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId};
+use command::Outcome;
+use index::Indexes;
+
+pub use index::NodeUse;
+pub use rows::LoadError;
+
+/// How many requests are remembered for the sake of retries.
+pub const REQUESTS_REMEMBERED: usize = 20_000;
+
+/// Where in the log a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    pub index: u64,
+    pub term: u64,
+}
+
+/// A service's row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub id: ServiceId,
+    pub spec: Arc<ServiceSpec>,
+    /// The log index at which what its tasks run last changed; a mere change of the count leaves it.
+    pub spec_version: u64,
+    /// Its tasks are being stopped; the row goes with the last of them.
+    pub removed: bool,
+    pub created_at_ms: u64,
+    pub updated_at_ms: u64,
+    /// The log index of its last change.
+    pub version: u64,
+}
+
+/// Facts about the whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    cluster: Option<ClusterId>,
+    clock_ms: u64,
+    applied_index: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    index: u64,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone)]
+struct OldSpec {
+    spec: Arc<ServiceSpec>,
+    tasks: usize,
+}
+
+/// Every table, with its indexes.
+#[derive(Debug, Default)]
+pub struct State {
+    meta: Meta,
+    services: BTreeMap<ServiceId, Service>,
+    /// Specs that a service has moved on from and tasks still run.
+    old_specs: BTreeMap<(ServiceId, u64), OldSpec>,
+    tasks: BTreeMap<TaskId, Task>,
+    nodes: BTreeMap<NodeId, Node>,
+    requests: HashMap<RequestId, Remembered>,
+    /// Oldest first.
+    request_order: VecDeque<(u64, RequestId)>,
+    index: Indexes,
+}
+
+impl State {
+    /// Empty.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The last command applied; 0 for none.
+    pub const fn applied_index(&self) -> u64 {
+        self.meta.applied_index
+    }
+
+    /// The state's clock (Unix ms): the largest time any command carried.
+    pub const fn clock_ms(&self) -> u64 {
+        self.meta.clock_ms
+    }
+
+    /// The cluster's id, once it has been given one.
+    pub const fn cluster_id(&self) -> Option<ClusterId> {
+        self.meta.cluster
+    }
+
+    /// All services, removed ones that still have tasks included.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = &Service> {
+        self.services.values()
+    }
+
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(&id)
+    }
+
+    pub fn service_by_name(&self, name: &str) -> Option<&Service> {
+        self.index.service_names.get(name).and_then(|id| self.services.get(id))
+    }
+
+    /// All tasks, ended ones that are remembered included.
+    pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&id)
+    }
+
+    /// A service's slots that have or had a task, in order; each slot's tasks oldest first.
+    pub fn slots(&self, service: ServiceId) -> impl Iterator<Item = (u32, &[TaskId])> {
+        self.index.slots.get(&service).into_iter().flatten().map(|(slot, tasks)| (*slot, tasks.as_slice()))
+    }
+
+    /// A slot's tasks, oldest first.
+    pub fn slot(&self, service: ServiceId, slot: u32) -> &[TaskId] {
+        self.index.slots.get(&service).and_then(|slots| slots.get(&slot)).map_or(&[], Vec::as_slice)
+    }
+
+    /// A service's tasks by slot, each slot's oldest first.
+    pub fn tasks_of_service(&self, service: ServiceId) -> impl Iterator<Item = &Task> {
+        self.slots(service).flat_map(|(_, tasks)| tasks).filter_map(|id| self.tasks.get(id))
+    }
+
+    /// A node's tasks, ended ones that are remembered included.
+    pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Task> {
+        self.index.by_node.get(&node).into_iter().flatten().filter_map(|id| self.tasks.get(id))
+    }
+
+    /// Tasks that are wanted to run and have no node, in the order of their ids.
+    pub fn pending(&self) -> impl ExactSizeIterator<Item = TaskId> {
+        self.index.pending.iter().copied()
+    }
+
+    /// What a task runs.
+    pub fn spec_of(&self, task: &Task) -> Option<&Arc<ServiceSpec>> {
+        let service = self.services.get(&task.service)?;
+        if service.spec_version == task.spec_version {
+            return Some(&service.spec);
+        }
+        self.old_specs.get(&(task.service, task.spec_version)).map(|old| &old.spec)
+    }
+
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id)
+    }
+
+    pub fn node_by_name(&self, name: &str) -> Option<&Node> {
+        self.index.node_names.get(name).and_then(|id| self.nodes.get(id))
+    }
+
+    /// What a node's tasks hold.
+    pub fn node_use(&self, node: NodeId) -> &NodeUse {
+        static NOTHING: std::sync::LazyLock<NodeUse> = std::sync::LazyLock::new(NodeUse::default);
+        self.index.node_use.get(&node).unwrap_or(&NOTHING)
+    }
+
+    /// What is reserved on a node.
+    pub fn reserved_on(&self, node: NodeId) -> Resources {
+        self.node_use(node).reserved
+    }
+
+    /// The task that holds a host port on a node.
+    pub fn port_holder(&self, node: NodeId, port: u16, protocol: Protocol) -> Option<TaskId> {
+        self.node_use(node).ports.get(&(port, protocol)).copied()
+    }
+
+    /// Whether some tasks of a service run an older spec than it has.
+    pub fn is_updating(&self, service: ServiceId) -> bool {
+        self.old_specs.range((service, 0)..=(service, u64::MAX)).next().is_some()
+    }
+
+    /// How many tasks of a service run.
+    pub fn running(&self, service: ServiceId) -> u32 {
+        self.index.running.get(&service).copied().unwrap_or(0)
+    }
+}

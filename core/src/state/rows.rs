@@ -1,0 +1,176 @@
+//! Rows as bytes, and the state from its rows.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `01` | meta: cluster id, clock, applied index |
+//! | `02` service (8 bytes) | service |
+//! | `03` service, spec version (8 bytes) | a spec that tasks still run and the service has moved on from |
+//! | `04` task | task |
+//! | `05` node | node |
+//! | `06` request | the answer to a request, with its log index |
+//!
+//! Numbers are big-endian. Values are in [`crate::codec`]'s encoding.
+
+use std::sync::Arc;
+
+use super::change::RowChange;
+use super::{Meta, OldSpec, Remembered, Service, State};
+use crate::codec;
+use crate::model::{Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
+
+const META: u8 = 1;
+const SERVICE: u8 = 2;
+const OLD_SPEC: u8 = 3;
+const TASK: u8 = 4;
+const NODE: u8 = 5;
+const REQUEST: u8 = 6;
+
+/// Rows that do not make a state.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+    #[error("unknown row key {0:02x?}; it was written by a newer build: upgrade this manager")]
+    Key(Vec<u8>),
+    #[error("the state's rows contradict each other: {0}")]
+    Contradiction(String),
+}
+
+pub(super) fn meta_key() -> Vec<u8> {
+    vec![META]
+}
+
+fn key(table: u8, id: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9);
+    key.push(table);
+    key.extend(id.to_be_bytes());
+    key
+}
+
+pub(super) fn service_key(id: ServiceId) -> Vec<u8> {
+    key(SERVICE, id.bits())
+}
+
+pub(super) fn old_spec_key(id: ServiceId, version: u64) -> Vec<u8> {
+    let mut key = key(OLD_SPEC, id.bits());
+    key.extend(version.to_be_bytes());
+    key
+}
+
+pub(super) fn task_key(id: TaskId) -> Vec<u8> {
+    key(TASK, id.bits())
+}
+
+pub(super) fn node_key(id: NodeId) -> Vec<u8> {
+    key(NODE, id.bits())
+}
+
+pub(super) fn request_key(id: RequestId) -> Vec<u8> {
+    key(REQUEST, id.bits())
+}
+
+fn parse_u64(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+impl State {
+    /// The state that wrote these rows.
+    pub fn from_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(rows: impl IntoIterator<Item = (K, V)>) -> Result<Self, LoadError> {
+        let mut state = Self::new();
+        for (key, value) in rows {
+            state.load_row(key.as_ref(), value.as_ref())?;
+        }
+        state.build_indexes()?;
+        Ok(state)
+    }
+
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
+        let unknown = || LoadError::Key(key.iter().copied().take(32).collect());
+        match key.split_first() {
+            Some((&META, [])) => self.meta = codec::decode("meta row", value)?,
+            Some((&SERVICE, _)) => {
+                let service: Service = codec::decode("service row", value)?;
+                self.services.insert(service.id, service);
+            }
+            Some((&OLD_SPEC, rest)) if rest.len() == 16 => {
+                let service = parse_u64(&rest[..8]).ok_or_else(unknown)?;
+                let version = parse_u64(&rest[8..]).ok_or_else(unknown)?;
+                let spec: ServiceSpec = codec::decode("spec row", value)?;
+                let old = OldSpec { spec: Arc::new(spec), tasks: 0 };
+                self.old_specs.insert((ServiceId::from_random(service), version), old);
+            }
+            Some((&TASK, _)) => {
+                let task: Task = codec::decode("task row", value)?;
+                self.tasks.insert(task.id, task);
+            }
+            Some((&NODE, _)) => {
+                let node: Node = codec::decode("node row", value)?;
+                self.nodes.insert(node.id, node);
+            }
+            Some((&REQUEST, rest)) => {
+                let id = RequestId::from_random(parse_u64(rest).ok_or_else(unknown)?);
+                let remembered: Remembered = codec::decode("request row", value)?;
+                self.request_order.push_back((remembered.index, id));
+                self.requests.insert(id, remembered);
+            }
+            _ => return Err(unknown()),
+        }
+        Ok(())
+    }
+
+    fn build_indexes(&mut self) -> Result<(), LoadError> {
+        self.request_order.make_contiguous().sort_unstable();
+        for service in self.services.values() {
+            self.index.service_names.insert(service.spec.name.clone(), service.id);
+        }
+        for node in self.nodes.values() {
+            self.index.node_names.insert(node.name.clone(), node.id);
+        }
+        for task in self.tasks.values() {
+            let Some(service) = self.services.get(&task.service) else {
+                return Err(LoadError::Contradiction(format!("task {} has no service {}", task.id, task.service)));
+            };
+            if service.spec_version != task.spec_version {
+                let Some(old) = self.old_specs.get_mut(&(task.service, task.spec_version)) else {
+                    return Err(LoadError::Contradiction(format!("task {} runs a spec that is not there", task.id)));
+                };
+                old.tasks += 1;
+            }
+            let tasks = &self.tasks;
+            self.index.add_task(task, |id| tasks.get(&id).map_or(0, |task| task.attempt));
+        }
+        Ok(())
+    }
+
+    /// Every row, in the order of keys.
+    pub fn rows(&self) -> Vec<RowChange> {
+        let row = |key, value| RowChange { key, value: Some(value) };
+        let mut rows = vec![row(meta_key(), codec::encode(&self.meta))];
+        rows.extend(self.services.values().map(|service| row(service_key(service.id), codec::encode(service))));
+        rows.extend(
+            self.old_specs
+                .iter()
+                .map(|((service, version), old)| row(old_spec_key(*service, *version), codec::encode(&*old.spec))),
+        );
+        rows.extend(self.tasks.values().map(|task| row(task_key(task.id), codec::encode(task))));
+        rows.extend(self.nodes.values().map(|node| row(node_key(node.id), codec::encode(node))));
+        rows.extend(self.requests.iter().map(|(id, remembered)| row(request_key(*id), codec::encode(remembered))));
+        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        rows
+    }
+
+    /// A hash of all rows (FNV-1a): equal on managers that have applied the same commands.
+    pub fn hash(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for row in self.rows() {
+            for byte in row.key.iter().chain(row.value.iter().flatten()) {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        hash
+    }
+
+    pub(super) fn meta_row(meta: &Meta) -> RowChange {
+        RowChange { key: meta_key(), value: Some(codec::encode(meta)) }
+    }
+}
