@@ -1,121 +1,248 @@
-//! An independent judge of a state: what must never be. It looks at rows only and uses none of the code that it checks.
+//! An independent judge: what must never be. [`check_state`] judges a state, [`check_plan`] a plan made on it.
+//!
+//! It begins at the rows and counts everything again; it uses none of the code that it checks. Indexes are only asked in
+//! order to compare what they say with what was counted.
+
+mod indexes;
+mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::{Desired, NodeId, Resources, ServiceId, Task, TaskId, TaskState};
+use crate::model::{NodeId, NodeState, Port, Protocol, Resources, ServiceId, Task, TaskId, TaskState};
 use crate::state::State;
+
+pub use plan::check_plan;
 
 /// Something that must never be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// Two tasks of one slot that may both run.
-    Twice { service: ServiceId, slot: u32, tasks: Vec<TaskId> },
-    /// More is reserved on a node than it has.
-    Oversubscribed { node: NodeId, reserved: Resources, total: Resources },
+    /// Tasks of one slot that may run side by side.
+    Twice {
+        service: ServiceId,
+        slot: u32,
+        tasks: Vec<TaskId>,
+    },
+    /// Something was given away on a node that did not have it any more.
+    Oversubscribed {
+        node: NodeId,
+        reserved: Resources,
+        total: Resources,
+    },
     /// Two tasks hold one port of a node.
     PortTwice { node: NodeId, port: u16 },
-    /// A task's fields contradict each other.
+    /// A task's row contradicts itself or the rows around it.
     Task { task: TaskId, problem: &'static str },
+    /// Two rows bear one name.
+    NameTwice { name: String },
     /// What the indexes say is not what the rows say.
     Index { problem: String },
+    /// A step of a plan that its state refuses, or must refuse.
+    Step { step: usize, problem: String },
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Twice { service, slot, tasks } => write!(f, "slot {service}.{slot} may run {} tasks: {tasks:?}", tasks.len()),
-            Self::Oversubscribed { node, reserved, total } => write!(f, "node {node} has {total:?} and gave away {reserved:?}"),
+            Self::Twice { service, slot, tasks } => {
+                write!(f, "slot {service}.{slot} may run {} tasks: {tasks:?}", tasks.len())
+            }
+            Self::Oversubscribed { node, reserved, total } => {
+                write!(f, "node {node} has {total:?} and gave away {reserved:?}")
+            }
             Self::PortTwice { node, port } => write!(f, "port {port} of node {node} is held twice"),
             Self::Task { task, problem } => write!(f, "task {task} {problem}"),
+            Self::NameTwice { name } => write!(f, "the name {name:?} is borne twice"),
             Self::Index { problem } => write!(f, "index: {problem}"),
+            Self::Step { step, problem } => write!(f, "step {step} {problem}"),
         }
     }
 }
 
+/// Judges the whole state; empty means that it is as it must be. O(rows).
+pub fn check_state(state: &State) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut by_slot: BTreeMap<(ServiceId, u32), Vec<&Task>> = BTreeMap::new();
+    let mut holders: BTreeMap<NodeId, Vec<&Task>> = BTreeMap::new();
+    for task in state.tasks() {
+        let problems = [
+            own_problem(task),
+            place_problem(state, task),
+            version_problem(state, task),
+        ];
+        found.extend(
+            problems
+                .into_iter()
+                .flatten()
+                .map(|problem| Violation::Task { task: task.id, problem }),
+        );
+        by_slot.entry((task.service, task.slot)).or_default().push(task);
+        if let Some(node) = task.node.filter(|_| !has_ended(task)) {
+            holders.entry(node).or_default().push(task);
+        }
+    }
+    for ((service, slot), tasks) in &mut by_slot {
+        check_slot(*service, *slot, tasks, &mut found);
+    }
+    for (node, tasks) in &holders {
+        check_node(state, *node, tasks, &mut found);
+    }
+    check_names(state, &mut found);
+    indexes::check(state, &by_slot, &holders, &mut found);
+    found
+}
+
+/// Listed anew rather than asked of the model.
 fn has_ended(task: &Task) -> bool {
     use TaskState::{Complete, Failed, Lost, Rejected, Stopped};
     matches!(task.state, Complete | Failed | Lost | Rejected | Stopped)
 }
 
-/// Judges the whole state; empty means that it is as it must be.
-pub fn check_state(state: &State) -> Vec<Violation> {
-    let mut found = Vec::new();
-    let mut live_by_slot: BTreeMap<(ServiceId, u32), Vec<TaskId>> = BTreeMap::new();
-    let mut by_node: BTreeMap<NodeId, Vec<&Task>> = BTreeMap::new();
-    let (mut pending, mut running): (BTreeSet<TaskId>, BTreeMap<ServiceId, u32>) = Default::default();
-    for task in state.tasks() {
-        found.extend(task_problem(task).map(|problem| Violation::Task { task: task.id, problem }));
-        if task.state == TaskState::Running {
-            *running.entry(task.service).or_default() += 1;
+/// What contradicts itself within one row.
+fn own_problem(task: &Task) -> Option<&'static str> {
+    let ended = has_ended(task);
+    match task.state {
+        _ if ended && task.finished_at_ms.is_none() => Some("has ended at no time"),
+        _ if !ended && task.finished_at_ms.is_some() => Some("has not ended and has a time of its end"),
+        _ if !ended && task.exit_code.is_some() => Some("has not ended and has an exit code"),
+        TaskState::Pending if task.node.is_some() => Some("is pending on a node"),
+        TaskState::Lost if task.node.is_none() => Some("was lost without having had a node"),
+        TaskState::Running if task.started_at_ms.is_none() => Some("runs since no time"),
+        TaskState::Assigned | TaskState::Preparing | TaskState::Starting | TaskState::Running
+            if task.node.is_none() =>
+        {
+            Some("runs nowhere")
         }
-        if task.state == TaskState::Pending && task.desired == Desired::Running {
-            pending.insert(task.id);
+        _ if task.node.is_some() != (task.fencing_token > 0) => {
+            Some("has a node without a fencing token, or the reverse")
         }
-        if has_ended(task) {
-            continue;
-        }
-        live_by_slot.entry((task.service, task.slot)).or_default().push(task.id);
-        if let Some(node) = task.node {
-            by_node.entry(node).or_default().push(task);
-        }
+        _ if task.slot == 0 || task.attempt == 0 => Some("has a slot or an attempt 0; both count from 1"),
+        _ => None,
     }
-    let twice = live_by_slot.into_iter().filter(|(_, tasks)| tasks.len() > 1);
-    found.extend(twice.map(|((service, slot), tasks)| Violation::Twice { service, slot, tasks }));
-    for (node, tasks) in &by_node {
-        check_node(state, *node, tasks, &mut found);
-    }
-    if pending != state.pending().collect() {
-        found.push(Violation::Index { problem: "pending".into() });
-    }
-    for service in state.services() {
-        if state.running(service.id) != running.get(&service.id).copied().unwrap_or(0) {
-            found.push(Violation::Index { problem: format!("running of {}", service.id) });
-        }
-    }
-    found
 }
 
-fn check_node(state: &State, node: NodeId, tasks: &[&Task], found: &mut Vec<Violation>) {
-    let mut reserved = Resources::ZERO;
-    let mut ports = BTreeSet::new();
-    for task in tasks {
-        reserved = reserved.plus(task.reservations);
-        for port in &task.ports {
-            if !ports.insert((port.host_port, port.protocol)) {
-                found.push(Violation::PortTwice { node, port: port.host_port });
+/// What contradicts its service or its node.
+fn place_problem(state: &State, task: &Task) -> Option<&'static str> {
+    let Some(service) = state.services().find(|service| service.id == task.service) else {
+        return Some("has no service");
+    };
+    if service.removed && task.desired == crate::model::Desired::Running {
+        return Some("is wanted although its service was removed");
+    }
+    if state.spec_of(task).is_none() {
+        return Some("runs a spec that is not there");
+    }
+    if task.spec_version > service.spec_version {
+        return Some("runs a spec newer than its service's");
+    }
+    let id = task.node.filter(|_| !has_ended(task))?;
+    match state.nodes().find(|node| node.id == id) {
+        None => Some("may run on a node that is not there"),
+        Some(node) if node.state == NodeState::Down => Some("may run on a node that is down"),
+        Some(_) => None,
+    }
+}
+
+fn version_problem(state: &State, task: &Task) -> Option<&'static str> {
+    let applied = state.applied_index();
+    (task.version == 0 || task.version > applied || task.fencing_token > task.version || task.spec_version > applied)
+        .then_some("bears the index of a command that was not applied yet")
+}
+
+/// A slot's tasks follow one another: only the newest may run, and each bears a greater fencing token.
+fn check_slot(service: ServiceId, slot: u32, tasks: &mut [&Task], found: &mut Vec<Violation>) {
+    tasks.sort_by_key(|task| task.attempt);
+    let live: Vec<TaskId> = tasks
+        .iter()
+        .filter(|task| !has_ended(task))
+        .map(|task| task.id)
+        .collect();
+    if live.len() > 1 {
+        found.push(Violation::Twice {
+            service,
+            slot,
+            tasks: live,
+        });
+    }
+    let mut token = 0;
+    for (at, task) in tasks.iter().enumerate() {
+        let mut wrong = |problem| found.push(Violation::Task { task: task.id, problem });
+        if at + 1 < tasks.len() && !has_ended(task) {
+            wrong("may run although its slot has a newer one");
+        }
+        if at > 0 && tasks[at - 1].attempt == task.attempt {
+            wrong("has the same attempt as another of its slot");
+        }
+        // The one it followed may have been forgotten.
+        let is_there = |id| tasks.iter().any(|other| other.id == id);
+        let follows = task
+            .previous
+            .is_some_and(|id| id == tasks[at.max(1) - 1].id || !is_there(id));
+        if at > 0 && !follows {
+            wrong("does not follow the task before it");
+        }
+        if task.fencing_token > 0 {
+            if task.fencing_token <= token {
+                wrong("has a fencing token that does not grow");
             }
+            token = task.fencing_token;
         }
-    }
-    if state.reserved_on(node) != reserved {
-        found.push(Violation::Index { problem: format!("reserved on {node}") });
-    }
-    // A node may come back with less than it had; what it holds by then stays.
-    let granted = tasks.iter().any(|task| task.state == TaskState::Assigned);
-    if let Some(row) = state.node(node)
-        && granted
-        && tasks.iter().all(|task| task.version > row.version)
-        && !reserved.fits_into(row.inventory.total)
-    {
-        found.push(Violation::Oversubscribed { node, reserved, total: row.inventory.total });
     }
 }
 
-fn task_problem(task: &Task) -> Option<&'static str> {
-    if has_ended(task) && task.finished_at_ms.is_none() {
-        return Some("has ended at no time");
+/// A node may come back with less than it had, and what it holds by then stays. Afterwards nothing may be granted of
+/// what has run out; `fencing_token` tells which grants came after the node's row last changed.
+fn check_node(state: &State, node: NodeId, tasks: &[&Task], found: &mut Vec<Violation>) {
+    let mut ports: BTreeSet<(u16, Protocol)> = BTreeSet::new();
+    for Port {
+        host_port, protocol, ..
+    } in tasks.iter().flat_map(|task| &task.ports)
+    {
+        if !ports.insert((*host_port, *protocol)) {
+            found.push(Violation::PortTwice { node, port: *host_port });
+        }
     }
-    if !has_ended(task) && task.finished_at_ms.is_some() {
-        return Some("has not ended and has a time of its end");
+    let Some(row) = state.nodes().find(|row| row.id == node) else {
+        return;
+    };
+    let total = row.inventory.total;
+    let reserved = sum(tasks);
+    let granted_since = |amount: fn(&Resources) -> u64| {
+        amount(&reserved) > amount(&total)
+            && tasks
+                .iter()
+                .any(|task| task.fencing_token > row.version && amount(&task.reservations) > 0)
+    };
+    if AMOUNTS.into_iter().any(granted_since) {
+        found.push(Violation::Oversubscribed { node, reserved, total });
     }
-    if task.state == TaskState::Pending && task.node.is_some() {
-        return Some("is pending on a node");
+}
+
+const AMOUNTS: [fn(&Resources) -> u64; 3] = [|r| r.cpu_millis, |r| r.memory_bytes, |r| r.disk_bytes];
+
+fn sum(tasks: &[&Task]) -> Resources {
+    let of = |amount: fn(&Resources) -> u64| {
+        tasks
+            .iter()
+            .map(|task| u128::from(amount(&task.reservations)))
+            .sum::<u128>()
+            .try_into()
+            .unwrap_or(u64::MAX)
+    };
+    let [cpu_millis, memory_bytes, disk_bytes] = AMOUNTS.map(of);
+    Resources {
+        cpu_millis,
+        memory_bytes,
+        disk_bytes,
     }
-    if task.node.is_some() && task.fencing_token == 0 {
-        return Some("has a node and no fencing token");
-    }
-    if !has_ended(task) && task.state != TaskState::Pending && task.node.is_none() {
-        return Some("runs nowhere");
-    }
-    None
+}
+
+fn check_names(state: &State, found: &mut Vec<Violation>) {
+    let mut once = |names: &mut dyn Iterator<Item = &String>| {
+        let mut seen = BTreeSet::new();
+        let twice = names.filter(|name| !seen.insert(name.as_str())).cloned();
+        found.extend(twice.map(|name| Violation::NameTwice { name }));
+    };
+    once(&mut state.services().map(|service| &service.spec.name));
+    once(&mut state.nodes().map(|node| &node.name));
 }

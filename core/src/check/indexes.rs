@@ -1,0 +1,100 @@
+//! Whether the state's indexes say what its rows say. Counts from rows; asks each index only to compare.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Violation, has_ended, sum};
+use crate::model::{Desired, NodeId, Protocol, ServiceId, Task, TaskId, TaskState};
+use crate::state::State;
+
+type BySlot<'a> = BTreeMap<(ServiceId, u32), Vec<&'a Task>>;
+type Holders<'a> = BTreeMap<NodeId, Vec<&'a Task>>;
+
+/// `by_slot` is in the order of attempts; `holders` are tasks that have not ended, by node.
+pub(super) fn check(state: &State, by_slot: &BySlot<'_>, holders: &Holders<'_>, found: &mut Vec<Violation>) {
+    let mut wrong = |problem: String| found.push(Violation::Index { problem });
+    check_services(state, by_slot, &mut wrong);
+    check_nodes(state, holders, &mut wrong);
+    let pending: BTreeSet<TaskId> = state
+        .tasks()
+        .filter(|task| waits_for_a_node(task))
+        .map(|task| task.id)
+        .collect();
+    if state.pending().len() != pending.len() || !state.pending().all(|id| pending.contains(&id)) {
+        wrong("pending tasks".into());
+    }
+    if !state.tasks().all(|task| state.task(task.id) == Some(task)) {
+        wrong("tasks by id".into());
+    }
+}
+
+fn waits_for_a_node(task: &Task) -> bool {
+    task.state == TaskState::Pending && task.desired == Desired::Running
+}
+
+fn check_services(state: &State, by_slot: &BySlot<'_>, wrong: &mut impl FnMut(String)) {
+    for service in state.services() {
+        let id = service.id;
+        if state.service_by_name(&service.spec.name).map(|found| found.id) != Some(id) {
+            wrong(format!("the name of service {id}"));
+        }
+        let slots = by_slot.range((id, 0)..=(id, u32::MAX));
+        let counted: Vec<(u32, Vec<TaskId>)> = slots
+            .map(|((_, slot), tasks)| (*slot, tasks.iter().map(|task| task.id).collect()))
+            .collect();
+        if !state.slots(id).map(|(slot, tasks)| (slot, tasks.to_vec())).eq(counted) {
+            wrong(format!("the slots of service {id}"));
+        }
+        let tasks = || state.tasks().filter(|task| task.service == id);
+        let running = tasks().filter(|task| task.state == TaskState::Running).count();
+        if state.running(id) as usize != running {
+            wrong(format!("running tasks of service {id}"));
+        }
+        let is_updating = tasks().any(|task| !has_ended(task) && task.spec_version != service.spec_version);
+        if state.is_updating(id) != is_updating {
+            wrong(format!("whether service {id} is updating"));
+        }
+    }
+}
+
+fn check_nodes(state: &State, holders: &Holders<'_>, wrong: &mut impl FnMut(String)) {
+    for node in state.nodes() {
+        if state.node_by_name(&node.name).map(|found| found.id) != Some(node.id) {
+            wrong(format!("the name of node {}", node.id));
+        }
+    }
+    let assigned_ever = state.tasks().filter_map(|task| task.node);
+    let nodes: BTreeSet<NodeId> = state.nodes().map(|node| node.id).chain(assigned_ever).collect();
+    for id in nodes {
+        let of_node: BTreeSet<TaskId> = state
+            .tasks()
+            .filter(|task| task.node == Some(id))
+            .map(|task| task.id)
+            .collect();
+        if !state.tasks_of_node(id).map(|task| task.id).eq(of_node) {
+            wrong(format!("tasks of node {id}"));
+        }
+        check_use(state, id, holders.get(&id).map_or(&[], Vec::as_slice), wrong);
+    }
+}
+
+fn check_use(state: &State, id: NodeId, tasks: &[&Task], wrong: &mut impl FnMut(String)) {
+    let told = state.node_use(id);
+    if told.reserved != sum(tasks) || state.reserved_on(id) != told.reserved || told.tasks as usize != tasks.len() {
+        wrong(format!("what is reserved on node {id}"));
+    }
+    let mut by_service: BTreeMap<ServiceId, u32> = BTreeMap::new();
+    let mut ports: BTreeMap<(u16, Protocol), TaskId> = BTreeMap::new();
+    for task in tasks {
+        *by_service.entry(task.service).or_default() += 1;
+        ports.extend(task.ports.iter().map(|port| ((port.host_port, port.protocol), task.id)));
+    }
+    if told.by_service != by_service {
+        wrong(format!("tasks of each service on node {id}"));
+    }
+    let are_told = ports
+        .iter()
+        .all(|((port, protocol), task)| state.port_holder(id, *port, *protocol) == Some(*task));
+    if told.ports != ports || !are_told {
+        wrong(format!("ports of node {id}"));
+    }
+}
