@@ -1,0 +1,117 @@
+//! The durable half of a manager: Raft log, vote, applied rows and snapshots on RocksDB, for openraft. It knows no tasks:
+//! commands, replies and rows are bytes, and a [`StateMachine`] gives them meaning.
+//!
+//! ```text
+//! DIR/IDENTITY     whose directory this is (see `identity`)
+//! DIR/LOCK         held while a process uses it
+//! DIR/db/          RocksDB: log, metadata, rows (key layout in `db`)
+//! DIR/snapshots/   the newest snapshot, and those on their way (see `snapshot`)
+//! ```
+//!
+//! What is promised: a vote or an entry is acknowledged only after it is synced to disk. Applied rows are not synced, and
+//! need not be: what is lost of them is applied again from the log. Nothing here trusts a file that it has not checked.
+
+#![forbid(unsafe_code)]
+
+mod db;
+mod error;
+mod identity;
+mod log;
+mod machine;
+mod record;
+mod snapshot;
+mod state_machine;
+mod types;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use error::Error;
+pub use identity::Identity;
+pub use log::{LogEnds, LogStore};
+pub use machine::MachineStore;
+pub use snapshot::{IncomingSnapshot, SnapshotBuilder, SnapshotFile, SnapshotReader};
+pub use state_machine::{RestoreError, RowChanges, StateMachine};
+pub use types::{EntryId, Member, Payload, Reply, TypeConfig};
+
+use db::{Db, DirLock};
+use identity::IdentityFile;
+use snapshot::SnapshotDir;
+
+const DB_DIR: &str = "db";
+const SNAPSHOTS_DIR: &str = "snapshots";
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data directory; made where it does not exist. Not to be shared with anything else.
+    pub dir: PathBuf,
+    /// Whose directory it has to be.
+    pub identity: Identity,
+    /// How many recent log entries are kept in memory, for followers that are nearly up to date.
+    pub cached_entries: usize,
+    /// What they may take, in bytes. Entries that are not written yet come on top.
+    pub cached_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("data"),
+            identity: Identity {
+                cluster_id: None,
+                node_id: 0,
+            },
+            cached_entries: 8_192,
+            cached_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Whether `dir` was used as a data directory before.
+pub fn exists(dir: impl AsRef<Path>) -> bool {
+    dir.as_ref().join(identity::FILE_NAME).exists()
+}
+
+/// Opens the store in a directory, or makes one, and brings `state` to where it was. Blocks: RocksDB replays the end of
+/// its write-ahead log, and all rows are read once.
+///
+/// The store closes when the last handle of either part is gone; only then can the directory be opened again.
+///
+/// # Errors
+/// See [`Error`]. A directory that is not ours, or of another manager or cluster, is refused before anything is written
+/// to it.
+pub fn open<S: StateMachine>(options: Options, state: S) -> Result<(LogStore, MachineStore<S>), Error> {
+    let dir = &options.dir;
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    refuse_foreign(dir)?;
+    let lock = DirLock::take(dir)?;
+    let identity = Arc::new(IdentityFile::open(dir, &options.identity)?);
+    let db = Arc::new(Db::open(dir.join(DB_DIR), lock)?);
+    let snapshots = Arc::new(SnapshotDir::open(dir.join(SNAPSHOTS_DIR))?);
+    let machine = MachineStore::open(Arc::clone(&db), Arc::clone(&identity), Arc::clone(&snapshots), state)?;
+    let log = LogStore::open(&options, db, identity, snapshots)?;
+    Ok((log, machine))
+}
+
+/// A directory that holds things, but not our mark, is somebody else's: or ours, with the mark lost, which is worse.
+fn refuse_foreign(dir: &Path) -> Result<(), Error> {
+    if exists(dir) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let name = entry.map_err(Error::io("list", dir))?.file_name();
+        // Both are made before the mark, so a first start that was cut off may leave them.
+        let is_ours = name == DirLock::FILE_NAME || name == identity::TEMPORARY_NAME;
+        // A new file system has it.
+        if !is_ours && name != "lost+found" {
+            let found = name.to_string_lossy().into_owned();
+            return Err(Error::NotADataDir {
+                dir: dir.to_path_buf(),
+                found,
+            });
+        }
+    }
+    Ok(())
+}

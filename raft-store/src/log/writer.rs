@@ -1,0 +1,184 @@
+//! The one thread that writes the log. It takes whatever is queued, in order, puts it into one batch, syncs once, and
+//! then acknowledges each part of it, in order.
+//!
+//! ```text
+//!  append ─┐
+//!  vote ───┤                ┌──────────── one group ────────────┐
+//!  truncate┼─► bounded queue ─► WriteBatch ─► write ─► fdatasync ─► callbacks
+//!  purge ──┤                                      (votes, entries)
+//!  commit ─┘
+//! ```
+//! While a group is being synced the next one piles up: the busier, the larger the groups.
+//!
+//! After a failed write nothing more is written: what is on disk is then unknown, and acknowledging on top of it would be
+//! a guess. Every later request gets the first error, and Raft stops.
+
+use std::sync::Arc;
+
+use openraft::storage::IOFlushed;
+use parking_lot::Mutex;
+use rocksdb::WriteBatch;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tracing::error;
+
+use super::disk;
+use super::tail::Tail;
+use crate::db::{self, Db};
+use crate::error::Error;
+use crate::record;
+use crate::types::{Entry, LogId, TypeConfig, Vote};
+
+/// A group larger than this is written before more is added: the first in it should not wait for ever.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+/// Up to so many entries are removed one by one: a range tombstone costs every later scan over it.
+const MAX_POINT_DELETES: u64 = 1_024;
+
+pub(super) type Done = oneshot::Sender<Result<(), Error>>;
+
+/// One change to the log or its metadata.
+pub(super) enum Job {
+    Append {
+        entries: Vec<Entry>,
+        flushed: IOFlushed<TypeConfig>,
+        budget: OwnedSemaphorePermit,
+    },
+    Vote {
+        vote: Vote,
+        done: Done,
+    },
+    Truncate {
+        from: u64,
+        end: u64,
+        done: Done,
+    },
+    Purge {
+        from: u64,
+        upto: LogId,
+        done: Done,
+    },
+    Committed(LogId),
+}
+
+/// Whom to tell once the group is written.
+enum Ack {
+    Flushed(
+        IOFlushed<TypeConfig>,
+        #[allow(dead_code, reason = "frees its room when dropped")] OwnedSemaphorePermit,
+    ),
+    Done(Done),
+}
+
+struct Group {
+    batch: WriteBatch,
+    is_synced: bool,
+    committed: Option<LogId>,
+    /// Where the part of the log that is on disk ends after this group, where it moves.
+    written: Option<u64>,
+    acks: Vec<Ack>,
+}
+
+/// Runs until every sender is gone; what was queued by then is still written.
+pub(super) fn run(db: &Db, tail: &Mutex<Tail>, mut jobs: mpsc::Receiver<Job>) {
+    let mut failed: Option<Arc<Error>> = None;
+    while let Some(job) = jobs.blocking_recv() {
+        let mut group = Group::new();
+        group.add(db, job);
+        while group.batch.size_in_bytes() < MAX_GROUP_BYTES {
+            let Ok(job) = jobs.try_recv() else { break };
+            group.add(db, job);
+        }
+        if failed.is_none()
+            && let Err(error) = group.write(db)
+        {
+            error!(%error, "writing the raft log failed");
+            failed = Some(Arc::new(error));
+        }
+        if failed.is_none()
+            && let Some(index) = group.written
+        {
+            tail.lock().written(index);
+        }
+        for ack in group.acks {
+            ack.send(failed.as_ref());
+        }
+    }
+}
+
+impl Group {
+    fn new() -> Self {
+        Self {
+            batch: WriteBatch::default(),
+            is_synced: false,
+            committed: None,
+            written: None,
+            acks: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, db: &Db, job: Job) {
+        let log = db.family(db::LOG);
+        match job {
+            Job::Append {
+                entries,
+                flushed,
+                budget,
+            } => {
+                for entry in &entries {
+                    self.batch
+                        .put_cf(log, disk::key(entry.log_id.index()), record::encode(entry));
+                }
+                if let Some(last) = entries.last() {
+                    self.written = Some(last.log_id.index() + 1);
+                }
+                self.is_synced = true;
+                self.acks.push(Ack::Flushed(flushed, budget));
+            }
+            Job::Vote { vote, done } => {
+                db.put_meta(&mut self.batch, db::VOTE, &vote);
+                self.is_synced = true;
+                self.acks.push(Ack::Done(done));
+            }
+            Job::Truncate { from, end, done } => {
+                self.delete(db, from, end);
+                self.written = Some(from);
+                self.acks.push(Ack::Done(done));
+            }
+            Job::Purge { from, upto, done } => {
+                db.put_meta(&mut self.batch, db::PURGED, &upto);
+                self.delete(db, from, upto.index().saturating_add(1));
+                self.acks.push(Ack::Done(done));
+            }
+            Job::Committed(id) => self.committed = Some(id),
+        }
+    }
+
+    fn delete(&mut self, db: &Db, from: u64, end: u64) {
+        let log = db.family(db::LOG);
+        if end.saturating_sub(from) > MAX_POINT_DELETES {
+            self.batch.delete_range_cf(log, disk::key(from), disk::key(end));
+        } else {
+            (from..end).for_each(|index| self.batch.delete_cf(log, disk::key(index)));
+        }
+    }
+
+    fn write(&mut self, db: &Db) -> Result<(), Error> {
+        if let Some(committed) = self.committed {
+            db.put_meta(&mut self.batch, db::COMMITTED, &committed);
+        }
+        db.write(std::mem::take(&mut self.batch), self.is_synced)
+    }
+}
+
+impl Ack {
+    fn send(self, failed: Option<&Arc<Error>>) {
+        let result = match failed {
+            None => Ok(()),
+            Some(error) => Err(Error::WriterFailed(Arc::clone(error))),
+        };
+        match self {
+            Self::Flushed(flushed, _) => flushed.io_completed(result.map_err(Into::into)),
+            // Whoever asked may have gone away; the write stands.
+            Self::Done(done) => drop(done.send(result)),
+        }
+    }
+}

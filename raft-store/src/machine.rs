@@ -1,0 +1,289 @@
+//! openraft's state machine store: drives a [`StateMachine`] and keeps its rows. Never looks into commands or rows.
+//!
+//! ```text
+//! entries that are ready ─► apply, one by one ─► rows + applied + membership in one batch ─► published ─► replies
+//! ```
+//! A reply is sent only once the rows are in the write-ahead log, so whoever has it also finds it applied.
+//!
+//! Installing a snapshot replaces all rows, in several batches. The file is in its place first, then `installing` names
+//! it, synced, and goes again in the last batch, with which `applied` moves. A crash between leaves the name, and the
+//! next start does it over from the file. The log in front of the snapshot is purged by openraft after that; where a
+//! crash comes before, it finds `applied` beyond the log's end at the next start and purges then.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{FutureExt, Stream, StreamExt};
+use openraft::alias::SnapshotOf;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+use rocksdb::{IteratorMode, WriteBatch};
+
+use crate::db::{self, Db};
+use crate::error::{Error, blocking};
+use crate::identity::IdentityFile;
+use crate::snapshot::{SnapshotBuilder, SnapshotDir, SnapshotFile};
+use crate::state_machine::{RowChanges, StateMachine};
+use crate::types::{Entry, EntryId, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// So many entries are applied before their replies go out.
+const MAX_BATCH_ENTRIES: usize = 1_024;
+/// Rows of a snapshot that are written at once.
+const INSTALL_BATCH_BYTES: usize = 4 << 20;
+
+type Responder = openraft::storage::ApplyResponder<TypeConfig>;
+
+/// The applied state of one manager. Cheap to clone; all clones are the same state.
+pub struct MachineStore<S> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S> {
+    db: Arc<Db>,
+    identity: Arc<IdentityFile>,
+    snapshots: Arc<SnapshotDir>,
+    machine: Mutex<Machine<S>>,
+}
+
+struct Machine<S> {
+    state: S,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl<S> Clone for MachineStore<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<S> std::fmt::Debug for MachineStore<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MachineStore")
+            .field("db", &self.inner.db)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: StateMachine> MachineStore<S> {
+    pub(crate) fn open(
+        db: Arc<Db>,
+        identity: Arc<IdentityFile>,
+        snapshots: Arc<SnapshotDir>,
+        state: S,
+    ) -> Result<Self, Error> {
+        let machine = Mutex::new(Machine {
+            state,
+            applied: None,
+            membership: StoredMembership::default(),
+        });
+        let inner = Inner {
+            db,
+            identity,
+            snapshots,
+            machine,
+        };
+        if let Some(name) = inner.interrupted_install()? {
+            tracing::info!(snapshot = name, "finishing the installation of a snapshot");
+            let snapshot = inner.snapshots.open_named(&name)?;
+            inner.replace_rows(&snapshot)?;
+        }
+        inner.load(&mut inner.machine.lock())?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Up to where entries are applied and their rows are written.
+    pub fn applied(&self) -> Option<EntryId> {
+        self.inner.machine.lock().applied.as_ref().map(EntryId::of)
+    }
+}
+
+impl<S: StateMachine> Inner<S> {
+    /// Rebuilds the machine from what is in the database.
+    fn load(&self, machine: &mut Machine<S>) -> Result<(), Error> {
+        let mut failed = None;
+        let mut items = self.db.raw().iterator_cf(self.db.family(db::ROWS), IteratorMode::Start);
+        let mut rows = std::iter::from_fn(|| match items.next()? {
+            Ok(row) => Some(row),
+            Err(error) => {
+                failed = Some(self.db.error(error));
+                None
+            }
+        });
+        let restored = machine.state.restore(&mut rows);
+        // A read that failed is the cause of whatever the machine then says of its rows.
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        restored.map_err(|source| Error::Restore {
+            path: self.db.path().to_path_buf(),
+            source,
+        })?;
+        machine.applied = self.db.meta(db::APPLIED)?;
+        machine.membership = self.db.meta(db::MEMBERSHIP)?.unwrap_or_default();
+        if let Some(applied) = &machine.applied {
+            machine.state.published(EntryId::of(applied));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, entries: Vec<EntryResponder<TypeConfig>>) -> Result<(), Error> {
+        let mut machine = self.machine.lock();
+        let mut rows = RowChanges::default();
+        let mut replies: Vec<(Responder, Reply)> = Vec::with_capacity(entries.len());
+        let membership_before = *machine.membership.log_id();
+        for (entry, responder) in entries {
+            let reply = machine.apply(entry, &mut rows);
+            replies.extend(responder.map(|responder| (responder, reply)));
+        }
+        let Some(applied) = machine.applied else { return Ok(()) };
+        let mut batch = WriteBatch::default();
+        let family = self.db.family(db::ROWS);
+        for (key, value) in rows.iter() {
+            match value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        self.db.put_meta(&mut batch, db::APPLIED, &applied);
+        if *machine.membership.log_id() != membership_before {
+            self.db.put_meta(&mut batch, db::MEMBERSHIP, &machine.membership);
+        }
+        self.db.write(batch, false)?;
+        machine.state.published(EntryId::of(&applied));
+        drop(machine);
+        for (responder, reply) in replies {
+            responder.send(reply);
+        }
+        Ok(())
+    }
+
+    fn install(&self, meta: &SnapshotMeta, snapshot: &SnapshotFile) -> Result<(), Error> {
+        let path = snapshot.path();
+        if snapshot.meta() != meta {
+            return Err(Error::snapshot(
+                &path,
+                format!("it covers {} where {meta} was announced", snapshot.meta()),
+            ));
+        }
+        self.identity.check_cluster(&path, snapshot.cluster_id())?;
+        let mut machine = self.machine.lock();
+        let snapshot = self.snapshots.adopt(snapshot)?;
+        let mut begin = WriteBatch::default();
+        begin.put_cf(self.db.family(db::META), db::INSTALLING, SnapshotDir::name_of(meta));
+        self.db.write(begin, true)?;
+        self.replace_rows(&snapshot)?;
+        self.load(&mut machine)
+    }
+
+    fn interrupted_install(&self) -> Result<Option<String>, Error> {
+        let name = self.db.raw().get_cf(self.db.family(db::META), db::INSTALLING);
+        let name = name.map_err(|error| self.db.error(error))?;
+        Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
+    }
+
+    /// Replaces all rows, and what says how far they go. May be done over.
+    fn replace_rows(&self, snapshot: &SnapshotFile) -> Result<(), Error> {
+        let (rows, meta) = (self.db.family(db::ROWS), self.db.family(db::META));
+        let mut batch = WriteBatch::default();
+        if let Some(last) = self.db.raw().iterator_cf(rows, IteratorMode::End).next() {
+            let (last, _) = last.map_err(|error| self.db.error(error))?;
+            // The range ends before its end, so the last one goes by itself.
+            batch.delete_range_cf(rows, &[] as &[u8], &last);
+            batch.delete_cf(rows, &last);
+        }
+        snapshot.visit_rows(&mut |key, value| {
+            batch.put_cf(rows, key, value);
+            if batch.size_in_bytes() >= INSTALL_BATCH_BYTES {
+                self.db.write(std::mem::take(&mut batch), false)?;
+            }
+            Ok(())
+        })?;
+        match &snapshot.meta().last_log_id {
+            Some(last) => self.db.put_meta(&mut batch, db::APPLIED, last),
+            None => batch.delete_cf(meta, db::APPLIED),
+        }
+        self.db
+            .put_meta(&mut batch, db::MEMBERSHIP, &snapshot.meta().last_membership);
+        batch.delete_cf(meta, db::INSTALLING);
+        self.db.write(batch, true)
+    }
+}
+
+impl<S: StateMachine> Machine<S> {
+    fn apply(&mut self, entry: Entry, rows: &mut RowChanges) -> Reply {
+        let log_id = entry.log_id;
+        self.applied = Some(log_id);
+        match entry.payload {
+            EntryPayload::Blank => Reply::default(),
+            EntryPayload::Normal(command) => self.state.apply(EntryId::of(&log_id), &command.0, rows),
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(log_id), membership);
+                Reply::default()
+            }
+        }
+    }
+}
+
+impl<S: StateMachine> RaftStateMachine<TypeConfig> for MachineStore<S> {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let machine = self.inner.machine.lock();
+        Ok((machine.applied, machine.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(first) = entries.next().await {
+            let mut batch = vec![first?];
+            while batch.len() < MAX_BATCH_ENTRIES {
+                // What is ready shares a write; what is not is not waited for.
+                let Some(Some(entry)) = entries.next().now_or_never() else {
+                    break;
+                };
+                batch.push(entry?);
+            }
+            let inner = Arc::clone(&self.inner);
+            blocking(move || inner.apply(batch)).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let inner = &self.inner;
+        let cluster_id = inner.identity.get().cluster_id;
+        SnapshotBuilder::take(Arc::clone(&inner.db), Arc::clone(&inner.snapshots), cluster_id).await
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+        let (inner, meta) = (Arc::clone(&self.inner), meta.clone());
+        Ok(blocking(move || inner.install(&meta, &snapshot)).await?)
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotFile>>, io::Error> {
+        let current = self.inner.snapshots.current();
+        Ok(current.map(|file| SnapshotOf::<TypeConfig, _> {
+            meta: file.meta().clone(),
+            snapshot: file,
+        }))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotFile>, io::Error> {
+        let file = self.build().await?;
+        Ok(SnapshotOf::<TypeConfig, _> {
+            meta: file.meta().clone(),
+            snapshot: file,
+        })
+    }
+}
