@@ -195,7 +195,7 @@ impl<S: StateMachine> Inner<S> {
             batch.delete_range_cf(rows, &[] as &[u8], &last);
             batch.delete_cf(rows, &last);
         }
-        snapshot.visit_rows(&mut |key, value| {
+        snapshot.visit_rows(|key, value| {
             batch.put_cf(rows, key, value);
             if batch.size_in_bytes() >= INSTALL_BATCH_BYTES {
                 self.db.write(std::mem::take(&mut batch), false)?;
@@ -285,5 +285,106 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             meta: file.meta().clone(),
             snapshot: file,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::storage::RaftStateMachine;
+
+    use super::*;
+    use crate::types::Payload;
+    use crate::{Identity, Options, RestoreError};
+
+    /// Keeps nothing; a command is a key, its row's value as long as the key.
+    #[derive(Default)]
+    struct Echo {
+        restored: Vec<Vec<u8>>,
+    }
+
+    impl StateMachine for Echo {
+        fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
+            self.restored = rows.map(|(key, _)| key.into_vec()).collect();
+            Ok(())
+        }
+
+        fn apply(&mut self, _: EntryId, command: &[u8], rows: &mut RowChanges) -> Reply {
+            rows.put(command, command);
+            Reply::default()
+        }
+
+        fn published(&mut self, _: EntryId) {}
+    }
+
+    fn open(dir: &std::path::Path) -> MachineStore<Echo> {
+        let identity = Identity {
+            cluster_id: None,
+            node_id: 1,
+        };
+        let options = Options {
+            dir: dir.to_path_buf(),
+            identity,
+            ..Options::default()
+        };
+        crate::open(options, Echo::default()).expect("the store opens").1
+    }
+
+    async fn apply(store: &mut MachineStore<Echo>, index: u64, key: &str) {
+        let entry = Entry {
+            log_id: openraft::testing::log_id::<TypeConfig>(1, 1, index),
+            payload: EntryPayload::Normal(Payload(key.to_owned().into())),
+        };
+        store
+            .apply(futures::stream::iter([Ok((entry, None))]))
+            .await
+            .expect("a healthy disk");
+    }
+
+    #[tokio::test]
+    async fn an_installation_that_was_cut_off_is_finished_at_the_next_start() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let name = {
+            let mut store = open(dir.path());
+            for (index, key) in ["a", "b", "c"].into_iter().enumerate() {
+                apply(&mut store, index as u64, key).await;
+            }
+            let snapshot = store.get_snapshot_builder().await.build().await.unwrap();
+            // As after a crash: the old rows are partly gone, some of the new are there, and the name is still kept.
+            apply(&mut store, 3, "stale").await;
+            let db = &store.inner.db;
+            let mut batch = WriteBatch::default();
+            batch.delete_cf(db.family(db::ROWS), "a");
+            batch.put_cf(
+                db.family(db::META),
+                db::INSTALLING,
+                SnapshotDir::name_of(snapshot.meta()),
+            );
+            db.write(batch, true).unwrap();
+            SnapshotDir::name_of(snapshot.meta())
+        };
+        let store = open(dir.path());
+        assert_eq!(store.inner.machine.lock().state.restored, [b"a", b"b", b"c"]);
+        assert_eq!(store.applied(), Some(EntryId { term: 1, index: 2 }));
+        assert_eq!(store.inner.interrupted_install().unwrap(), None);
+        drop(store);
+
+        // The same with the file gone: half of a state is not opened.
+        {
+            let store = open(dir.path());
+            let mut batch = WriteBatch::default();
+            batch.put_cf(store.inner.db.family(db::META), db::INSTALLING, &name);
+            store.inner.db.write(batch, true).unwrap();
+        }
+        std::fs::remove_file(dir.path().join("snapshots").join(&name)).unwrap();
+        let options = Options {
+            dir: dir.path().into(),
+            identity: Identity {
+                cluster_id: None,
+                node_id: 1,
+            },
+            ..Options::default()
+        };
+        let error = crate::open(options, Echo::default()).map(drop).expect_err("refused");
+        assert!(error.to_string().contains(&name), "{error}");
     }
 }

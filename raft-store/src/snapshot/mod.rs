@@ -112,7 +112,10 @@ impl SnapshotFile {
     }
 
     /// Shows every row, in key order. Blocks.
-    pub(crate) fn visit_rows(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    pub(crate) fn visit_rows<F>(&self, mut visit: F) -> Result<(), Error>
+    where
+        F: FnMut(&[u8], &[u8]) -> Result<(), Error>,
+    {
         let path = self.path();
         for row in Rows::open(&self.inner.file, &path, self.inner.len_bytes)? {
             let (key, value) = row?;

@@ -1,6 +1,8 @@
 //! A toy state machine, and entries for it. Shared by the tests; holds no test itself.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod cluster;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
