@@ -6,7 +6,7 @@
 mod restart;
 mod slots;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::model::{NodeId, ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
@@ -40,8 +40,11 @@ pub struct Planner {
     slots: BTreeSet<(ServiceId, u32)>,
     /// Pending tasks whose wait ends at a time (Unix ms).
     waiting: BTreeSet<(u64, TaskId)>,
-    /// Pending tasks that no node could take.
+    /// Pending tasks that no node could take, and those whose assignment has not been seen to take effect: where the
+    /// node is taken away between the plan and its command, they are to be placed again.
     stuck: BTreeSet<TaskId>,
+    /// Pending tasks for which the last plan had no room left.
+    left_over: BTreeSet<TaskId>,
     /// Room may have appeared since.
     capacity: bool,
 }
@@ -54,9 +57,19 @@ impl Planner {
 
     /// Takes note of what a command touched.
     pub fn observe(&mut self, state: &State, changes: &ChangeSet) {
-        self.services.extend(&changes.services);
+        for id in &changes.services {
+            self.services.insert(*id);
+            // What it asks of a node may have changed.
+            for task in state.tasks_of_service(*id).filter(|task| task.state == TaskState::Pending) {
+                self.stuck.remove(&task.id);
+            }
+        }
         for change in &changes.tasks {
-            if state.is_updating(change.service) {
+            if change.to != Some(TaskState::Pending) {
+                self.stuck.remove(&change.task);
+            }
+            let is_removed = state.service(change.service).is_some_and(|service| service.removed);
+            if is_removed || state.is_updating(change.service) {
                 self.services.insert(change.service);
             } else {
                 self.slots.insert((change.service, change.slot));
@@ -76,20 +89,22 @@ impl Planner {
     pub fn has_work(&self, now_ms: u64) -> bool {
         !self.services.is_empty()
             || !self.slots.is_empty()
+            || !self.left_over.is_empty()
             || (self.capacity && !self.stuck.is_empty())
             || self.waiting.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms)
     }
 
     /// Decides. The plan must be carried out before the next is made; if it was not, start again with a new planner.
     pub fn plan(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
-        let mut draft = Draft { state, now_ms, seed, policy: self.policy, plan: Plan::default(), to_place: Vec::new() };
+        let (policy, plan, to_place, wanted) = (self.policy, Plan::default(), Vec::new(), HashSet::new());
+        let mut draft = Draft { state, now_ms, seed, policy, plan, to_place, wanted };
         self.orchestrate(&mut draft);
         self.gather_pending(&mut draft);
         let mut plan = self.place(draft);
         if let Some((at_ms, _)) = self.waiting.first() {
             plan.wake_at(*at_ms);
         }
-        if !self.services.is_empty() || !self.slots.is_empty() {
+        if !self.services.is_empty() || !self.slots.is_empty() || !self.left_over.is_empty() {
             plan.wake_at(now_ms);
         }
         plan
@@ -100,6 +115,11 @@ impl Planner {
             if !draft.plan_service(service) {
                 self.services.insert(service);
                 return;
+            }
+            // They were among the others.
+            let slots: Vec<_> = self.slots.range((service, 0)..=(service, u32::MAX)).copied().collect();
+            for slot in &slots {
+                self.slots.remove(slot);
             }
         }
         while let Some((service, slot)) = self.slots.pop_first() {
@@ -112,6 +132,7 @@ impl Planner {
 
     /// Pending tasks that may be placed now: those whose wait is over and, where room may have appeared, the stuck ones.
     fn gather_pending(&mut self, draft: &mut Draft<'_>) {
+        draft.to_place.extend(std::mem::take(&mut self.left_over).into_iter().map(Place::Known));
         for wait in std::mem::take(&mut draft.to_place) {
             match wait {
                 Place::Known(task) if draft.not_before(task) > draft.now_ms => {
@@ -132,67 +153,67 @@ impl Planner {
     }
 
     fn place(&mut self, draft: Draft<'_>) -> Plan {
-        let Draft { state, seed, mut plan, to_place, now_ms, .. } = draft;
+        let Draft { state, seed, mut plan, to_place, now_ms, policy, wanted } = draft;
         if to_place.is_empty() {
             return plan;
         }
-        let mut scheduler = Scheduler::new(state, seed);
-        // What did not fit once in this plan does not fit for its siblings either: room only shrinks.
-        let mut refused: HashSet<(ServiceId, u64)> = HashSet::new();
-        let mut refusals = std::collections::HashMap::new();
+        let mut placing = Placing { state, scheduler: Scheduler::new(state, seed), refusals: HashMap::new() };
         let mut seen = HashSet::new();
         for place in to_place {
             match place {
-                Place::Known(id) => {
-                    let Some(task) = state.task(id).filter(|task| task.state == TaskState::Pending) else { continue };
-                    if !seen.insert(id) {
-                        continue;
-                    }
-                    if task.not_before_ms > now_ms {
-                        self.waiting.insert((task.not_before_ms, id));
-                        continue;
-                    }
-                    let Some(spec) = state.spec_of(task) else { continue };
-                    let kind = (task.service, task.spec_version);
-                    if !refused.contains(&kind) {
-                        match scheduler.place(task, spec, avoided(state, task)) {
-                            Ok(node) => {
-                                plan.steps.push(Step::Assign { task: id, seen_version: task.version, node });
-                                continue;
-                            }
-                            Err(counts) => {
-                                refused.insert(kind);
-                                refusals.insert(kind, describe(&counts));
-                            }
-                        }
-                    }
-                    self.stuck.insert(id);
-                    let error = refusals[&kind].clone();
-                    if task.error.as_ref() != Some(&error) {
-                        plan.steps.push(Step::Explain { task: id, seen_version: task.version, error });
+                Place::New(index, task) => {
+                    if let Step::CreateTask(new) = &mut plan.steps[index] {
+                        new.node = placing.node_for(&task).and_then(Result::ok);
                     }
                 }
-                Place::New(index, task) => {
-                    let Some(service) = state.service(task.service) else { continue };
-                    let kind = (task.service, service.spec_version);
-                    if refused.contains(&kind) {
-                        continue;
-                    }
-                    match scheduler.place(&task, &service.spec, avoided(state, &task)) {
-                        Ok(node) => {
-                            if let Step::CreateTask(new) = &mut plan.steps[index] {
-                                new.node = Some(node);
-                            }
-                        }
-                        Err(counts) => {
-                            refused.insert(kind);
-                            refusals.insert(kind, describe(&counts));
-                        }
+                Place::Known(id) => {
+                    let Some(task) = state.task(id).filter(|task| task.state == TaskState::Pending) else { continue };
+                    if wanted.contains(&id) || !seen.insert(id) {
+                    } else if task.not_before_ms > now_ms {
+                        self.waiting.insert((task.not_before_ms, id));
+                    } else if plan.steps.len() >= policy.max_steps {
+                        self.left_over.insert(id);
+                    } else if let Some(found) = placing.node_for(task) {
+                        self.stuck.insert(id);
+                        plan.steps.extend(placed(task, found));
                     }
                 }
             }
         }
         plan
+    }
+}
+
+/// What to say of a pending task for which a node was looked for; None where it was said before.
+fn placed(task: &Task, found: Result<NodeId, &str>) -> Option<Step> {
+    let (id, seen_version) = (task.id, task.version);
+    match found {
+        Ok(node) => Some(Step::Assign { task: id, seen_version, node }),
+        Err(error) if task.error.as_deref() == Some(error) => None,
+        Err(error) => Some(Step::Explain { task: id, seen_version, error: error.to_owned() }),
+    }
+}
+
+/// Looks for nodes within one plan.
+struct Placing<'a> {
+    state: &'a State,
+    scheduler: Scheduler<'a>,
+    /// What did not fit once in this plan does not fit for its siblings either: room only shrinks.
+    refusals: HashMap<(ServiceId, u64), String>,
+}
+
+impl Placing<'_> {
+    /// A node, or why there is none; None where the task's spec is not there.
+    fn node_for(&mut self, task: &Task) -> Option<Result<NodeId, &str>> {
+        let kind = (task.service, task.spec_version);
+        if !self.refusals.contains_key(&kind) {
+            let spec = self.state.spec_of(task)?;
+            match self.scheduler.place(task, spec, avoided(self.state, task)) {
+                Ok(node) => return Some(Ok(node)),
+                Err(counts) => drop(self.refusals.insert(kind, describe(&counts))),
+            }
+        }
+        self.refusals.get(&kind).map(|text| Err(text.as_str()))
     }
 }
 
@@ -213,6 +234,8 @@ struct Draft<'a> {
     policy: Policy,
     plan: Plan,
     to_place: Vec<Place>,
+    /// Tasks whose desired state this plan moves: a second step would come too late.
+    wanted: HashSet<TaskId>,
 }
 
 impl Draft<'_> {
@@ -226,7 +249,8 @@ impl Draft<'_> {
 
     /// An id that the same plan on the same view gives again.
     fn task_id(&self, service: ServiceId, slot: u32, attempt: u32) -> TaskId {
-        let position = mix(service.bits() ^ u64::from(slot) << 32 ^ u64::from(attempt));
+        // Mixed one after the other: in one sum, neighbouring services and attempts would make the same number.
+        let position = mix(mix(service.bits()) ^ (u64::from(slot) << 32 | u64::from(attempt)));
         TaskId::from_random(mix(self.seed ^ position))
     }
 

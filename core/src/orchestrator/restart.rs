@@ -28,13 +28,16 @@ pub fn decide(policy: &RestartPolicy, ended: &Task, random: u64) -> Decision {
         _ => {}
     }
     let has_failed = ended.state != TaskState::Complete;
+    // It was never tried: the policy does not say no, but it waits, lest one node refuse it over and over.
+    let was_refused = ended.state == TaskState::Rejected;
     let goes_on = match policy.condition {
+        _ if was_refused => true,
         RestartCondition::No => false,
         RestartCondition::OnFailure => has_failed,
         RestartCondition::Always | RestartCondition::UnlessStopped => true,
     };
     let failures = if was_stable(policy, ended) { 1 } else { ended.failures.saturating_add(1) };
-    if !goes_on || policy.max_attempts.is_some_and(|most| failures > most) {
+    if !goes_on || (!was_refused && policy.max_attempts.is_some_and(|most| failures > most)) {
         return Decision::Rest;
     }
     Decision::Again { wait_ms: backoff_ms(policy, failures, random), failures, cause: Cause::Exit }

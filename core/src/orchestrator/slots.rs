@@ -32,15 +32,10 @@ impl Draft<'_> {
         true
     }
 
-    /// One slot of a service, whatever state the service is in.
+    /// One slot of a service. A removed one is planned as a whole, else each slot would forget all the others too.
     pub(super) fn plan_slot_of(&mut self, id: ServiceId, slot: u32) {
-        let state = self.state;
-        match state.service(id) {
-            None => {}
-            Some(service) if service.removed => {
-                self.plan_removed(service);
-            }
-            Some(service) => self.plan_slot(service, slot),
+        if let Some(service) = self.state.service(id).filter(|service| !service.removed) {
+            self.plan_slot(service, slot);
         }
     }
 
@@ -72,10 +67,12 @@ impl Draft<'_> {
         match tasks.last() {
             None => self.create(first(service, slot, self.task_id(service.id, slot, 1))),
             Some(newest) if newest.state.is_terminal() => self.plan_ended(service, newest),
-            Some(newest) => self.plan_live(newest),
+            Some(newest) => self.plan_live(service, newest),
         }
         let ended = tasks.iter().filter(|task| task.state.is_terminal()).count();
-        for task in tasks.iter().take(ended.saturating_sub(self.policy.history_per_slot)) {
+        // The newest tells that the slot was not forgotten but rests.
+        let kept = self.policy.history_per_slot.max(1);
+        for task in tasks.iter().take(ended.saturating_sub(kept)) {
             self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
         }
     }
@@ -93,7 +90,13 @@ impl Draft<'_> {
     fn plan_ended(&mut self, service: &Service, newest: &Task) {
         let attempt = newest.attempt + 1;
         let id = self.task_id(service.id, newest.slot, attempt);
-        let Decision::Again { wait_ms, failures, cause } = decide(&service.spec.restart, newest, id.bits()) else { return };
+        // What failed or was given up under another spec says nothing of this one.
+        let decision = if newest.spec_version == service.spec_version {
+            decide(&service.spec.restart, newest, id.bits())
+        } else {
+            Decision::Again { wait_ms: 0, failures: 0, cause: Cause::Update }
+        };
+        let Decision::Again { wait_ms, failures, cause } = decision else { return };
         self.create(NewTask {
             id,
             service: service.id,
@@ -108,12 +111,17 @@ impl Draft<'_> {
         });
     }
 
-    fn plan_live(&mut self, task: &Task) {
+    fn plan_live(&mut self, service: &Service, task: &Task) {
         if task.desired != Desired::Running {
             return;
         }
         if task.state == TaskState::Pending {
-            self.to_place.push(Place::Known(task.id));
+            if task.spec_version == service.spec_version {
+                self.to_place.push(Place::Known(task.id));
+            } else {
+                // It runs nowhere yet, and had better not begin.
+                self.want(task, Desired::Stopped, Cause::Update);
+            }
             return;
         }
         let node = task.node.and_then(|node| self.state.node(node));
@@ -130,10 +138,17 @@ impl Draft<'_> {
         }
         let newest = |tasks: &[TaskId]| tasks.last().and_then(|id| state.task(*id));
         let live: Vec<&Task> = state.slots(service.id).filter_map(|(_, tasks)| newest(tasks)).collect();
-        let is_settled = |task: &&Task| task.state == TaskState::Running && task.desired == Desired::Running;
+        let stays = |task: &&Task| task.desired == Desired::Running && !self.wanted.contains(&task.id);
+        // One that is done speaks for the new spec as well as one that runs; one that was given up speaks against it.
+        let is_done = |task: &&Task| {
+            task.state == TaskState::Complete
+                && task.spec_version == service.spec_version
+                && decide(&service.spec.restart, task, 0) == Decision::Rest
+        };
+        let is_settled = |task: &&Task| (task.state == TaskState::Running && stays(task)) || is_done(task);
         let outdated = |task: &&&Task| task.spec_version != service.spec_version && !task.state.is_terminal();
         // A task of the old spec that does not run anyway is replaced whatever the others do.
-        let next = live.iter().filter(outdated).find(|task| !is_settled(task) && task.desired == Desired::Running);
+        let next = live.iter().filter(outdated).find(|task| !is_settled(task) && stays(task));
         let everyone_runs = live.len() as u32 >= service.spec.replicas() && live.iter().all(is_settled);
         let next = next.or_else(|| live.iter().filter(outdated).find(|_| everyone_runs));
         if let Some(task) = next {
@@ -142,7 +157,7 @@ impl Draft<'_> {
     }
 
     fn want(&mut self, task: &Task, desired: Desired, cause: Cause) {
-        if task.desired < desired {
+        if task.desired < desired && self.wanted.insert(task.id) {
             self.plan.steps.push(Step::Desire { task: task.id, seen_version: task.version, desired, cause });
         }
     }

@@ -142,11 +142,12 @@ impl Apply<'_> {
 
     /// Tasks that run the current spec will need it under its version.
     fn keep_old_spec(&mut self, service: &Service) {
-        let tasks = self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version).count();
+        let of_version = || self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version);
+        let (tasks, live) = (of_version().count(), of_version().filter(|task| !task.state.is_terminal()).count());
         if tasks > 0 {
             let key = (service.id, service.spec_version);
             self.write(old_spec_key(key.0, key.1), codec::encode(&*service.spec));
-            self.state.old_specs.insert(key, OldSpec { spec: service.spec.clone(), tasks });
+            self.state.old_specs.insert(key, OldSpec { spec: service.spec.clone(), tasks, live });
         }
     }
 
@@ -246,14 +247,18 @@ impl Apply<'_> {
         Ok(self.put_node(node))
     }
 
-    /// A name belongs to one node. One that is down yields it, and is called by its id from then on.
+    /// A name belongs to one node. One that is down yields it, and is called by its id from then on, with a number where
+    /// that name is taken as well.
     fn free_node_name(&mut self, id: NodeId, name: &str) -> Result<(), Refusal> {
         let Some(holder) = self.state.node_by_name(name).filter(|holder| holder.id != id) else { return Ok(()) };
         if holder.state != NodeState::Down {
             return Err(Refusal::NodeNameTaken { name: name.to_owned() });
         }
         let mut holder = holder.clone();
-        holder.name = holder.id.to_string();
+        let names = &self.state.index.node_names;
+        let numbered = (2..).map(|number: u64| format!("{}-{number}", holder.id));
+        let mut others = std::iter::once(holder.id.to_string()).chain(numbered);
+        holder.name = others.find(|other| !names.contains_key(other)).expect("numbers do not run out before nodes do");
         self.put_node(holder);
         Ok(())
     }
@@ -363,6 +368,10 @@ impl Apply<'_> {
         let before = self.state.tasks.remove(&task.id);
         if let Some(before) = &before {
             self.state.index.remove_task(before);
+            let ends = task.state.is_terminal() && !before.state.is_terminal();
+            if ends && let Some(old) = self.state.old_specs.get_mut(&(task.service, task.spec_version)) {
+                old.live -= 1;
+            }
         }
         self.changes.tasks.push(TaskChange {
             task: task.id,

@@ -64,7 +64,10 @@ struct Remembered {
 #[derive(Debug, Clone)]
 struct OldSpec {
     spec: Arc<ServiceSpec>,
+    /// Tasks of this spec, ended ones that are remembered included: the row goes with the last of them.
     tasks: usize,
+    /// Those among them that have not ended.
+    live: usize,
 }
 
 /// Every table, with its indexes.
@@ -187,9 +190,9 @@ impl State {
         self.node_use(node).ports.get(&(port, protocol)).copied()
     }
 
-    /// Whether some tasks of a service run an older spec than it has.
+    /// Whether some tasks of a service run an older spec than it has; ended ones do not count.
     pub fn is_updating(&self, service: ServiceId) -> bool {
-        self.old_specs.range((service, 0)..=(service, u64::MAX)).next().is_some()
+        self.old_specs.range((service, 0)..=(service, u64::MAX)).any(|(_, old)| old.live > 0)
     }
 
     /// How many tasks of a service run.

@@ -63,7 +63,7 @@ impl Apply<'_> {
         let is_free = earlier.last().copied() == new.previous
             && earlier.iter().filter_map(|id| self.state.task(*id)).all(|task| task.state.is_terminal());
         let previous = new.previous.and_then(|id| self.state.task(id));
-        let is_next = previous.is_none_or(|previous| new.attempt > previous.attempt);
+        let is_next = previous.map_or(0, |previous| previous.attempt).checked_add(1) == Some(new.attempt);
         if !is_wanted || !is_free || !is_next || self.state.task(new.id).is_some() {
             return false;
         }

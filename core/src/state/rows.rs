@@ -96,7 +96,7 @@ impl State {
                 let service = parse_u64(&rest[..8]).ok_or_else(unknown)?;
                 let version = parse_u64(&rest[8..]).ok_or_else(unknown)?;
                 let spec: ServiceSpec = codec::decode("spec row", value)?;
-                let old = OldSpec { spec: Arc::new(spec), tasks: 0 };
+                let old = OldSpec { spec: Arc::new(spec), tasks: 0, live: 0 };
                 self.old_specs.insert((ServiceId::from_random(service), version), old);
             }
             Some((&TASK, _)) => {
@@ -135,6 +135,7 @@ impl State {
                     return Err(LoadError::Contradiction(format!("task {} runs a spec that is not there", task.id)));
                 };
                 old.tasks += 1;
+                old.live += usize::from(!task.state.is_terminal());
             }
             let tasks = &self.tasks;
             self.index.add_task(task, |id| tasks.get(&id).map_or(0, |task| task.attempt));
