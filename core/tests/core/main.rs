@@ -1,0 +1,9 @@
+//! Tests of the domain as a whole: what commands, planner and leases do together. One binary, because each costs a link.
+
+mod properties;
+mod refusals;
+mod simulation;
+mod stories;
+mod support;
+mod timing;
+mod updates;
