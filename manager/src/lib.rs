@@ -1,1 +1,19 @@
-//! placeholder
+//! The manager: the Raft group, the leader's loops, the control API.
+//!
+//! ```text
+//! config    options from file, environment, flags
+//! raft      the group: formation, transport, proposals, reads
+//! machine   the applied state and its change sets
+//! leader    what runs only while this manager leads
+//! control   what goatctl calls
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod leader;
+pub mod machine;
+pub mod raft;
+pub mod server;
+pub mod taskset;

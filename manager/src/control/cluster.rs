@@ -1,0 +1,109 @@
+//! The cluster as a whole: status, peers, handing over.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use goat_proto::v1;
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+use tonic::Status;
+
+use super::Control;
+use crate::raft::{Group, formation};
+
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+
+async fn peers(group: &Group) -> Vec<v1::Peer> {
+    let leader = group.leader().map(|leader| leader.id);
+    join_all(group.members().into_iter().map(|member| async move {
+        let progress = if member.id == group.id() {
+            let mut reply = v1::ProgressReply::default();
+            group.fill_progress(&mut reply);
+            Some(reply)
+        } else {
+            formation::ask(group.peers(), &member.address).await
+        };
+        let role = match () {
+            () if Some(member.id) == leader => "leader",
+            () if member.is_voter => "follower",
+            () => "learner",
+        };
+        let reachable = progress.is_some();
+        let progress = progress.unwrap_or_default();
+        v1::Peer {
+            id: member.id,
+            name: member.name,
+            address: member.address,
+            role: role.to_owned(),
+            reachable,
+            term: progress.term,
+            last_log_index: progress.last_log_index,
+            applied_index: progress.applied_index,
+        }
+    }))
+    .await
+}
+
+fn counted<'a>(words: impl Iterator<Item = &'a str>) -> HashMap<String, u32> {
+    let mut counts = HashMap::from([("total".to_owned(), 0)]);
+    for word in words {
+        *counts.entry(word.to_owned()).or_default() += 1;
+        *counts.entry("total".to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+impl Control {
+    pub(super) async fn get_status_(&self, request: v1::GetStatusRequest) -> Result<v1::Status, Status> {
+        let (group, read) = self.reading(request.read).await?;
+        let peers = peers(&group).await;
+        let leader = group.leader();
+        let missing: Vec<_> = peers.iter().filter(|peer| !peer.reachable).map(|peer| peer.name.as_str()).collect();
+        let mut warnings = Vec::new();
+        if !missing.is_empty() {
+            warnings.push(format!("managers not reached: {}", missing.join(", ")));
+        }
+        let managers = v1::Managers { total: peers.len() as u32, reachable: (peers.len() - missing.len()) as u32 };
+        let state = group.view().read();
+        Ok(v1::Status {
+            cluster_id: state.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
+            leader: leader.as_ref().map(|leader| leader.name.clone()).unwrap_or_default(),
+            term: group.metrics().borrow_watched().current_term,
+            managers: Some(managers),
+            nodes: counted(state.nodes().map(|node| node.state.as_str())),
+            services: state.services().len() as u32,
+            tasks: counted(state.tasks().filter(|task| !task.state.is_terminal()).map(|task| task.state.as_str())),
+            read: Some(read),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            warnings,
+        })
+    }
+
+    pub(super) async fn list_peers_(&self) -> Result<v1::ListPeersReply, Status> {
+        Ok(v1::ListPeersReply { peers: peers(&self.group()?).await })
+    }
+
+    pub(super) async fn transfer_leader_(&self, request: v1::TransferLeaderRequest) -> Result<v1::TransferLeaderReply, Status> {
+        let group = self.group()?;
+        let leader = group.leader().ok_or_else(|| crate::raft::proposer::Error::NoLeader.into_status(&group))?;
+        if !leader.is_here {
+            let mut client = group.peers().control(&leader.address).map_err(|error| Status::unavailable(error.to_string()))?;
+            let call = tokio::time::timeout(TRANSFER_TIMEOUT, client.transfer_leader(request));
+            let reply = call.await.map_err(|_| Status::deadline_exceeded("the leader does not answer; look at `status` and repeat"))?;
+            return Ok(reply?.into_inner());
+        }
+        let to = match request.to.as_str() {
+            "" => group.best_successor().ok_or_else(|| Status::failed_precondition("there is no other manager to hand over to"))?,
+            name => {
+                let member = group.members().into_iter().find(|member| member.name == name || member.id.to_string() == name);
+                let member = member.ok_or_else(|| Status::not_found(format!("no manager {name:?}")))?;
+                if !member.is_voter {
+                    return Err(Status::failed_precondition(format!("{} is a learner and cannot lead", member.name)));
+                }
+                member.id
+            }
+        };
+        let leader = group.hand_over(to, TRANSFER_TIMEOUT).await.map_err(|error| error.into_status(&group))?;
+        Ok(v1::TransferLeaderReply { leader: leader.name, term: leader.term })
+    }
+}

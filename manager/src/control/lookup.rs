@@ -1,0 +1,43 @@
+//! What a client means by a reference: a name, an id, or a prefix of an id that fits one only.
+
+use goat_core::model::{Node, Task};
+use goat_core::state::{Service, State};
+use tonic::Status;
+
+const MIN_PREFIX_CHARS: usize = 2;
+
+fn one<'a, T>(what: &str, reference: &str, rows: impl Iterator<Item = (String, &'a T)>) -> Result<&'a T, Status> {
+    let mut found = None;
+    if reference.len() >= MIN_PREFIX_CHARS {
+        for (id, row) in rows {
+            if !id.starts_with(reference) {
+                continue;
+            }
+            if found.replace(row).is_some() {
+                return Err(Status::invalid_argument(format!("more than one {what} begins with {reference:?}; give more of the id")));
+            }
+        }
+    }
+    found.ok_or_else(|| Status::not_found(format!("no {what} {reference:?}")))
+}
+
+pub(super) fn service<'a>(state: &'a State, reference: &str) -> Result<&'a Service, Status> {
+    match state.service_by_name(reference) {
+        Some(service) => Ok(service),
+        None => one("service", reference, state.services().map(|service| (service.id.to_string(), service))),
+    }
+}
+
+pub(super) fn node<'a>(state: &'a State, reference: &str) -> Result<&'a Node, Status> {
+    match state.node_by_name(reference) {
+        Some(node) => Ok(node),
+        None => one("node", reference, state.nodes().map(|node| (node.id.to_string(), node))),
+    }
+}
+
+pub(super) fn task<'a>(state: &'a State, reference: &str) -> Result<&'a Task, Status> {
+    if let Some(task) = reference.parse().ok().and_then(|id| state.task(id)) {
+        return Ok(task);
+    }
+    one("task", reference, state.tasks().map(|task| (task.id.to_string(), task)))
+}

@@ -1,0 +1,152 @@
+//! What goatctl calls, on any manager: reads are answered from the applied state after a read index, mutations are
+//! proposed at the leader. One file per resource.
+
+mod cluster;
+mod lookup;
+mod nodes;
+mod services;
+mod tasks;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use goat_core::model::RequestId;
+use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal};
+use goat_proto::convert;
+use goat_proto::v1::control_server::Control as ControlService;
+use goat_proto::v1::{self, ReadInfo, ReadOptions};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::clock;
+use crate::raft::Group;
+use crate::raft::formation;
+
+type Reply<T> = Result<Response<T>, Status>;
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The control service of this manager.
+#[derive(Debug, Clone)]
+pub struct Control {
+    formation: formation::Shared,
+}
+
+impl Control {
+    /// Answers once the group runs; until then callers are told to wait.
+    pub fn new(formation: formation::Shared) -> Self {
+        Self { formation }
+    }
+
+    fn group(&self) -> Result<Group, Status> {
+        self.formation
+            .group()
+            .filter(Group::has_members)
+            .ok_or_else(|| Status::unavailable("this manager is waiting for the other first managers to come up"))
+    }
+
+    /// The group, with a view as new as asked for.
+    async fn reading(&self, options: Option<ReadOptions>) -> Result<(Group, ReadInfo), Status> {
+        let group = self.group()?;
+        if !options.unwrap_or_default().stale {
+            group.linearize().await.map_err(|error| error.into_status(&group))?;
+        }
+        let index = *group.view().applied().borrow();
+        Ok((group, ReadInfo { index, age_ms: 0 }))
+    }
+
+    /// Proposes a client's mutation and waits for its answer.
+    async fn mutate(&self, group: &Group, request_id: &str, action: Action) -> Result<(Answer, u64), Status> {
+        let request: RequestId = convert::parse("request_id", request_id)?;
+        let command = Command { now_ms: clock::now_ms(), request: Some(request), action };
+        let accepted = group.propose(&command).await.map_err(|error| error.into_status(group))?;
+        match accepted.outcome {
+            Outcome::Done(answer) => Ok((answer, accepted.index)),
+            Outcome::Refused(refusal) => Err(refused(&refusal)),
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Status {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::NameTaken { .. } | Refusal::ClusterExists { .. } | Refusal::NodeNameTaken { .. } => Status::already_exists(text),
+        Refusal::NoSuchService { .. } | Refusal::NoSuchNode { .. } => Status::not_found(text),
+        Refusal::Stale { .. } => Status::aborted(text),
+        Refusal::Invalid { .. } => Status::invalid_argument(text),
+        Refusal::ServiceRemoved { .. } | Refusal::NodeNotDown { .. } | Refusal::Impossible { .. } => Status::failed_precondition(text),
+    }
+}
+
+#[async_trait]
+impl ControlService for Control {
+    async fn create_service(&self, request: Request<v1::CreateServiceRequest>) -> Reply<v1::ServiceReply> {
+        self.create_service_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_service(&self, request: Request<v1::UpdateServiceRequest>) -> Reply<v1::ServiceReply> {
+        self.update_service_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn scale_service(&self, request: Request<v1::ScaleServiceRequest>) -> Reply<v1::ServiceReply> {
+        self.scale_service_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_service(&self, request: Request<v1::RemoveServiceRequest>) -> Reply<v1::ServiceReply> {
+        self.remove_service_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_services(&self, request: Request<v1::ListServicesRequest>) -> Reply<v1::ListServicesReply> {
+        self.list_services_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_service(&self, request: Request<v1::GetServiceRequest>) -> Reply<v1::Service> {
+        self.get_service_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_tasks(&self, request: Request<v1::ListTasksRequest>) -> Reply<v1::ListTasksReply> {
+        self.list_tasks_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Reply<v1::TaskDetail> {
+        self.get_task_(request.into_inner()).await.map(Response::new)
+    }
+
+    type TaskLogsStream = Events<v1::LogChunk>;
+
+    async fn task_logs(&self, _: Request<v1::TaskLogsRequest>) -> Reply<Self::TaskLogsStream> {
+        Err(Status::unimplemented("this manager cannot fetch logs from workers yet"))
+    }
+
+    async fn list_nodes(&self, request: Request<v1::ListNodesRequest>) -> Reply<v1::ListNodesReply> {
+        self.list_nodes_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Reply<v1::Node> {
+        self.get_node_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_node_availability(&self, request: Request<v1::SetNodeAvailabilityRequest>) -> Reply<v1::NodeReply> {
+        self.set_node_availability_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_node(&self, request: Request<v1::RemoveNodeRequest>) -> Reply<v1::NodeReply> {
+        self.remove_node_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Reply<v1::Status> {
+        self.get_status_(request.into_inner()).await.map(Response::new)
+    }
+
+    type WatchEventsStream = Events<v1::Event>;
+
+    async fn watch_events(&self, _: Request<v1::WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
+        Err(Status::unimplemented("this manager keeps no events yet"))
+    }
+
+    async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Reply<v1::ListPeersReply> {
+        self.list_peers_().await.map(Response::new)
+    }
+
+    async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Reply<v1::TransferLeaderReply> {
+        self.transfer_leader_(request.into_inner()).await.map(Response::new)
+    }
+}

@@ -1,0 +1,129 @@
+//! The replicated state as this manager has applied it, and the change sets that everything downstream reacts to.
+//!
+//! ```text
+//! openraft ─► MachineStore ─► Machine::apply ─► State (memory) + rows (RocksDB)
+//!                                  └─ published ─► changes (broadcast), applied (watch)
+//! ```
+//! Readers take a short read lock; nobody but `Machine` writes.
+
+use std::sync::Arc;
+
+use goat_core::codec;
+use goat_core::state::change::ChangeSet;
+use goat_core::state::command::Command;
+use goat_core::state::{At, State};
+use goat_raft_store::{EntryId, Reply, RestoreError, RowChanges, StateMachine};
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::{broadcast, watch};
+
+/// How many change sets a slow reader may fall behind before it has to start again from the state.
+const CHANGES_KEPT: usize = 4_096;
+
+/// The applied state, for readers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct View {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: RwLock<State>,
+    changes: broadcast::Sender<Arc<ChangeSet>>,
+    applied: watch::Sender<u64>,
+    /// Counts how often the state was replaced as a whole (start, snapshot).
+    restored: watch::Sender<u64>,
+}
+
+impl View {
+    /// A view of an empty state.
+    pub fn new() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                state: RwLock::new(State::new()),
+                changes: broadcast::Sender::new(CHANGES_KEPT),
+                applied: watch::Sender::new(0),
+                restored: watch::Sender::new(0),
+            }),
+        }
+    }
+
+    /// The state now. Hold it for computation only, never over an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.inner.state.read()
+    }
+
+    /// Change sets from now on. A lagging receiver, or one that sees `restored` move, starts again from the state.
+    pub fn changes(&self) -> broadcast::Receiver<Arc<ChangeSet>> {
+        self.inner.changes.subscribe()
+    }
+
+    /// The index up to which the state is applied and its rows are written.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.applied.subscribe()
+    }
+
+    /// Moves whenever the state was replaced as a whole.
+    pub fn restored(&self) -> watch::Receiver<u64> {
+        self.inner.restored.subscribe()
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the store drives.
+#[derive(Debug)]
+pub struct Machine {
+    view: View,
+    unpublished: Vec<Arc<ChangeSet>>,
+}
+
+impl Machine {
+    /// The writer behind `view`; make one only.
+    pub fn new(view: View) -> Self {
+        Self { view, unpublished: Vec::new() }
+    }
+}
+
+impl StateMachine for Machine {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
+        let state = State::from_rows(rows).map_err(|error| -> RestoreError { Box::new(error) })?;
+        let applied = state.applied_index();
+        *self.view.inner.state.write() = state;
+        self.unpublished.clear();
+        self.view.inner.applied.send_replace(applied);
+        self.view.inner.restored.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    fn apply(&mut self, at: EntryId, command: &[u8], rows: &mut RowChanges) -> Reply {
+        // Whoever proposes has encoded the command itself or decoded it before. One that cannot be read here was
+        // written by a newer build: to skip it would make this manager's state differ from the others' for good.
+        let command: Command =
+            codec::decode("command", command).expect("a command that this build cannot read: upgrade this manager");
+        let mut changed = Vec::new();
+        let (outcome, changes) =
+            self.view.inner.state.write().apply(At { index: at.index, term: at.term }, &command, &mut changed);
+        for row in changed {
+            match row.value {
+                Some(value) => rows.put(row.key, value),
+                None => rows.delete(row.key),
+            }
+        }
+        if !changes.is_empty() {
+            self.unpublished.push(Arc::new(changes));
+        }
+        Reply(codec::encode(&outcome).into())
+    }
+
+    fn published(&mut self, at: EntryId) {
+        for changes in self.unpublished.drain(..) {
+            // An error means that nobody listens.
+            let _ = self.view.inner.changes.send(changes);
+        }
+        self.view.inner.applied.send_replace(at.index);
+    }
+}

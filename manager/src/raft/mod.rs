@@ -1,0 +1,324 @@
+//! The Raft group as the rest of the manager sees it: propose, read, who leads, hand over.
+//!
+//! ```text
+//! propose ─► leader? ─yes► openraft client_write ─► outcome, index
+//!               └──no────► the leader's Propose ───┘      retried while a leader is being elected: a command with a
+//!                                                         request id, or one that is harmless twice, only
+//! ```
+
+pub mod formation;
+mod handover;
+pub mod network;
+pub mod peers;
+pub mod proposer;
+pub mod service;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goat_core::model::ClusterId;
+use goat_proto::v1::{ProgressReply, RaftMessage};
+use goat_raft_store::{Identity, IncomingSnapshot, LogStore, MachineStore, Member, TypeConfig};
+use openraft::alias::WatchReceiverOf;
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+use openraft::{Config as RaftConfig, RaftMetrics, ServerState, SnapshotPolicy};
+use parking_lot::RwLock;
+
+use tonic::Status;
+use tracing::info;
+
+use crate::config::{Config, Peer};
+use crate::machine::{Machine, View};
+use network::Network;
+use peers::Peers;
+
+pub type Raft = openraft::Raft<TypeConfig, MachineStore<Machine>>;
+type Metrics = RaftMetrics<TypeConfig>;
+
+/// How long a request waits for a leader before it is told that there is none.
+pub const LEADER_WAIT: Duration = Duration::from_millis(1_800);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] goat_raft_store::Error),
+    #[error(transparent)]
+    Formation(#[from] formation::Error),
+    #[error("the Raft options do not fit together: {0}")]
+    Options(#[from] openraft::ConfigError),
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// The cluster this manager belongs to, once known.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterIdCell(Arc<RwLock<Option<ClusterId>>>);
+
+impl ClusterIdCell {
+    /// The id, once known.
+    pub fn get(&self) -> Option<ClusterId> {
+        *self.0.read()
+    }
+
+    /// Empty where not known.
+    pub fn text(&self) -> String {
+        self.get().map(|id| id.to_string()).unwrap_or_default()
+    }
+
+    fn set(&self, id: ClusterId) {
+        *self.0.write() = Some(id);
+    }
+}
+
+/// Who leads, as far as this manager knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    pub id: u64,
+    pub name: String,
+    pub address: String,
+    pub term: u64,
+    /// This manager itself.
+    pub is_here: bool,
+}
+
+/// A member of the group and its role.
+#[derive(Debug, Clone)]
+pub struct PeerInfo {
+    pub id: u64,
+    pub name: String,
+    pub address: String,
+    pub is_voter: bool,
+}
+
+/// A handle on this manager's part in the group. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Group {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: u64,
+    raft: Raft,
+    store: LogStore,
+    peers: Peers,
+    view: View,
+    cluster: ClusterIdCell,
+}
+
+fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
+    let config = RaftConfig {
+        cluster_name: "goat".into(),
+        heartbeat_interval: config.heartbeat_interval_ms,
+        election_timeout_min: config.election_timeout_min_ms,
+        election_timeout_max: config.election_timeout_max_ms,
+        enable_pre_vote: Some(true),
+        // A restarted leader asks for votes like everybody else.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        max_payload_entries: 512,
+        api_batch_capacity: 512,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
+        // A follower that was away for less than this gets the log's tail instead of a whole snapshot.
+        max_in_snapshot_log_to_keep: config.snapshot_entries,
+        replication_lag_threshold: config.snapshot_entries * 2,
+        install_snapshot_timeout: 30_000,
+        ..RaftConfig::default()
+    };
+    Ok(Arc::new(config.validate()?))
+}
+
+impl Group {
+    /// Opens the store and runs Raft on it. Refuses a directory that holds nothing while the others are a cluster.
+    pub async fn start(config: &Config, formation: &formation::Formation, peers: Peers, view: View) -> Result<Self, Error> {
+        if !goat_raft_store::exists(&config.data_dir) {
+            formation.wait_for_new_peers(config, &peers).await?;
+        }
+        let options = goat_raft_store::Options {
+            dir: PathBuf::from(&config.data_dir),
+            identity: Identity { cluster_id: None, node_id: config.id },
+            ..goat_raft_store::Options::default()
+        };
+        let machine = Machine::new(view.clone());
+        let (store, machine) = tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
+            .await
+            .map_err(|error| Error::Raft(error.to_string()))??;
+        let cluster = ClusterIdCell::default();
+        if let Some(id) = view.read().cluster_id() {
+            cluster.set(id);
+        }
+        let network = Network { id: config.id, peers: peers.clone(), cluster: cluster.clone() };
+        let raft = Raft::new(config.id, raft_config(config)?, network, store.clone(), machine)
+            .await
+            .map_err(|error| Error::Raft(error.to_string()))?;
+        Ok(Self { inner: Arc::new(Inner { id: config.id, raft, store, peers, view, cluster }) })
+    }
+
+    /// Makes the group where this manager is the one to do it. Returns once a membership is there.
+    pub async fn form(&self, config: &Config, formation: &formation::Formation) -> Result<(), Error> {
+        let initiator = config.peers.iter().map(|peer| peer.id).min();
+        if !self.has_members() && initiator == Some(self.inner.id) {
+            formation.wait_for_ready_peers(config, &self.inner.peers).await?;
+            if !self.has_members() {
+                self.inner
+                    .raft
+                    .initialize(members(&config.peers))
+                    .await
+                    .map_err(|error| Error::Raft(error.to_string()))?;
+                info!(managers = config.peers.len(), "made a new cluster");
+            }
+        }
+        let found = self.inner.raft.wait(None).metrics(|metrics| has_members(metrics), "a membership").await;
+        found.map(|_| ()).map_err(|error| Error::Raft(error.to_string()))
+    }
+
+    /// This manager's id.
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    /// The applied state.
+    pub fn view(&self) -> &View {
+        &self.inner.view
+    }
+
+    /// Connections to the other managers.
+    pub fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
+    /// The cluster's id, once known.
+    pub fn cluster(&self) -> &ClusterIdCell {
+        &self.inner.cluster
+    }
+
+    /// Remembers the cluster's id, on disk as well; the directory is refused to any other cluster from then on.
+    pub async fn learn_cluster(&self, id: ClusterId) -> Result<(), Error> {
+        if self.inner.cluster.get() == Some(id) {
+            return Ok(());
+        }
+        let store = self.inner.store.clone();
+        tokio::task::spawn_blocking(move || store.set_cluster_id(&id.to_string()))
+            .await
+            .map_err(|error| Error::Raft(error.to_string()))??;
+        self.inner.cluster.set(id);
+        Ok(())
+    }
+
+    /// Refuses what was meant for another manager or comes from another cluster.
+    pub fn check_sender(&self, message: &RaftMessage) -> Result<(), Status> {
+        if message.to != self.inner.id {
+            return Err(Status::failed_precondition(format!(
+                "manager {} is here, and the message from manager {} is for manager {}: the `peers` lists differ",
+                self.inner.id, message.from, message.to
+            )));
+        }
+        let own = self.inner.cluster.text();
+        if !own.is_empty() && !message.cluster_id.is_empty() && own != message.cluster_id {
+            return Err(Status::failed_precondition(format!(
+                "manager {} belongs to cluster {}, this one to cluster {own}",
+                message.from, message.cluster_id
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn receive_snapshot(&self) -> Result<IncomingSnapshot, goat_raft_store::Error> {
+        self.inner.store.receive_snapshot().await
+    }
+
+    /// Raft's own account of itself.
+    pub fn metrics(&self) -> WatchReceiverOf<TypeConfig, Metrics> {
+        self.inner.raft.metrics()
+    }
+
+    /// Whether a membership is in the log.
+    pub fn has_members(&self) -> bool {
+        has_members(&self.inner.raft.metrics().borrow_watched())
+    }
+
+    /// All members, voters and learners.
+    pub fn members(&self) -> Vec<PeerInfo> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        membership
+            .nodes()
+            .map(|(id, member)| PeerInfo {
+                id: *id,
+                name: member.name.clone(),
+                address: member.address.clone(),
+                is_voter: voters.contains(id),
+            })
+            .collect()
+    }
+
+    /// Who leads, as far as this manager knows.
+    pub fn leader(&self) -> Option<Leader> {
+        leader_of(&self.inner.raft.metrics().borrow_watched(), self.inner.id)
+    }
+
+    /// The addresses of all members.
+    pub fn addresses(&self) -> Vec<String> {
+        self.members().into_iter().map(|peer| peer.address).collect()
+    }
+
+    pub(crate) fn fill_progress(&self, reply: &mut ProgressReply) {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        reply.term = metrics.current_term;
+        reply.last_log_index = metrics.last_log_index.unwrap_or(0);
+        reply.applied_index = metrics.last_applied.map_or(0, |log_id| log_id.index);
+        reply.cluster_id = self.inner.cluster.text();
+    }
+
+    /// Returns when Raft has stopped by itself, with the reason.
+    pub async fn stopped(&self) -> String {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "it has ended".into();
+            }
+        }
+    }
+
+    /// Ends Raft; nothing that was acknowledged is lost by it.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+    }
+}
+
+fn members(peers: &[Peer]) -> BTreeMap<u64, Member> {
+    peers
+        .iter()
+        .map(|peer| (peer.id, Member { name: peer.name.clone(), address: peer.address.clone() }))
+        .collect()
+}
+
+fn has_members(metrics: &Metrics) -> bool {
+    metrics.membership_config.membership().voter_ids().next().is_some()
+}
+
+/// Who leads according to these metrics.
+pub fn leader_of(metrics: &Metrics, own_id: u64) -> Option<Leader> {
+    let id = metrics.current_leader?;
+    let is_here = id == own_id;
+    if is_here && metrics.state != ServerState::Leader {
+        return None;
+    }
+    let member = metrics.membership_config.membership().get_node(&id)?;
+    Some(Leader { id, name: member.name.clone(), address: member.address.clone(), term: metrics.current_term, is_here })
+}

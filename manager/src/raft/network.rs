@@ -1,0 +1,204 @@
+//! openraft's network over gRPC: one unary call an append, so that each has its own timeout and a dead link cannot hold
+//! a stream; openraft packs what has piled up meanwhile into the next call.
+
+use std::future::Future;
+use std::time::Duration;
+
+use goat_proto::v1;
+use goat_raft_store::{Member, SnapshotFile, TypeConfig};
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+    VoteResponse,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::peers::Peers;
+use super::{ClusterIdCell, wire};
+
+/// A piece of a snapshot on the wire.
+const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+const SNAPSHOT_CHUNKS_AHEAD: usize = 4;
+/// An unreachable peer is tried again so often: a follower that is back must hear from the leader before its election
+/// timeout, else it asks for votes.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Makes a [`Link`] to each peer.
+#[derive(Debug, Clone)]
+pub struct Network {
+    pub id: u64,
+    pub peers: Peers,
+    pub cluster: ClusterIdCell,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Link {
+        Link { network: self.clone(), target, address: member.address.clone() }
+    }
+}
+
+/// The way to one peer.
+#[derive(Debug)]
+pub struct Link {
+    network: Network,
+    target: u64,
+    address: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Append,
+    Vote,
+    PreVote,
+    TransferLeader,
+}
+
+impl Link {
+    fn message<T: Serialize>(&self, body: &T) -> Result<v1::RaftMessage, RPCError<TypeConfig>> {
+        let payload = wire::encode(body).map_err(|error| NetworkError::new(&error))?;
+        Ok(v1::RaftMessage {
+            cluster_id: self.network.cluster.text(),
+            to: self.target,
+            from: self.network.id,
+            payload: payload.into(),
+        })
+    }
+
+    async fn call<T, U>(&self, call: Call, body: &T, option: RPCOption) -> Result<U, RPCError<TypeConfig>>
+    where
+        T: Serialize,
+        U: DeserializeOwned,
+    {
+        let message = self.message(body)?;
+        let mut client = self.network.peers.raft(&self.address).map_err(|error| Unreachable::new(&error))?;
+        let answer = async {
+            match call {
+                Call::Append => client.append(message).await,
+                Call::Vote => client.vote(message).await,
+                Call::PreVote => client.pre_vote(message).await,
+                Call::TransferLeader => client.transfer_leader(message).await,
+            }
+        };
+        let answer = tokio::time::timeout(option.soft_ttl(), answer)
+            .await
+            .map_err(|elapsed| Unreachable::new(&elapsed))?
+            .map_err(|status| rpc_error(&status))?;
+        wire::decode(&answer.into_inner().payload).map_err(|status| NetworkError::new(&status).into())
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotFile>,
+        option: &RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let head = self.message(&(vote, snapshot.meta)).map_err(into_streaming)?;
+        let mut client = self.network.peers.raft(&self.address).map_err(|error| Unreachable::new(&error))?;
+        let mut file = snapshot.snapshot.open().await.map_err(|error| NetworkError::new(&error))?;
+        let (chunks, receiver) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
+        let send = async {
+            let mut head = Some(head);
+            let mut offset = 0;
+            loop {
+                let data = file.read_chunk(SNAPSHOT_CHUNK_BYTES).await.map_err(|error| NetworkError::new(&error))?;
+                let is_last = data.is_empty();
+                let sent = data.len() as u64;
+                if is_last && head.is_none() {
+                    drop(chunks);
+                    return Ok::<_, StreamingError<TypeConfig>>(());
+                }
+                let chunk = v1::SnapshotChunk { head: head.take(), offset, data };
+                // The peer takes no chunk for so long: give up, the next try starts anew.
+                match tokio::time::timeout(option.hard_ttl(), chunks.send(chunk)).await {
+                    Ok(Ok(())) => offset += sent,
+                    Ok(Err(_)) => return Ok(()), // the call has ended and says why
+                    Err(elapsed) => return Err(Unreachable::new(&elapsed).into()),
+                }
+            }
+        };
+        let call = client.install_snapshot(ReceiverStream::new(receiver));
+        let (sent, answer) = tokio::join!(send, call);
+        let answer = answer.map_err(|status| into_streaming(rpc_error(&status)))?;
+        sent?;
+        wire::decode(&answer.into_inner().payload).map_err(|status| NetworkError::new(&status).into())
+    }
+}
+
+fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::FailedPrecondition => {
+            Unreachable::new(status).into()
+        }
+        _ => NetworkError::new(status).into(),
+    }
+}
+
+fn into_streaming(error: RPCError<TypeConfig>) -> StreamingError<TypeConfig> {
+    match error {
+        RPCError::Timeout(error) => error.into(),
+        RPCError::Unreachable(error) => error.into(),
+        RPCError::Network(error) => error.into(),
+        RPCError::RemoteError(error) => NetworkError::new(&error).into(),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Link {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call(Call::Append, &request, option).await
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call(Call::Vote, &request, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call(Call::PreVote, &request, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            answer = self.send_snapshot(vote, snapshot, &option) => answer,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call(Call::TransferLeader, &request, option).await
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY_AFTER)))
+    }
+}

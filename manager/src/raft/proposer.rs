@@ -1,0 +1,171 @@
+//! Proposing commands and reading with a guarantee, from any manager.
+
+use std::time::Duration;
+
+use goat_core::codec;
+use goat_core::state::command::{Command, Outcome};
+use goat_proto::v1::{RaftMessage, ReadIndexRequest};
+use goat_raft_store::Payload;
+use openraft::ReadPolicy;
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::{Group, LEADER_WAIT, Leader};
+
+/// A commit takes a few milliseconds; one that takes so long has lost its quorum.
+const COMMIT_TIMEOUT: Duration = Duration::from_millis(1_800);
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// A command that took effect, was refused, or was answered before.
+#[derive(Debug)]
+pub struct Accepted {
+    pub index: u64,
+    pub outcome: Outcome,
+}
+
+/// Why a command or a read got no answer. After `NoQuorum`, a command may still take effect later.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("this manager does not lead")]
+    NotLeader,
+    #[error("no leader")]
+    NoLeader,
+    #[error("the leader cannot reach a majority of the managers")]
+    NoQuorum,
+    #[error("raft has stopped on this manager: {0}")]
+    Stopped(String),
+}
+
+impl Error {
+    /// The status a client sees; it names the managers that are missing.
+    pub fn into_status(self, group: &Group) -> Status {
+        let names: Vec<_> = group.members().iter().map(|peer| format!("{} ({})", peer.name, peer.address)).collect();
+        let hint = match self {
+            Self::NotLeader | Self::NoLeader => "no manager leads at present",
+            Self::NoQuorum => "the leader cannot reach a majority, and it is not known whether the request took effect: repeat it",
+            Self::Stopped(_) => "this manager is stopping",
+        };
+        Status::unavailable(format!("{hint}; managers: {}", names.join(", ")))
+    }
+}
+
+impl Group {
+    /// Proposes at the leader, wherever it is. With a request id the proposal is repeated while the leader changes;
+    /// without, only where it certainly did not take effect.
+    pub async fn propose(&self, command: &Command) -> Result<Accepted, Error> {
+        let deadline = Instant::now() + LEADER_WAIT;
+        loop {
+            let result = match self.leader() {
+                None => Err(Error::NoLeader),
+                Some(leader) if leader.is_here => self.propose_here(command).await,
+                Some(leader) => self.propose_at(&leader, command).await,
+            };
+            let error = match result {
+                Ok(accepted) => return Ok(accepted),
+                Err(error) => error,
+            };
+            let may_repeat = match error {
+                Error::NotLeader | Error::NoLeader => true,
+                Error::NoQuorum => command.request.is_some(),
+                Error::Stopped(_) => false,
+            };
+            if !may_repeat || Instant::now() >= deadline {
+                return Err(error);
+            }
+            self.wait_for_leader_change().await;
+        }
+    }
+
+    /// Proposes here, which must be the leader.
+    pub async fn propose_here(&self, command: &Command) -> Result<Accepted, Error> {
+        let write = self.raft().client_write(Payload(codec::encode(command).into()));
+        let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await.map_err(|_| Error::NoQuorum)?;
+        match written {
+            Ok(response) => {
+                let outcome = codec::decode("outcome", &response.data.0).map_err(|error| Error::Stopped(error.to_string()))?;
+                Ok(Accepted { index: response.log_id.index, outcome })
+            }
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Error::NotLeader),
+            // The entry was in the log and another leader dropped it, or not: only a request id makes a repeat safe.
+            Err(RaftError::APIError(_)) => Err(Error::NoQuorum),
+            Err(RaftError::Fatal(fatal)) => Err(Error::Stopped(fatal.to_string())),
+        }
+    }
+
+    async fn propose_at(&self, leader: &Leader, command: &Command) -> Result<Accepted, Error> {
+        let mut client = self.peers().raft(&leader.address).map_err(|_| Error::NoLeader)?;
+        let message = RaftMessage {
+            cluster_id: self.cluster().text(),
+            to: leader.id,
+            from: self.id(),
+            payload: codec::encode(command).into(),
+        };
+        let call = tokio::time::timeout(COMMIT_TIMEOUT + RETRY_AFTER, client.propose(message));
+        match call.await {
+            Err(_) => Err(Error::NoQuorum),
+            Ok(Ok(reply)) => {
+                let reply = reply.into_inner();
+                let outcome = codec::decode("outcome", &reply.outcome).map_err(|error| Error::Stopped(error.to_string()))?;
+                Ok(Accepted { index: reply.index, outcome })
+            }
+            // Whether it was carried out before the connection broke is not known.
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(Error::NotLeader),
+            Ok(Err(_)) => Err(Error::NoQuorum),
+        }
+    }
+
+    /// Returns when this manager's view is at least as new as everything acknowledged before the call.
+    pub async fn linearize(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + LEADER_WAIT;
+        let index = loop {
+            let result = match self.leader() {
+                None => Err(Error::NoLeader),
+                Some(leader) if leader.is_here => self.read_index_here().await,
+                Some(leader) => self.read_index_at(&leader).await,
+            };
+            match result {
+                Ok(index) => break index,
+                Err(error @ Error::Stopped(_)) => return Err(error),
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => self.wait_for_leader_change().await,
+            }
+        };
+        let mut applied = self.view().applied();
+        let caught_up = tokio::time::timeout(COMMIT_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
+        match caught_up {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(closed)) => Err(Error::Stopped(closed.to_string())),
+            Err(_) => Err(Error::NoQuorum),
+        }
+    }
+
+    /// The index that a linearizable read has to wait for; this manager must be the leader, and a majority confirms
+    /// that after the call began.
+    pub async fn read_index_here(&self) -> Result<u64, Error> {
+        let read = self.raft().get_read_log_id(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(COMMIT_TIMEOUT, read).await {
+            Err(_) => Err(Error::NoQuorum),
+            Ok(Ok((read, _))) => Ok(read.index()),
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(Error::NotLeader),
+            Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) => Err(Error::NoQuorum),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(Error::Stopped(fatal.to_string())),
+        }
+    }
+
+    async fn read_index_at(&self, leader: &Leader) -> Result<u64, Error> {
+        let mut client = self.peers().raft(&leader.address).map_err(|_| Error::NoLeader)?;
+        match tokio::time::timeout(COMMIT_TIMEOUT, client.read_index(ReadIndexRequest { to: leader.id })).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner().index),
+            Ok(Err(_)) => Err(Error::NotLeader),
+            Err(_) => Err(Error::NoQuorum),
+        }
+    }
+
+    async fn wait_for_leader_change(&self) {
+        let mut metrics = self.metrics();
+        // The leader may be right and only just not ready: look again soon even if nothing changes.
+        let _ = tokio::time::timeout(RETRY_AFTER, metrics.changed()).await;
+    }
+}

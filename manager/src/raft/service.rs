@@ -1,0 +1,130 @@
+//! What the other managers call: Raft's own messages, and what a follower asks of the leader.
+
+use std::sync::Arc;
+
+use goat_core::codec;
+use goat_core::state::command::Command;
+use goat_proto::v1::raft_server::Raft as RaftService;
+use goat_proto::v1::{
+    ProgressReply, ProgressRequest, ProposeReply, RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotChunk,
+};
+use goat_raft_store::{IncomingSnapshot, TypeConfig};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf, VoteOf};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use super::formation::Formation;
+use super::{Group, wire};
+
+/// The service before and after this manager belongs to a group: until then it only tells how far it is.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub formation: Arc<Formation>,
+}
+
+impl Service {
+    fn group(&self) -> Result<Group, Status> {
+        self.formation.group().ok_or_else(|| Status::unavailable("this manager has not joined its group yet"))
+    }
+
+    /// Refuses what was meant for another manager or comes from another cluster.
+    fn open<T: DeserializeOwned>(&self, message: &RaftMessage) -> Result<(Group, T), Status> {
+        let group = self.group()?;
+        group.check_sender(message)?;
+        let body = wire::decode(&message.payload)?;
+        Ok((group, body))
+    }
+}
+
+fn answer<T: Serialize>(group: &Group, to: u64, body: &T) -> Result<Response<RaftMessage>, Status> {
+    let payload = wire::encode(body).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Response::new(RaftMessage { cluster_id: group.cluster().text(), to, from: group.id(), payload: payload.into() }))
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("raft has stopped: {error}"))
+}
+
+#[async_trait]
+impl RaftService for Service {
+    async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let message = request.into_inner();
+        let (group, body) = self.open::<AppendEntriesRequest<TypeConfig>>(&message)?;
+        let reply = group.raft().append_entries(body).await.map_err(stopped)?;
+        answer(&group, message.from, &reply)
+    }
+
+    async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let message = request.into_inner();
+        let (group, body) = self.open::<VoteRequest<TypeConfig>>(&message)?;
+        let reply = group.raft().vote(body).await.map_err(stopped)?;
+        answer(&group, message.from, &reply)
+    }
+
+    async fn pre_vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let message = request.into_inner();
+        let (group, body) = self.open::<VoteRequest<TypeConfig>>(&message)?;
+        let reply = group.raft().pre_vote(body).await.map_err(stopped)?;
+        answer(&group, message.from, &reply)
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<SnapshotChunk>>,
+    ) -> Result<Response<RaftMessage>, Status> {
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("a snapshot without a chunk"))?;
+        let head = first.head.ok_or_else(|| Status::invalid_argument("a snapshot without a head"))?;
+        let (group, (vote, meta)) = self.open::<(VoteOf<TypeConfig>, SnapshotMetaOf<TypeConfig>)>(&head)?;
+        let mut incoming = group.receive_snapshot().await.map_err(|error| Status::internal(error.to_string()))?;
+        append_chunk(&mut incoming, 0, first.offset, &first.data).await?;
+        let mut received = first.data.len() as u64;
+        while let Some(chunk) = chunks.message().await? {
+            append_chunk(&mut incoming, received, chunk.offset, &chunk.data).await?;
+            received += chunk.data.len() as u64;
+        }
+        let file = incoming.finish().await.map_err(|error| Status::data_loss(error.to_string()))?;
+        let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: file };
+        let reply = group.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        answer(&group, head.from, &reply)
+    }
+
+    async fn transfer_leader(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let message = request.into_inner();
+        let (group, body) = self.open::<TransferLeaderRequest<TypeConfig>>(&message)?;
+        let reply = group.raft().handle_transfer_leader(body).await.map_err(stopped)?;
+        answer(&group, message.from, &reply)
+    }
+
+    async fn propose(&self, request: Request<RaftMessage>) -> Result<Response<ProposeReply>, Status> {
+        let message = request.into_inner();
+        let group = self.group()?;
+        group.check_sender(&message)?;
+        let command: Command =
+            codec::decode("command", &message.payload).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let accepted = group.propose_here(&command).await.map_err(|error| error.into_status(&group))?;
+        Ok(Response::new(ProposeReply { index: accepted.index, outcome: codec::encode(&accepted.outcome).into() }))
+    }
+
+    async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+        let group = self.group()?;
+        if request.get_ref().to != group.id() {
+            return Err(Status::failed_precondition("meant for another manager"));
+        }
+        let index = group.read_index_here().await.map_err(|error| error.into_status(&group))?;
+        Ok(Response::new(ReadIndexReply { index }))
+    }
+
+    async fn progress(&self, _: Request<ProgressRequest>) -> Result<Response<ProgressReply>, Status> {
+        Ok(Response::new(self.formation.progress()))
+    }
+}
+
+async fn append_chunk(incoming: &mut IncomingSnapshot, expected: u64, offset: u64, data: &[u8]) -> Result<(), Status> {
+    if offset != expected {
+        return Err(Status::data_loss(format!("a snapshot chunk at {offset} where {expected} was expected")));
+    }
+    incoming.append(data).await.map_err(|error| Status::internal(error.to_string()))
+}

@@ -1,0 +1,112 @@
+//! The life of a manager: open, form or rejoin the group, serve, hand over, stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use goat_proto::MAX_MESSAGE_BYTES;
+use goat_proto::v1::control_server::ControlServer;
+use goat_proto::v1::raft_server::RaftServer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::leader;
+use crate::machine::View;
+use crate::raft::Group;
+use crate::raft::formation::Formation;
+use crate::raft::peers::Peers;
+use crate::raft::service::Service;
+use crate::taskset::TaskSet;
+
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}: is another manager running there? Change `listen`, or stop the other", config.listen)
+    })?;
+    let formation = Arc::new(Formation::new(&config));
+    let tasks = TaskSet::new("manager");
+    let server_stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, formation.clone(), server_stop.clone()));
+    info!(manager = config.name, listen = %config.listen, "listening");
+
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        outcome = live(&config, &formation, &tasks) => outcome,
+    };
+    if let Some(group) = formation.group() {
+        stop_group(&group, &tasks).await;
+    }
+    server_stop.cancel();
+    match tokio::time::timeout(STOP_GRACE, server).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => warn!(%error, "the server ended with an error"),
+        Ok(Err(error)) => warn!(%error, "the server broke"),
+        Err(_) => info!("clients did not close their connections in time; closing them"),
+    }
+    outcome
+}
+
+/// Joins the group and stays until Raft stops, which is an error.
+async fn live(config: &Config, formation: &Formation, tasks: &TaskSet) -> anyhow::Result<()> {
+    let view = View::new();
+    let peers = Peers::new(config.bind_source);
+    let group = Group::start(config, formation, peers, view).await?;
+    formation.joined(group.clone());
+    group.form(config, formation).await?;
+    tasks.spawn("leadership", leader::run(group.clone(), tasks.clone()));
+    learn_cluster(&group).await?;
+    let reason = group.stopped().await;
+    anyhow::bail!("Raft has stopped: {reason}. What was acknowledged is safe; look at the disk and start this manager again")
+}
+
+/// Writes the cluster's id beside the data as soon as it is known.
+async fn learn_cluster(group: &Group) -> anyhow::Result<()> {
+    let mut applied = group.view().applied();
+    loop {
+        let id = group.view().read().cluster_id();
+        if let Some(id) = id {
+            group.learn_cluster(id).await?;
+            info!(cluster_id = %id, "belongs to the cluster");
+            return Ok(());
+        }
+        applied.changed().await.context("the state is gone")?;
+    }
+}
+
+async fn stop_group(group: &Group, tasks: &TaskSet) {
+    if group.leader().is_some_and(|leader| leader.is_here)
+        && let Some(successor) = group.best_successor()
+    {
+        match group.hand_over(successor, HAND_OVER_TIMEOUT).await {
+            Ok(leader) => info!(leader = leader.name, "handed over"),
+            Err(error) => warn!(%error, "could not hand over; the others will elect a leader"),
+        }
+    }
+    tasks.stop(STOP_GRACE).await;
+    group.shutdown().await;
+}
+
+async fn serve(listener: TcpListener, formation: Arc<Formation>, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+    let raft = RaftServer::new(Service { formation: formation.clone() })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let control = ControlServer::new(Control::new(formation))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(raft)
+        .add_service(control)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .await
+}
