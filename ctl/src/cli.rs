@@ -1,0 +1,364 @@
+//! The command line: what can be typed, and its help texts. What a command does is `cmd`'s.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use goat_core::model::{NodeState, TaskState};
+
+use crate::address::Addresses;
+use crate::output::Format;
+use crate::spec::SpecFlags;
+use crate::values;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot be placed, 4 timed out, 5 no leader or no \
+                          manager reachable";
+
+/// Runs containers on a GOAT cluster, through any of its managers.
+#[derive(Debug, Parser)]
+#[command(name = "goatctl", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Globals {
+    /// Managers to ask, tried in turn: HOST[:PORT],...
+    #[arg(
+        short = 'H',
+        long,
+        global = true,
+        env = "GOAT_ADDR",
+        default_value = "http://127.0.0.1:7700"
+    )]
+    pub address: Addresses,
+    /// How long one request may take, over all managers and retries
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
+    pub timeout: Duration,
+    /// How results are printed
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a service from an image and wait until it runs
+    Run(RunArgs),
+    /// Services: what is to run
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Tasks: what does run
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Nodes: where it runs
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// The managers themselves
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// The cluster at a glance
+    Status(ReadFlags),
+    /// What has happened, and what happens
+    Events(EventsArgs),
+    /// Print a shell's completion script
+    Completion { shell: Shell },
+    /// Print the version of this client
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Name of the service [default: after the image, with a few digits]
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub spec: Box<SpecFlags>,
+    #[command(flatten)]
+    pub wait: WaitFlags,
+    /// Image and its arguments; with --driver process, program and arguments. Options go before it
+    #[arg(
+        value_name = "IMAGE [ARGS]",
+        help_heading = "Arguments",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub words: Vec<String>,
+}
+
+/// How long to wait for the effect of a change.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Waiting")]
+pub struct WaitFlags {
+    /// Do not wait for the change to take effect
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Longest wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = values::timeout)]
+    pub wait_timeout: Duration,
+    /// Print only the id, as soon as the change is accepted
+    #[arg(short, long, conflicts_with = "output")]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReadFlags {
+    /// Let the manager answer from its own state, without asking the leader
+    #[arg(long)]
+    pub stale: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ListFlags {
+    /// Print only ids or names, one a line
+    #[arg(short, long, conflicts_with = "output")]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub read: ReadFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Create a service and wait until it runs
+    Create {
+        /// Name of the service [default: after the image, with a few digits]
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        spec: Box<SpecFlags>,
+        #[command(flatten)]
+        wait: WaitFlags,
+        /// Image, then arguments (after -- where they begin with a dash); with --driver process, program and arguments
+        #[arg(value_name = "IMAGE [-- ARGS]", help_heading = "Arguments")]
+        words: Vec<String>,
+    },
+    /// Change a service: only what is given changes; tasks are replaced one by one where they must be
+    Update {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "SERVICE")]
+        reference: String,
+        /// Image to run from now on
+        #[arg(long)]
+        image: Option<String>,
+        /// Remove an environment variable
+        #[arg(long, value_name = "KEY")]
+        env_rm: Vec<String>,
+        /// Remove a label
+        #[arg(long, value_name = "KEY")]
+        label_rm: Vec<String>,
+        #[command(flatten)]
+        spec: Box<SpecFlags>,
+        #[command(flatten)]
+        wait: WaitFlags,
+        /// New arguments
+        #[arg(last = true, help_heading = "Arguments")]
+        args: Vec<String>,
+    },
+    /// List services
+    #[command(visible_alias = "list")]
+    Ls(ListFlags),
+    /// List the tasks of a service, slot by slot, with what was before
+    Ps {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "SERVICE")]
+        reference: String,
+        /// Leave out tasks that have ended
+        #[arg(long)]
+        current: bool,
+        #[command(flatten)]
+        list: ListFlags,
+    },
+    /// Show everything about a service
+    Inspect {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "SERVICE")]
+        reference: String,
+        #[command(flatten)]
+        read: ReadFlags,
+    },
+    /// Change the number of tasks
+    Scale {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "SERVICE")]
+        reference: String,
+        /// How many tasks to keep running
+        #[arg(allow_negative_numbers = true)]
+        replicas: u32,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
+    /// Remove services and wait until their tasks have stopped
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Names, ids, or beginnings of ids
+        #[arg(value_name = "SERVICE", required = true)]
+        references: Vec<String>,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TaskCommand {
+    /// List tasks
+    #[command(visible_alias = "list")]
+    Ls {
+        /// With those that have ended
+        #[arg(short, long)]
+        all: bool,
+        /// Only of this service
+        #[arg(long)]
+        service: Option<String>,
+        /// Only on this node
+        #[arg(long)]
+        node: Option<String>,
+        /// Only in this state
+        #[arg(long, value_parser = values::one_of::<TaskState>)]
+        state: Option<String>,
+        #[command(flatten)]
+        list: ListFlags,
+    },
+    /// Show everything about a task, and why it waits
+    Inspect {
+        /// Id, beginning of the id, or SERVICE.SLOT
+        #[arg(value_name = "TASK")]
+        reference: String,
+        #[command(flatten)]
+        read: ReadFlags,
+    },
+    /// Print a task's output
+    Logs {
+        /// Id, beginning of the id, or SERVICE.SLOT
+        #[arg(value_name = "TASK")]
+        reference: String,
+        /// Go on as there is more
+        #[arg(short, long)]
+        follow: bool,
+        /// Only the last lines
+        #[arg(short = 'n', long, value_name = "N")]
+        tail: Option<u32>,
+        /// With the time of each line
+        #[arg(short, long)]
+        timestamps: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List nodes
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Only in this state
+        #[arg(long, value_parser = values::one_of::<NodeState>)]
+        state: Option<String>,
+        #[command(flatten)]
+        list: ListFlags,
+    },
+    /// Show everything about a node
+    Inspect {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "NODE")]
+        reference: String,
+        #[command(flatten)]
+        read: ReadFlags,
+    },
+    /// Move a node's tasks elsewhere, place nothing new there, and wait until it is empty
+    Drain {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "NODE")]
+        reference: String,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
+    /// Place tasks on a node again
+    Activate {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "NODE")]
+        reference: String,
+    },
+    /// Forget a node that is down
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "NODE")]
+        reference: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// The managers' Raft group
+    #[command(subcommand)]
+    Raft(RaftCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RaftCommand {
+    /// List the managers and how far each has come
+    ListPeers {
+        /// Print only names, one a line
+        #[arg(short, long, conflicts_with = "output")]
+        quiet: bool,
+    },
+    /// Let another manager lead
+    TransferLeader {
+        /// Name or id of the manager [default: the one most up to date]
+        #[arg(long, value_name = "MANAGER", default_value = "", hide_default_value = true)]
+        to: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on as more happens
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only of this service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Only the last events of the past
+    #[arg(short = 'n', long, value_name = "N")]
+    pub tail: Option<u32>,
+    /// From this log index on
+    #[arg(long, value_name = "INDEX", default_value_t = 0, hide_default_value = true)]
+    pub since: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).expect(line);
+        match cli.command {
+            Command::Run(run) => run.words,
+            Command::Service(ServiceCommand::Create { words, .. }) => words,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_follows_the_image_is_its_own() {
+        assert_eq!(
+            words("goatctl run --replicas 2 echo:1 sh -c true"),
+            ["echo:1", "sh", "-c", "true"]
+        );
+        assert_eq!(
+            words("goatctl service create echo:1 --replicas 2 -- -c true"),
+            ["echo:1", "-c", "true"]
+        );
+        assert_eq!(
+            words("goatctl service create echo:1 sleep 60 --name x"),
+            ["echo:1", "sleep", "60"]
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! What each command does: one file per resource. Requests and printing; the rest is the manager's.
+
+pub mod events;
+pub mod logs;
+pub mod node;
+pub mod operator;
+pub mod service;
+pub mod status;
+pub mod task;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use goat_proto::v1::{ReadInfo, ReadOptions};
+use serde_json::json;
+
+use crate::cli::{Cli, Command, NodeCommand, OperatorCommand, RaftCommand, ReadFlags, ServiceCommand, TaskCommand};
+use crate::client::Client;
+use crate::exit::{Failure, say};
+use crate::output::{Out, span};
+
+/// What every command works with.
+#[derive(Debug)]
+pub struct Context {
+    pub client: Client,
+    pub out: Out,
+}
+
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let out = Out::new(cli.globals.output);
+    let context = Context {
+        client: Client::new(cli.globals.address, cli.globals.timeout),
+        out,
+    };
+    match cli.command {
+        Command::Run(run) => service::run(&context, run).await,
+        Command::Service(command) => run_service(&context, command).await,
+        Command::Task(command) => run_task(&context, command).await,
+        Command::Node(command) => run_node(&context, command).await,
+        Command::Operator(OperatorCommand::Raft(command)) => match command {
+            RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
+            RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,
+        },
+        Command::Status(read) => status::status(&context, &read).await,
+        Command::Events(events) => events::events(&context, events).await,
+        Command::Completion { shell } => completion(&out, shell),
+        Command::Version => version(&out),
+    }
+}
+
+async fn run_service(context: &Context, command: ServiceCommand) -> Result<(), Failure> {
+    match command {
+        ServiceCommand::Create {
+            name,
+            spec,
+            wait,
+            words,
+        } => service::create(context, spec.into_spec(name, words)?, &wait).await,
+        ServiceCommand::Update {
+            reference,
+            image,
+            env_rm,
+            label_rm,
+            spec,
+            wait,
+            args,
+        } => {
+            let change = service::Change {
+                image,
+                env_rm,
+                label_rm,
+                flags: *spec,
+                args,
+            };
+            service::update(context, reference, change, &wait).await
+        }
+        ServiceCommand::Ls(list) => service::ls(context, &list).await,
+        ServiceCommand::Ps {
+            reference,
+            current,
+            list,
+        } => service::ps(context, reference, current, &list).await,
+        ServiceCommand::Inspect { reference, read } => service::inspect(context, reference, &read).await,
+        ServiceCommand::Scale {
+            reference,
+            replicas,
+            wait,
+        } => service::scale(context, reference, replicas, &wait).await,
+        ServiceCommand::Rm { references, wait } => service::rm(context, references, &wait).await,
+    }
+}
+
+async fn run_task(context: &Context, command: TaskCommand) -> Result<(), Failure> {
+    match command {
+        TaskCommand::Ls {
+            all,
+            service,
+            node,
+            state,
+            list,
+        } => {
+            let filter = task::Filter {
+                all,
+                service,
+                node,
+                state,
+            };
+            task::ls(context, filter, &list).await
+        }
+        TaskCommand::Inspect { reference, read } => task::inspect(context, reference, &read).await,
+        TaskCommand::Logs {
+            reference,
+            follow,
+            tail,
+            timestamps,
+        } => {
+            logs::logs(
+                context,
+                goat_proto::v1::TaskLogsRequest {
+                    reference,
+                    follow,
+                    tail,
+                    timestamps,
+                },
+            )
+            .await
+        }
+    }
+}
+
+async fn run_node(context: &Context, command: NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Ls { state, list } => node::ls(context, state, &list).await,
+        NodeCommand::Inspect { reference, read } => node::inspect(context, reference, &read).await,
+        NodeCommand::Drain { reference, wait } => node::drain(context, reference, &wait).await,
+        NodeCommand::Activate { reference } => node::activate(context, reference).await,
+        NodeCommand::Rm { reference } => node::rm(context, reference).await,
+    }
+}
+
+fn completion(out: &Out, shell: Shell) -> Result<(), Failure> {
+    // By way of memory: the generator panics when it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "goatctl", &mut script);
+    out.bytes(&script)
+}
+
+fn version(out: &Out) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    if out.is_json() {
+        out.json(&json!({ "version": version }))
+    } else {
+        out.line(format_args!("goatctl {version}"))
+    }
+}
+
+impl ReadFlags {
+    fn options(&self) -> Option<ReadOptions> {
+        Some(ReadOptions { stale: self.stale })
+    }
+}
+
+impl Context {
+    /// Says where a stale answer comes from: on standard error, so that scripts are not in its way.
+    fn note_staleness(&self, read: &ReadFlags, info: Option<ReadInfo>) {
+        if read.stale {
+            let age = span(info.unwrap_or_default().age_ms);
+            say(&format!(
+                "stale: from {}, which last heard from the leader {age} ago",
+                self.client.answered_by()
+            ));
+        }
+    }
+}
+
+/// A map as lines of KEY=VALUE, sorted.
+fn pairs<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    let mut pairs: Vec<String> = map.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.sort();
+    pairs.join("\n")
+}

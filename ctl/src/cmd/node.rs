@@ -1,0 +1,214 @@
+//! `node` with all that belongs to it.
+
+use goat_core::model::{Inventory, Resources};
+use goat_proto::convert::Word;
+use goat_proto::v1::{
+    GetNodeRequest, ListNodesRequest, Node, NodeReply, RemoveNodeRequest, SetNodeAvailabilityRequest,
+};
+use serde_json::json;
+
+use super::{Context, pairs};
+use crate::cli::{ListFlags, ReadFlags, WaitFlags};
+use crate::client::request_id;
+use crate::exit::Failure;
+use crate::output::{age, cpus, local_time, size};
+use crate::rows::{NodePage, NodeRow};
+use crate::wait::{Drained, Waited, wait};
+
+pub async fn ls(context: &Context, state: Option<String>, flags: &ListFlags) -> Result<(), Failure> {
+    let (client, out) = (&context.client, context.out);
+    let request = ListNodesRequest {
+        read: flags.read.options(),
+    };
+    let reply = client
+        .unary(request, async |control, request| control.list_nodes(request).await)
+        .await?;
+    context.note_staleness(&flags.read, reply.read);
+    let mut nodes = reply.nodes;
+    nodes.retain(|node| state.as_ref().is_none_or(|state| *state == node.state));
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    if flags.quiet {
+        return out.names(nodes.iter().map(|node| &node.name));
+    }
+    if out.is_json() {
+        return out.json(&nodes.iter().map(NodeRow::from).collect::<Vec<_>>());
+    }
+    let header = [
+        "ID",
+        "NAME",
+        "STATE",
+        "AVAILABILITY",
+        "ADDRESS",
+        "TASKS",
+        "CPU",
+        "MEMORY",
+        "SINCE",
+        "PROBLEM",
+    ];
+    out.table(&header, nodes.iter().map(row).collect())
+}
+
+fn row(node: &Node) -> Vec<String> {
+    let (total, reserved) = totals(node);
+    let conditions = node
+        .inventory
+        .as_ref()
+        .map(|inventory| inventory.conditions.join(", "))
+        .unwrap_or_default();
+    vec![
+        node.id.clone(),
+        node.name.clone(),
+        node.state.clone(),
+        node.availability.clone(),
+        node.address.clone(),
+        node.tasks.to_string(),
+        format!("{}/{}", cpus(reserved.cpu_millis), cpus(total.cpu_millis)),
+        format!("{}/{}", size(reserved.memory_bytes), size(total.memory_bytes)),
+        age(node.state_since_ms),
+        conditions,
+    ]
+}
+
+fn totals(node: &Node) -> (Resources, Resources) {
+    let total = node
+        .inventory
+        .as_ref()
+        .and_then(|inventory| inventory.total)
+        .unwrap_or_default();
+    (total.into(), node.reserved.unwrap_or_default().into())
+}
+
+pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> Result<(), Failure> {
+    let request = GetNodeRequest {
+        read: read.options(),
+        reference,
+    };
+    let node = context
+        .client
+        .unary(request, async |control, request| control.get_node(request).await)
+        .await?;
+    if context.out.is_json() {
+        return context.out.json(&NodePage::from(&node));
+    }
+    let (total, reserved) = totals(&node);
+    let inventory = Inventory::from(node.inventory.clone().unwrap_or_default());
+    let images = inventory
+        .images
+        .iter()
+        .map(|image| format!("{} ({})", image.reference, size(image.size_bytes)));
+    let drivers: Vec<&str> = inventory.drivers.iter().map(|driver| driver.word()).collect();
+    let conditions: Vec<&str> = inventory.conditions.iter().map(String::as_str).collect();
+    let of = |reserved: String, total: String| format!("{reserved} reserved of {total}");
+    let entries = [
+        ("ID", node.id.clone()),
+        ("Name", node.name.clone()),
+        (
+            "State",
+            format!(
+                "{} since {} ({})",
+                node.state,
+                local_time(node.state_since_ms),
+                age(node.state_since_ms)
+            ),
+        ),
+        ("Availability", node.availability.clone()),
+        ("Problems", conditions.join(", ")),
+        ("Address", node.address.clone()),
+        ("Labels", pairs(&node.labels)),
+        ("Tasks", node.tasks.to_string()),
+        ("CPU", of(cpus(reserved.cpu_millis), cpus(total.cpu_millis))),
+        ("Memory", of(size(reserved.memory_bytes), size(total.memory_bytes))),
+        ("Disk", of(size(reserved.disk_bytes), size(total.disk_bytes))),
+        ("Disk free", size(inventory.disk_free_bytes)),
+        ("Drivers", drivers.join(", ")),
+        ("Images", images.collect::<Vec<_>>().join("\n")),
+        (
+            "Registered",
+            format!("{} ({})", local_time(node.registered_at_ms), age(node.registered_at_ms)),
+        ),
+        ("Agent", inventory.agent_version.clone()),
+        ("Version", node.version.to_string()),
+    ];
+    let page: Vec<_> = entries
+        .into_iter()
+        .filter(|(_, value): &(_, String)| !value.is_empty())
+        .collect();
+    context.out.page(&page)
+}
+
+pub async fn drain(context: &Context, reference: String, flags: &WaitFlags) -> Result<(), Failure> {
+    let (client, out) = (&context.client, context.out);
+    let reply = set_availability(context, &reference, "drain").await?;
+    if flags.quiet {
+        out.line(&reply.id)?;
+    }
+    let waited = match flags.detach {
+        true => Waited::Detached,
+        false => {
+            let mut goal = Drained::new(&reply.id, &reference);
+            wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?
+        }
+    };
+    if flags.quiet {
+        return Ok(());
+    }
+    let state = if waited == Waited::Reached {
+        "drained"
+    } else {
+        "draining"
+    };
+    print(context, &reply, state).await
+}
+
+pub async fn activate(context: &Context, reference: String) -> Result<(), Failure> {
+    let reply = set_availability(context, &reference, "active").await?;
+    print(context, &reply, "active").await
+}
+
+async fn set_availability(context: &Context, reference: &str, availability: &str) -> Result<NodeReply, Failure> {
+    let request = SetNodeAvailabilityRequest {
+        request_id: request_id(),
+        reference: reference.to_owned(),
+        availability: availability.into(),
+    };
+    context
+        .client
+        .unary(request, async |control, request| {
+            control.set_node_availability(request).await
+        })
+        .await
+}
+
+/// Shows the node as it is now.
+async fn print(context: &Context, reply: &NodeReply, state: &str) -> Result<(), Failure> {
+    let request = GetNodeRequest {
+        read: None,
+        reference: reply.id.clone(),
+    };
+    let node = context
+        .client
+        .unary(request, async |control, request| control.get_node(request).await)
+        .await?;
+    if context.out.is_json() {
+        return context.out.json(&NodeRow::from(&node));
+    }
+    context.out.line(format_args!(
+        "{}  {}  {state}  {} tasks",
+        node.id, node.name, node.tasks
+    ))
+}
+
+pub async fn rm(context: &Context, reference: String) -> Result<(), Failure> {
+    let request = RemoveNodeRequest {
+        request_id: request_id(),
+        reference: reference.clone(),
+    };
+    let reply = context
+        .client
+        .unary(request, async |control, request| control.remove_node(request).await)
+        .await?;
+    if context.out.is_json() {
+        return context.out.json(&json!({ "id": reply.id, "removed": true }));
+    }
+    context.out.line(format_args!("{}  {reference}  removed", reply.id))
+}

@@ -1,0 +1,404 @@
+//! `run`, and `service` with all that belongs to it.
+
+use std::collections::BTreeMap;
+
+use goat_core::model::{Resources, ServiceSpec};
+use goat_proto::convert::Word;
+use goat_proto::v1::{
+    CreateServiceRequest, GetServiceRequest, ListServicesRequest, ListTasksRequest, RemoveServiceRequest,
+    ScaleServiceRequest, Service, ServiceReply, Task, UpdateServiceRequest,
+};
+use serde_json::json;
+
+use super::{Context, pairs, task};
+use crate::cli::{ListFlags, ReadFlags, RunArgs, WaitFlags};
+use crate::client::request_id;
+use crate::exit::{Failure, say};
+use crate::output::{age, cpus, local_time, or_dash, size, span};
+use crate::rows::{ServicePage, ServiceRow, TaskRow, name_of, spec_of};
+use crate::spec::{SpecFlags, remove_keys};
+use crate::wait::{Converged, Removed, Waited, wait};
+
+/// What `service update` changes.
+#[derive(Debug)]
+pub struct Change {
+    pub image: Option<String>,
+    pub env_rm: Vec<String>,
+    pub label_rm: Vec<String>,
+    pub flags: SpecFlags,
+    pub args: Vec<String>,
+}
+
+pub async fn run(context: &Context, args: RunArgs) -> Result<(), Failure> {
+    let mut words = args.words;
+    // Everything after the image is the program's, but for a separator of the kind that other commands need.
+    if words.get(1).is_some_and(|word| word == "--") {
+        words.remove(1);
+    }
+    create(context, args.spec.into_spec(args.name, words)?, &args.wait).await
+}
+
+pub async fn create(context: &Context, spec: goat_proto::v1::ServiceSpec, flags: &WaitFlags) -> Result<(), Failure> {
+    let name = spec.name.clone();
+    let request = CreateServiceRequest {
+        request_id: request_id(),
+        spec: Some(spec),
+    };
+    let reply = context
+        .client
+        .unary(request, async |control, request| control.create_service(request).await)
+        .await?;
+    converge(context, &reply, &name, flags).await
+}
+
+pub async fn update(context: &Context, reference: String, change: Change, flags: &WaitFlags) -> Result<(), Failure> {
+    let before = get(context, reference, &ReadFlags { stale: false }).await?;
+    let mut spec = before.spec.unwrap_or_default();
+    remove_keys(&mut spec.env, &change.env_rm, "--env-rm")?;
+    remove_keys(&mut spec.labels, &change.label_rm, "--label-rm")?;
+    change.flags.apply(&mut spec);
+    if let Some(image) = change.image {
+        spec.image = image;
+    }
+    if !change.args.is_empty() {
+        spec.args = change.args;
+    }
+    let name = spec.name.clone();
+    let request = UpdateServiceRequest {
+        request_id: request_id(),
+        reference: before.id,
+        // What others changed between the read and the write must not be undone.
+        seen_version: Some(before.version),
+        spec: Some(spec),
+    };
+    let reply = context
+        .client
+        .unary(request, async |control, request| control.update_service(request).await)
+        .await?;
+    converge(context, &reply, &name, flags).await
+}
+
+pub async fn scale(context: &Context, reference: String, replicas: u32, flags: &WaitFlags) -> Result<(), Failure> {
+    let request = ScaleServiceRequest {
+        request_id: request_id(),
+        reference: reference.clone(),
+        replicas,
+    };
+    let reply = context
+        .client
+        .unary(request, async |control, request| control.scale_service(request).await)
+        .await?;
+    converge(context, &reply, &reference, flags).await
+}
+
+/// Waits until an accepted change has taken effect, and prints the service.
+async fn converge(context: &Context, reply: &ServiceReply, name: &str, flags: &WaitFlags) -> Result<(), Failure> {
+    let (client, out) = (&context.client, context.out);
+    if flags.quiet {
+        out.line(&reply.id)?;
+    }
+    let mut seen = None;
+    if !flags.detach {
+        let mut goal = Converged::new(&reply.id, name, reply.index);
+        if wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await? == Waited::Reached {
+            seen = goal.service;
+        }
+    }
+    if flags.quiet {
+        return Ok(());
+    }
+    let is_reached = seen.is_some();
+    let service = match seen {
+        Some(service) => service,
+        None => {
+            let request = GetServiceRequest {
+                read: None,
+                reference: reply.id.clone(),
+            };
+            client
+                .unary(request, async |control, request| control.get_service(request).await)
+                .await?
+        }
+    };
+    let row = ServiceRow::from(&service);
+    if out.is_json() {
+        return out.json(&row);
+    }
+    let state = if is_reached { "converged" } else { "accepted" };
+    // Tasks that ran to their end do not run, and are as they should be: the count says what is.
+    out.line(format_args!(
+        "{}  {}  {state}  {}/{} running",
+        row.id, row.name, row.replicas_running, row.replicas_desired
+    ))
+}
+
+/// One after the other; those that cannot be removed are told at the end, and do not keep the others.
+pub async fn rm(context: &Context, references: Vec<String>, flags: &WaitFlags) -> Result<(), Failure> {
+    let mut failures: Vec<Failure> = Vec::new();
+    let mut removed = Vec::new();
+    for reference in references {
+        match rm_one(context, &reference, flags).await {
+            Ok((id, waited)) => removed.push(json!({ "id": id, "removed": waited == Waited::Reached })),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if context.out.is_json() {
+        context.out.json(&removed)?;
+    }
+    let Some(last) = failures.pop() else { return Ok(()) };
+    failures.iter().for_each(|failure| say(&failure.to_string()));
+    Err(last)
+}
+
+async fn rm_one(context: &Context, reference: &str, flags: &WaitFlags) -> Result<(String, Waited), Failure> {
+    let (client, out) = (&context.client, context.out);
+    let request = RemoveServiceRequest {
+        request_id: request_id(),
+        reference: reference.to_owned(),
+    };
+    let reply = client
+        .unary(request, async |control, request| control.remove_service(request).await)
+        .await?;
+    if flags.quiet {
+        out.line(&reply.id)?;
+    }
+    let waited = match flags.detach {
+        true => Waited::Detached,
+        false => {
+            let mut goal = Removed::new(&reply.id, reference);
+            wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?
+        }
+    };
+    if !flags.quiet && !out.is_json() {
+        let state = if waited == Waited::Reached {
+            "removed"
+        } else {
+            "being removed"
+        };
+        out.line(format_args!("{}  {reference}  {state}", reply.id))?;
+    }
+    Ok((reply.id, waited))
+}
+
+pub async fn ls(context: &Context, flags: &ListFlags) -> Result<(), Failure> {
+    let (client, out) = (&context.client, context.out);
+    let request = ListServicesRequest {
+        read: flags.read.options(),
+    };
+    let mut reply = client
+        .unary(request, async |control, request| control.list_services(request).await)
+        .await?;
+    reply.services.sort_by(|a, b| name_of(a).cmp(name_of(b)));
+    context.note_staleness(&flags.read, reply.read);
+    if flags.quiet {
+        return out.names(reply.services.iter().map(|service| &service.id));
+    }
+    if out.is_json() {
+        return out.json(&reply.services.iter().map(ServiceRow::from).collect::<Vec<_>>());
+    }
+    let row = |service: &Service| {
+        let spec = service.spec.clone().unwrap_or_default();
+        let what = if spec.image.is_empty() {
+            spec.command.join(" ")
+        } else {
+            spec.image
+        };
+        let ports: Vec<String> = spec
+            .ports
+            .iter()
+            .map(|port| port_text(port.host_port, port.container_port, &port.protocol))
+            .collect();
+        vec![
+            service.id.clone(),
+            spec.name,
+            format!("{}/{}", service.replicas_running, service.replicas_desired),
+            what,
+            or_dash(&ports.join(" ")),
+            age(service.created_at_ms),
+            if service.removed {
+                "being removed".into()
+            } else {
+                String::new()
+            },
+        ]
+    };
+    let header = ["ID", "NAME", "RUNNING", "IMAGE", "PORTS", "CREATED", ""];
+    out.table(&header, reply.services.iter().map(row).collect())
+}
+
+pub async fn ps(context: &Context, reference: String, current: bool, flags: &ListFlags) -> Result<(), Failure> {
+    let (client, out) = (&context.client, context.out);
+    // Also finds out whether there is such a service.
+    let service = get(context, reference, &flags.read).await?;
+    let request = ListTasksRequest {
+        read: flags.read.options(),
+        service: service.id,
+        node: String::new(),
+        all: !current,
+    };
+    let reply = client
+        .unary(request, async |control, request| control.list_tasks(request).await)
+        .await?;
+    context.note_staleness(&flags.read, reply.read);
+    let slots = by_slot(&reply.tasks);
+    let tasks = || slots.values().flatten().copied();
+    if flags.quiet {
+        return out.names(tasks().map(|task| &task.id));
+    }
+    if out.is_json() {
+        return out.json(&tasks().map(TaskRow::from).collect::<Vec<_>>());
+    }
+    let rows = slots.values().flat_map(|tasks| {
+        tasks.iter().enumerate().map(|(at, task)| {
+            let name = task::name(task);
+            task::row(task, if at == 0 { name } else { format!(" \\_ {name}") })
+        })
+    });
+    out.table(&task::HEADER, rows.collect())
+}
+
+/// Each slot's tasks, the newest first.
+fn by_slot(tasks: &[Task]) -> BTreeMap<u32, Vec<&Task>> {
+    let mut slots: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in tasks {
+        slots.entry(task.slot).or_default().push(task);
+    }
+    for tasks in slots.values_mut() {
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.attempt));
+    }
+    slots
+}
+
+pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> Result<(), Failure> {
+    let service = get(context, reference, read).await?;
+    if context.out.is_json() {
+        return context.out.json(&ServicePage::new(&service)?);
+    }
+    let spec = spec_of(service.spec.as_ref())?;
+    let running = format!("{} of {}", service.replicas_running, service.replicas_desired);
+    let mut page = vec![
+        ("ID", service.id.clone()),
+        ("Name", spec.name.clone()),
+        (
+            "Running",
+            if service.removed {
+                format!("{running}, being removed")
+            } else {
+                running
+            },
+        ),
+        (
+            "Created",
+            format!("{} ({})", local_time(service.created_at_ms), age(service.created_at_ms)),
+        ),
+        (
+            "Changed",
+            format!("{} ({})", local_time(service.updated_at_ms), age(service.updated_at_ms)),
+        ),
+        (
+            "Version",
+            format!("{} (of what tasks run: {})", service.version, service.spec_version),
+        ),
+    ];
+    page.extend(spec_page(&spec));
+    context.out.page(&page)
+}
+
+/// A spec's entries on a page; what was not asked for is left out.
+pub fn spec_page(spec: &ServiceSpec) -> Vec<(&'static str, String)> {
+    let ports = spec
+        .ports
+        .iter()
+        .map(|port| port_text(port.host_port.into(), port.container_port.into(), port.protocol.word()));
+    let mounts = spec.mounts.iter().map(|mount| {
+        format!(
+            "{} -> {}{}",
+            mount.source,
+            mount.target,
+            if mount.read_only { " (read-only)" } else { "" }
+        )
+    });
+    let constraints = spec.placement.constraints.iter().map(|constraint| {
+        format!(
+            "{} {} {}",
+            constraint.label,
+            if constraint.equal { "==" } else { "!=" },
+            constraint.value
+        )
+    });
+    let most = match spec.placement.max_per_node {
+        0 => String::new(),
+        most => most.to_string(),
+    };
+    let entries = [
+        ("Driver", spec.driver.word().into()),
+        ("Image", spec.image.clone()),
+        ("Command", spec.command.join(" ")),
+        ("Arguments", spec.args.join(" ")),
+        ("Environment", pairs(&spec.env)),
+        ("Labels", pairs(&spec.labels)),
+        ("Ports", ports.collect::<Vec<_>>().join("\n")),
+        ("Mounts", mounts.collect::<Vec<_>>().join("\n")),
+        ("Reserves", resources(spec.reservations)),
+        ("Limits", resources(spec.limits)),
+        ("Restart", restart_text(spec)),
+        ("Strategy", spec.placement.strategy.word().into()),
+        ("Constraints", constraints.collect::<Vec<_>>().join("\n")),
+        ("Most per node", most),
+        ("Without managers", spec.on_disconnect().word().into()),
+        ("Stop grace", span(spec.stop_grace_ms)),
+    ];
+    entries
+        .into_iter()
+        .filter(|(_, value): &(_, String)| !value.is_empty())
+        .collect()
+}
+
+fn restart_text(spec: &ServiceSpec) -> String {
+    let restart = &spec.restart;
+    let most = restart
+        .max_attempts
+        .map(|most| format!(", {most} times at most"))
+        .unwrap_or_default();
+    let waits = format!("wait {} up to {}", span(restart.delay_ms), span(restart.max_delay_ms));
+    match restart.condition {
+        goat_core::model::RestartCondition::No => "no".into(),
+        condition => format!(
+            "{}{most}; {waits}, anew after {}",
+            condition.word(),
+            span(restart.stable_after_ms)
+        ),
+    }
+}
+
+/// `8080 -> 80/tcp`.
+fn port_text(host: u32, container: u32, protocol: &str) -> String {
+    let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+    format!("{host}->{container}/{protocol}")
+}
+
+/// What there is of each, in one line; the empty text for nothing.
+pub fn resources(resources: Resources) -> String {
+    let mut parts = Vec::new();
+    if resources.cpu_millis > 0 {
+        parts.push(format!("{} CPU", cpus(resources.cpu_millis)));
+    }
+    if resources.memory_bytes > 0 {
+        parts.push(format!("{} memory", size(resources.memory_bytes)));
+    }
+    if resources.disk_bytes > 0 {
+        parts.push(format!("{} disk", size(resources.disk_bytes)));
+    }
+    parts.join(", ")
+}
+
+async fn get(context: &Context, reference: String, read: &ReadFlags) -> Result<Service, Failure> {
+    let request = GetServiceRequest {
+        read: read.options(),
+        reference,
+    };
+    context
+        .client
+        .unary(request, async |control, request| control.get_service(request).await)
+        .await
+}

@@ -1,0 +1,317 @@
+//! The JSON that scripts read. Field names here are stable: they are added to, never renamed or removed.
+//!
+//! What is absent is null, never the empty text; times are RFC 3339 in UTC.
+
+use std::collections::BTreeMap;
+
+use goat_core::model::ServiceSpec;
+use goat_proto::v1;
+use serde::Serialize;
+
+use crate::exit::Failure;
+use crate::output::rfc3339;
+
+/// A row of `service ls`.
+#[derive(Debug, Serialize)]
+pub struct ServiceRow {
+    pub id: String,
+    pub name: String,
+    pub replicas_desired: u32,
+    pub replicas_running: u32,
+    pub image: String,
+}
+
+impl From<&v1::Service> for ServiceRow {
+    fn from(service: &v1::Service) -> Self {
+        Self {
+            id: service.id.clone(),
+            name: name_of(service).into(),
+            replicas_desired: service.replicas_desired,
+            replicas_running: service.replicas_running,
+            image: service.spec.as_ref().map(|spec| spec.image.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// A service's name.
+pub fn name_of(service: &v1::Service) -> &str {
+    service.spec.as_ref().map_or("", |spec| spec.name.as_str())
+}
+
+/// A row of `task ls` and `service ps`.
+#[derive(Debug, Serialize)]
+pub struct TaskRow {
+    pub id: String,
+    pub service: String,
+    pub slot: u32,
+    pub node: Option<String>,
+    pub state: String,
+    pub desired: String,
+    pub attempt: u32,
+    pub exit_code: Option<i32>,
+    pub error: Option<String>,
+    pub created_at: Option<String>,
+    pub started_at: Option<String>,
+    pub container_id: Option<String>,
+}
+
+impl From<&v1::Task> for TaskRow {
+    fn from(task: &v1::Task) -> Self {
+        Self {
+            id: task.id.clone(),
+            service: task.service.clone(),
+            slot: task.slot,
+            node: present(&task.node),
+            state: task.state.clone(),
+            desired: task.desired.clone(),
+            attempt: task.attempt,
+            exit_code: task.exit_code,
+            error: present(&task.error).or_else(|| present(&task.reason)),
+            created_at: rfc3339(task.created_at_ms),
+            started_at: task.started_at_ms.and_then(rfc3339),
+            container_id: present(&task.container_id),
+        }
+    }
+}
+
+/// A row of `node ls`.
+#[derive(Debug, Serialize)]
+pub struct NodeRow {
+    pub id: String,
+    pub name: String,
+    pub state: String,
+    pub availability: String,
+    pub address: String,
+    pub labels: BTreeMap<String, String>,
+    pub tasks: u32,
+}
+
+impl From<&v1::Node> for NodeRow {
+    fn from(node: &v1::Node) -> Self {
+        Self {
+            id: node.id.clone(),
+            name: node.name.clone(),
+            state: node.state.clone(),
+            availability: node.availability.clone(),
+            address: node.address.clone(),
+            labels: node.labels.clone().into_iter().collect(),
+            tasks: node.tasks,
+        }
+    }
+}
+
+/// A row of `operator raft list-peers`.
+#[derive(Debug, Serialize)]
+pub struct PeerRow {
+    pub id: u64,
+    pub name: String,
+    pub address: String,
+    pub role: String,
+    pub reachable: bool,
+    pub term: u64,
+    pub last_log_index: u64,
+    pub applied_index: u64,
+}
+
+impl From<&v1::Peer> for PeerRow {
+    fn from(peer: &v1::Peer) -> Self {
+        Self {
+            id: peer.id,
+            name: peer.name.clone(),
+            address: peer.address.clone(),
+            role: peer.role.clone(),
+            reachable: peer.reachable,
+            term: peer.term,
+            last_log_index: peer.last_log_index,
+            applied_index: peer.applied_index,
+        }
+    }
+}
+
+/// `status`.
+#[derive(Debug, Serialize)]
+pub struct StatusRow {
+    pub cluster_id: String,
+    pub leader: Option<String>,
+    pub term: u64,
+    pub managers: ManagersRow,
+    pub nodes: BTreeMap<String, u32>,
+    pub services: u32,
+    pub tasks: BTreeMap<String, u32>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ManagersRow {
+    pub total: u32,
+    pub reachable: u32,
+}
+
+impl From<&v1::Status> for StatusRow {
+    fn from(status: &v1::Status) -> Self {
+        let managers = status.managers.unwrap_or_default();
+        Self {
+            cluster_id: status.cluster_id.clone(),
+            leader: present(&status.leader),
+            term: status.term,
+            managers: ManagersRow {
+                total: managers.total,
+                reachable: managers.reachable,
+            },
+            nodes: status.nodes.clone().into_iter().collect(),
+            services: status.services,
+            tasks: status.tasks.clone().into_iter().collect(),
+        }
+    }
+}
+
+/// A line of `events`.
+#[derive(Debug, Serialize)]
+pub struct EventRow<'a> {
+    pub index: u64,
+    pub at: Option<String>,
+    pub kind: &'a str,
+    pub id: &'a str,
+    pub name: &'a str,
+    pub node: Option<&'a str>,
+    pub from: Option<&'a str>,
+    pub to: Option<&'a str>,
+    pub cause: Option<&'a str>,
+    pub detail: Option<&'a str>,
+}
+
+impl<'a> From<&'a v1::Event> for EventRow<'a> {
+    fn from(event: &'a v1::Event) -> Self {
+        let some = |text: &'a str| Some(text).filter(|text| !text.is_empty());
+        Self {
+            index: event.index,
+            at: rfc3339(event.at_ms),
+            kind: &event.kind,
+            id: &event.id,
+            name: &event.name,
+            node: some(&event.node),
+            from: some(&event.from),
+            to: some(&event.to),
+            cause: some(&event.cause),
+            detail: some(&event.detail),
+        }
+    }
+}
+
+/// `service inspect`: the row, and everything else.
+#[derive(Debug, Serialize)]
+pub struct ServicePage {
+    #[serde(flatten)]
+    pub row: ServiceRow,
+    pub spec: ServiceSpec,
+    pub removed: bool,
+    pub spec_version: u64,
+    pub version: u64,
+    pub created_at: Option<String>,
+    pub updated_at: Option<String>,
+}
+
+impl ServicePage {
+    pub fn new(service: &v1::Service) -> Result<Self, Failure> {
+        Ok(Self {
+            row: service.into(),
+            spec: spec_of(service.spec.as_ref())?,
+            removed: service.removed,
+            spec_version: service.spec_version,
+            version: service.version,
+            created_at: rfc3339(service.created_at_ms),
+            updated_at: rfc3339(service.updated_at_ms),
+        })
+    }
+}
+
+/// `task inspect`: the row, and everything else.
+#[derive(Debug, Serialize)]
+pub struct TaskPage {
+    #[serde(flatten)]
+    pub row: TaskRow,
+    pub service_id: String,
+    pub node_id: Option<String>,
+    pub reason: Option<String>,
+    pub cause: String,
+    pub finished_at: Option<String>,
+    pub not_before: Option<String>,
+    pub fencing_token: u64,
+    pub version: u64,
+    /// Why it is pending: nodes that each filter refused.
+    pub filters: Vec<FilterRow>,
+    pub spec: ServiceSpec,
+    /// The slot's earlier tasks, newest first.
+    pub history: Vec<TaskRow>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct FilterRow {
+    pub filter: String,
+    pub nodes: u32,
+    pub text: String,
+}
+
+impl TaskPage {
+    pub fn new(detail: &v1::TaskDetail) -> Result<Self, Failure> {
+        let task = detail.task.clone().unwrap_or_default();
+        let filter = |count: &v1::FilterCount| FilterRow {
+            filter: count.filter.clone(),
+            nodes: count.nodes,
+            text: count.text.clone(),
+        };
+        Ok(Self {
+            row: (&task).into(),
+            service_id: task.service_id,
+            node_id: present(&task.node_id),
+            reason: present(&task.reason),
+            cause: task.cause,
+            finished_at: task.finished_at_ms.and_then(rfc3339),
+            not_before: rfc3339(task.not_before_ms),
+            fencing_token: task.fencing_token,
+            version: task.version,
+            filters: detail.filters.iter().map(filter).collect(),
+            spec: spec_of(detail.spec.as_ref())?,
+            history: detail.history.iter().map(TaskRow::from).collect(),
+        })
+    }
+}
+
+/// `node inspect`: the row, and everything else.
+#[derive(Debug, Serialize)]
+pub struct NodePage {
+    #[serde(flatten)]
+    pub row: NodeRow,
+    pub inventory: goat_core::model::Inventory,
+    pub reserved: goat_core::model::Resources,
+    pub registered_at: Option<String>,
+    pub state_since: Option<String>,
+    pub version: u64,
+}
+
+impl From<&v1::Node> for NodePage {
+    fn from(node: &v1::Node) -> Self {
+        Self {
+            row: node.into(),
+            inventory: node.inventory.clone().unwrap_or_default().into(),
+            reserved: node.reserved.unwrap_or_default().into(),
+            registered_at: rfc3339(node.registered_at_ms),
+            state_since: rfc3339(node.state_since_ms),
+            version: node.version,
+        }
+    }
+}
+
+/// A spec from a manager; one that this build cannot read is a newer manager's.
+pub fn spec_of(spec: Option<&v1::ServiceSpec>) -> Result<ServiceSpec, Failure> {
+    spec.cloned()
+        .unwrap_or_default()
+        .try_into()
+        .map_err(|error: goat_proto::convert::Error| {
+            Failure::failed(format!("the manager's answer is not understood: {error}"))
+                .with_hint("this goatctl is older than the manager: use one of the same version")
+        })
+}
+
+fn present(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,94 @@
+//! Waits until a service is as its spec says.
+
+use goat_proto::v1::{GetServiceRequest, ListTasksRequest, Service};
+use tokio::time::Instant;
+
+use super::display::Display;
+use super::judge::Judge;
+use super::view::View;
+use super::{Goal, Verdict};
+use crate::client::Client;
+use crate::exit::Failure;
+
+/// Above this many replicas the history is left out of the lists: it could outgrow the largest message.
+const HISTORY_UP_TO: u32 = 500;
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Converged {
+    id: String,
+    name: String,
+    judge: Judge,
+    view: View,
+    /// As last seen.
+    pub service: Option<Service>,
+}
+
+impl Converged {
+    /// `changed_at`: the log index of the change that is waited for.
+    pub fn new(id: &str, name: &str, changed_at: u64) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            judge: Judge::new(changed_at),
+            view: View::default(),
+            service: None,
+        }
+    }
+}
+
+impl Goal for Converged {
+    fn events_of(&self) -> &str {
+        &self.id
+    }
+
+    async fn look(&mut self, client: &Client, display: &mut Display) -> Result<Verdict, Failure> {
+        let get = GetServiceRequest {
+            read: None,
+            reference: self.id.clone(),
+        };
+        let service = client
+            .unary(get, async |control, request| control.get_service(request).await)
+            .await?;
+        if service.removed {
+            return Ok(Verdict::Failed(Failure::failed(format!(
+                "{} was removed meanwhile",
+                self.name
+            ))));
+        }
+        let all = service.replicas_desired <= HISTORY_UP_TO;
+        let list = ListTasksRequest {
+            read: None,
+            service: self.id.clone(),
+            node: String::new(),
+            all,
+        };
+        let tasks = client
+            .unary(list, async |control, request| control.list_tasks(request).await)
+            .await?
+            .tasks;
+        let (view, verdict) = self.judge.look(Instant::now(), &service, &tasks);
+        display.service(&view);
+        self.view = view;
+        self.service = Some(service);
+        Ok(verdict)
+    }
+
+    fn missing(&self) -> String {
+        let mut text = format!("{} has {}", self.name, self.view.summary());
+        for slot in self.view.slots.iter().filter(|slot| !slot.problem.is_empty()).take(5) {
+            text.push_str(&format!(
+                "\n  {}.{} {}: {}",
+                self.name, slot.number, slot.state, slot.problem
+            ));
+        }
+        text
+    }
+
+    fn goes_on(&self) -> String {
+        format!(
+            "the service goes on converging; `goatctl service ps {}` shows how far it is",
+            self.name
+        )
+    }
+}
