@@ -1,0 +1,353 @@
+//! Options: from a TOML file, the environment and flags, the later one over the earlier one.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use goat_core::model::{Driver, validate};
+use serde::{Deserialize, Deserializer};
+
+use crate::identity;
+
+/// The options are wrong; the text says which and what is right.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read the config file {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("config file {path}: {source}")]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{key} is missing: set it in the config file, with --{flag} or with {env}", flag = .key.replace('_', "-"), env = format!("GOAT_WORKER_{}", .key.to_uppercase()))]
+    Missing { key: &'static str },
+    #[error("{key}: {problem}")]
+    Invalid { key: &'static str, problem: String },
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What can run tasks here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeName {
+    Docker,
+    Process,
+}
+
+impl From<RuntimeName> for Driver {
+    fn from(name: RuntimeName) -> Self {
+        match name {
+            RuntimeName::Docker => Self::Docker,
+            RuntimeName::Process => Self::Process,
+        }
+    }
+}
+
+/// A number of bytes: plain, or with a unit as in `512MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| Self(size.as_u64()))
+            .map_err(|_| format!("{text:?} is not a size: a number of bytes is expected, or one with a unit as in 8GiB"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(u64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(bytes) => Ok(Self(bytes)),
+            Form::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// `KEY=VALUE,KEY=VALUE`; a table in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Labels(pub BTreeMap<String, String>);
+
+impl FromStr for Labels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pair = |part: &str| match part.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+            _ => Err(format!("{part:?} is not a label: KEY=VALUE is expected")),
+        };
+        text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Every option may come from the file, the environment (`GOAT_WORKER_` and the key in capitals) or a flag.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// This worker's name, unique in the cluster [default: the host's name]
+    #[arg(long, env = "GOAT_WORKER_NAME")]
+    pub name: Option<String>,
+    /// Managers to dial, any of them; the others are learnt
+    #[arg(long, env = "GOAT_WORKER_MANAGERS", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub managers: Option<Vec<String>>,
+    /// IP address that published ports bind to and are reached at [default: 127.0.0.1]
+    #[arg(long, env = "GOAT_WORKER_ADDRESS", value_name = "IP")]
+    pub address: Option<IpAddr>,
+    /// Local address that connections to managers leave from
+    #[arg(long, env = "GOAT_WORKER_BIND_SOURCE", value_name = "IP")]
+    pub bind_source: Option<IpAddr>,
+    /// Directory for this worker's identity and its tasks' journal; this worker's alone
+    #[arg(long, env = "GOAT_WORKER_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Labels that constraints of services match
+    #[arg(long, env = "GOAT_WORKER_LABELS", value_name = "KEY=VALUE,...")]
+    pub labels: Option<Labels>,
+    /// What runs tasks; `process` gives no isolation and is off unless named [default: docker]
+    #[arg(long, env = "GOAT_WORKER_RUNTIMES", value_delimiter = ',')]
+    pub runtimes: Option<Vec<RuntimeName>>,
+    /// Docker's socket [default: /var/run/docker.sock]
+    #[arg(long, env = "GOAT_WORKER_DOCKER_HOST", value_name = "PATH")]
+    pub docker_host: Option<String>,
+    /// CPU to offer, in thousandths of one, instead of what the machine has
+    #[arg(long, env = "GOAT_WORKER_CPU_MILLIS", value_name = "N")]
+    pub cpu_millis: Option<u64>,
+    /// Memory to offer instead of what the machine has, as in 8GiB
+    #[arg(long, env = "GOAT_WORKER_MEMORY", value_name = "SIZE")]
+    pub memory: Option<Bytes>,
+    /// Disk to offer instead of what the runtime's file system has, as in 100GiB
+    #[arg(long, env = "GOAT_WORKER_DISK", value_name = "SIZE")]
+    pub disk: Option<Bytes>,
+    /// CPU kept for the system, taken off what is offered [default: 0]
+    #[arg(long, env = "GOAT_WORKER_RESERVE_CPU_MILLIS", value_name = "N")]
+    pub reserve_cpu_millis: Option<u64>,
+    /// Memory kept for the system, taken off what is offered [default: 0]
+    #[arg(long, env = "GOAT_WORKER_RESERVE_MEMORY", value_name = "SIZE")]
+    pub reserve_memory: Option<Bytes>,
+    /// Disk kept for the system, taken off what is offered [default: 0]
+    #[arg(long, env = "GOAT_WORKER_RESERVE_DISK", value_name = "SIZE")]
+    pub reserve_disk: Option<Bytes>,
+    /// Most tasks that are being started at one time [default: twice the CPUs, at least 4]
+    #[arg(long, env = "GOAT_WORKER_MAX_CONCURRENT_STARTS", value_name = "N")]
+    pub max_concurrent_starts: Option<usize>,
+    /// What to log: a level, or directives as in goat_worker=debug,info [default: info]
+    #[arg(long, env = "GOAT_WORKER_LOG_LEVEL")]
+    pub log_level: Option<String>,
+    /// How to log [default: text]
+    #[arg(long, env = "GOAT_WORKER_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What the worker runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub name: String,
+    pub managers: Vec<String>,
+    pub address: IpAddr,
+    pub bind_source: Option<IpAddr>,
+    pub data_dir: PathBuf,
+    pub labels: BTreeMap<String, String>,
+    pub runtimes: Vec<Driver>,
+    pub docker_host: String,
+    pub offer: Offer,
+    pub max_concurrent_starts: usize,
+    pub log_level: String,
+    pub log_format: LogFormat,
+}
+
+/// How what is offered differs from what the machine has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offer {
+    pub cpu_millis: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub disk_bytes: Option<u64>,
+    pub reserved: goat_core::model::Resources,
+}
+
+impl Options {
+    /// Reads a config file. Unknown keys are errors.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// These options, with `file`'s where these say nothing.
+    #[must_use]
+    pub fn or(self, file: Self) -> Self {
+        Self {
+            name: self.name.or(file.name),
+            managers: self.managers.or(file.managers),
+            address: self.address.or(file.address),
+            bind_source: self.bind_source.or(file.bind_source),
+            data_dir: self.data_dir.or(file.data_dir),
+            labels: self.labels.or(file.labels),
+            runtimes: self.runtimes.or(file.runtimes),
+            docker_host: self.docker_host.or(file.docker_host),
+            cpu_millis: self.cpu_millis.or(file.cpu_millis),
+            memory: self.memory.or(file.memory),
+            disk: self.disk.or(file.disk),
+            reserve_cpu_millis: self.reserve_cpu_millis.or(file.reserve_cpu_millis),
+            reserve_memory: self.reserve_memory.or(file.reserve_memory),
+            reserve_disk: self.reserve_disk.or(file.reserve_disk),
+            max_concurrent_starts: self.max_concurrent_starts.or(file.max_concurrent_starts),
+            log_level: self.log_level.or(file.log_level),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    /// Fills in defaults and checks what can be checked without looking at the data directory or the network.
+    pub fn into_config(self) -> Result<Config, Error> {
+        let offer = self.offer();
+        let name = self.name.or_else(identity::host_name).ok_or(Error::Missing { key: "name" })?;
+        validate::validate_name(&name).map_err(|invalid| Error::Invalid { key: "name", problem: invalid.problem })?;
+        let managers = self.managers.filter(|list| !list.is_empty()).ok_or(Error::Missing { key: "managers" })?;
+        managers.iter().try_for_each(|address| check_manager(address))?;
+        let labels = self.labels.unwrap_or_default().0;
+        if labels.keys().any(|key| key.is_empty()) {
+            return Err(Error::Invalid { key: "labels", problem: "a label needs a name".into() });
+        }
+        Ok(Config {
+            name,
+            managers,
+            address: self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            bind_source: self.bind_source,
+            data_dir: self.data_dir.ok_or(Error::Missing { key: "data_dir" })?,
+            labels,
+            runtimes: runtimes(self.runtimes)?,
+            docker_host: docker_socket(self.docker_host)?,
+            offer,
+            max_concurrent_starts: concurrent_starts(self.max_concurrent_starts)?,
+            log_level: self.log_level.unwrap_or_else(|| "info".into()),
+            log_format: self.log_format.unwrap_or_default(),
+        })
+    }
+
+    fn offer(&self) -> Offer {
+        let bytes = |size: Option<Bytes>| size.map(|bytes| bytes.0);
+        Offer {
+            cpu_millis: self.cpu_millis,
+            memory_bytes: bytes(self.memory),
+            disk_bytes: bytes(self.disk),
+            reserved: goat_core::model::Resources {
+                cpu_millis: self.reserve_cpu_millis.unwrap_or(0),
+                memory_bytes: bytes(self.reserve_memory).unwrap_or(0),
+                disk_bytes: bytes(self.reserve_disk).unwrap_or(0),
+            },
+        }
+    }
+}
+
+fn runtimes(named: Option<Vec<RuntimeName>>) -> Result<Vec<Driver>, Error> {
+    let mut runtimes: Vec<Driver> = named.unwrap_or(vec![RuntimeName::Docker]).into_iter().map(Driver::from).collect();
+    runtimes.sort();
+    runtimes.dedup();
+    if runtimes.is_empty() {
+        return Err(Error::Invalid { key: "runtimes", problem: "none is named; name docker, process or both".into() });
+    }
+    Ok(runtimes)
+}
+
+fn concurrent_starts(asked: Option<usize>) -> Result<usize, Error> {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    match asked.unwrap_or((2 * cpus).max(4)) {
+        0 => Err(Error::Invalid { key: "max_concurrent_starts", problem: "0 would start nothing; use 1 or more".into() }),
+        starts if starts > 1_024 => {
+            Err(Error::Invalid { key: "max_concurrent_starts", problem: format!("{starts} is over the limit of 1024") })
+        }
+        starts => Ok(starts),
+    }
+}
+
+fn docker_socket(asked: Option<String>) -> Result<String, Error> {
+    let socket = asked.unwrap_or_else(|| "/var/run/docker.sock".into());
+    let path = socket.strip_prefix("unix://").unwrap_or(&socket);
+    if !path.starts_with('/') {
+        return Err(Error::Invalid {
+            key: "docker_host",
+            problem: format!("{socket:?} is not the absolute path of a unix socket; only local daemons are supported"),
+        });
+    }
+    Ok(path.to_owned())
+}
+
+fn check_manager(address: &str) -> Result<(), Error> {
+    let fits = match address.rsplit_once(':') {
+        Some((host, port)) => {
+            let host_fits = !host.is_empty() && !host.contains(['/', ' ', '@']);
+            host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)
+        }
+        None => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let problem = format!("{address:?} is not a manager's address: HOST:PORT is expected, as in 10.0.0.1:7700");
+    Err(Error::Invalid { key: "managers", problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Result<Config, String> {
+        let options: Options = toml::from_str(text).map_err(|error| error.to_string())?;
+        options.into_config().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_small_file_is_enough_and_defaults_are_safe() {
+        let config = options("name = \"w1\"\nmanagers = [\"m1:7700\"]\ndata_dir = \"/tmp/w\"").expect("it is right");
+        assert_eq!(config.runtimes, [Driver::Docker]);
+        assert_eq!(config.address.to_string(), "127.0.0.1");
+        assert!(config.max_concurrent_starts >= 4);
+    }
+
+    #[test]
+    fn all_keys_are_read_and_flags_win_over_the_file() {
+        let file: Options = toml::from_str(
+            "name = \"w1\"\nmanagers = [\"m1:7700\", \"[::1]:7701\"]\ndata_dir = \"/tmp/w\"\naddress = \"127.0.0.9\"\n\
+             bind_source = \"127.0.0.8\"\nruntimes = [\"process\", \"docker\", \"process\"]\nmemory = \"2GiB\"\n\
+             disk = 1000\nreserve_memory = \"512MiB\"\ncpu_millis = 1500\ndocker_host = \"unix:///run/d.sock\"\n\
+             max_concurrent_starts = 3\nlog_format = \"json\"\n[labels]\nzone = \"a\"",
+        )
+        .expect("parsed");
+        let flags = Options { name: Some("w2".into()), labels: Some("zone=b,disk=ssd".parse().expect("labels")), ..Options::default() };
+        let config = flags.or(file).into_config().expect("it is right");
+        assert_eq!(config.name, "w2");
+        assert_eq!(config.labels, BTreeMap::from([("zone".into(), "b".into()), ("disk".into(), "ssd".into())]));
+        assert_eq!(config.runtimes, [Driver::Docker, Driver::Process]);
+        assert_eq!((config.offer.memory_bytes, config.offer.disk_bytes), (Some(2 << 30), Some(1_000)));
+        assert_eq!((config.offer.reserved.memory_bytes, config.offer.cpu_millis), (512 << 20, Some(1_500)));
+        assert_eq!(config.docker_host, "/run/d.sock");
+        assert_eq!(config.bind_source.map(|ip| ip.to_string()).as_deref(), Some("127.0.0.8"));
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_their_key() {
+        let base = "name = \"w1\"\ndata_dir = \"/tmp/w\"\n";
+        let refused = |text: &str| options(&format!("{base}{text}")).expect_err("it is wrong");
+        assert!(refused("").starts_with("managers is missing: set it in the config file, with --managers or with GOAT_WORKER_MANAGERS"));
+        assert!(refused("managers = [\"m1\"]").starts_with("managers: \"m1\" is not a manager's address"));
+        let with_managers = |text: &str| refused(&format!("managers = [\"m1:1\"]\n{text}"));
+        assert!(with_managers("nmae = \"x\"").contains("unknown field `nmae`"));
+        assert!(with_managers("max_concurrent_starts = 0").starts_with("max_concurrent_starts: 0 would start nothing"));
+        assert!(with_managers("memory = \"much\"").contains("\"much\" is not a size"));
+        assert!(with_managers("docker_host = \"tcp://x:1\"").starts_with("docker_host: \"tcp://x:1\" is not the absolute path"));
+        assert!(with_managers("runtimes = []").starts_with("runtimes: none is named"));
+        assert!(options("name = \"W_1\"\nmanagers = [\"m:1\"]\ndata_dir = \"x\"").expect_err("wrong").starts_with("name: "));
+    }
+}

@@ -1,0 +1,179 @@
+//! What this worker offers: amounts of resources, runtimes, images. Collected here, sent by the session when it changed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use goat_core::model::{Driver, ImageInfo, Inventory, Resources};
+use nix::sys::statvfs::statvfs;
+use procfs::Current;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::config::Offer;
+use crate::runtime::Runtimes;
+
+/// Free disk is told in steps of this, so that it rarely changes.
+const DISK_STEP_BYTES: u64 = 64 << 20;
+const DISK_EVERY: Duration = Duration::from_secs(10);
+const IMAGES_EVERY: Duration = Duration::from_secs(60);
+/// Changes of images come in bursts.
+const IMAGES_SETTLE: Duration = Duration::from_millis(300);
+/// A node with such a runtime gets nothing new.
+const RUNTIME_DOWN: &str = "runtime-down";
+
+/// What the reconciler hears from the runtimes that concerns the inventory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    pub down: BTreeSet<Driver>,
+    /// Grows when images may have changed.
+    pub images_version: u64,
+}
+
+/// Collects the inventory.
+#[derive(Debug)]
+pub struct Collector {
+    runtimes: Runtimes,
+    offer: Offer,
+    health: watch::Receiver<Health>,
+    /// Where the disk is measured until a runtime says where it keeps its data.
+    disk_root: PathBuf,
+    has_asked_disk_root: bool,
+    images: Vec<ImageInfo>,
+}
+
+impl Collector {
+    pub fn new(runtimes: Runtimes, offer: Offer, health: watch::Receiver<Health>, data_dir: &Path) -> Self {
+        let disk_root = data_dir.to_owned();
+        Self { runtimes, offer, health, disk_root, has_asked_disk_root: false, images: Vec::new() }
+    }
+
+    /// What there is now. Runtimes that do not answer are waited for only briefly.
+    pub async fn collect(&mut self) -> Inventory {
+        self.ask_disk_root().await;
+        self.refresh_images().await;
+        self.inventory()
+    }
+
+    /// Keeps `inventory` true; never ends.
+    pub async fn run(mut self, inventory: watch::Sender<Inventory>) {
+        let mut disk_due = tokio::time::interval(DISK_EVERY);
+        let mut images_due = Instant::now() + IMAGES_EVERY;
+        let mut images_version = self.health.borrow().images_version;
+        loop {
+            tokio::select! {
+                _ = disk_due.tick() => {}
+                () = tokio::time::sleep_until(images_due) => {
+                    self.refresh_images().await;
+                    images_due = Instant::now() + IMAGES_EVERY;
+                }
+                changed = self.health.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let version = self.health.borrow_and_update().images_version;
+                    if std::mem::replace(&mut images_version, version) != version {
+                        images_due = images_due.min(Instant::now() + IMAGES_SETTLE);
+                    }
+                }
+            }
+            self.ask_disk_root().await;
+            let now = self.inventory();
+            inventory.send_if_modified(|told| {
+                let is_news = *told != now;
+                *told = now;
+                is_news
+            });
+        }
+    }
+
+    /// Docker's data is what fills the disk; so its place is measured if there is Docker.
+    async fn ask_disk_root(&mut self) {
+        if self.has_asked_disk_root {
+            return;
+        }
+        let Some(runtime) = self.runtimes.get(Driver::Docker) else { return };
+        if self.health.borrow().down.contains(&Driver::Docker) {
+            return;
+        }
+        if let Ok(root) = runtime.disk_root().await
+            && statvfs(&root).is_ok()
+        {
+            self.disk_root = root;
+        }
+        self.has_asked_disk_root = true;
+    }
+
+    async fn refresh_images(&mut self) {
+        let mut images = Vec::new();
+        for runtime in self.runtimes.iter() {
+            if self.health.borrow().down.contains(&runtime.driver()) {
+                return;
+            }
+            match runtime.images().await {
+                Ok(present) => images.extend(present),
+                Err(error) => {
+                    warn!(%error, "images could not be listed");
+                    return;
+                }
+            }
+        }
+        self.images = images;
+    }
+
+    fn inventory(&self) -> Inventory {
+        let (disk_total_bytes, disk_free_bytes) = disk(&self.disk_root).unwrap_or((0, 0));
+        let offer = &self.offer;
+        let offered = Resources {
+            cpu_millis: offer.cpu_millis.unwrap_or_else(cpu_millis),
+            memory_bytes: offer.memory_bytes.unwrap_or_else(memory_bytes),
+            disk_bytes: offer.disk_bytes.unwrap_or(disk_total_bytes),
+        };
+        let is_down = !self.health.borrow().down.is_empty();
+        Inventory {
+            total: offered.minus(offer.reserved),
+            drivers: self.runtimes.iter().map(|runtime| runtime.driver()).collect(),
+            images: self.images.clone(),
+            disk_free_bytes: disk_free_bytes / DISK_STEP_BYTES * DISK_STEP_BYTES,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            conditions: is_down.then(|| RUNTIME_DOWN.to_owned()).into_iter().collect(),
+        }
+    }
+}
+
+fn cpu_millis() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get()) as u64 * 1_000
+}
+
+fn memory_bytes() -> u64 {
+    procfs::Meminfo::current().map_or(0, |memory| memory.mem_total)
+}
+
+/// All and free bytes of the file system that `path` is on.
+fn disk(path: &Path) -> Option<(u64, u64)> {
+    let stat = statvfs(path).ok()?;
+    let block_bytes = stat.fragment_size();
+    Some((stat.blocks() * block_bytes, stat.blocks_available() * block_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_offer_is_the_machine_as_configured_less_what_is_reserved() {
+        let (_health, seen) = watch::channel(Health::default());
+        let offer = Offer {
+            cpu_millis: Some(1_500),
+            reserved: Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 0 },
+            ..Offer::default()
+        };
+        let mut collector = Collector::new(Runtimes::default(), offer, seen, Path::new("/"));
+        let inventory = collector.collect().await;
+        assert_eq!(inventory.total.cpu_millis, 1_000);
+        assert_eq!(inventory.total.memory_bytes, memory_bytes() - (1 << 20));
+        assert!(inventory.total.disk_bytes > 0 && inventory.disk_free_bytes % DISK_STEP_BYTES == 0);
+        assert_eq!(inventory.conditions, BTreeSet::new());
+    }
+}

@@ -1,0 +1,81 @@
+//! What became of each task, on disk until managers let go of it: the reason why an agent that was restarted never runs
+//! an ended task again, even if its container is gone.
+//!
+//! One file per task, `tasks/ID.json`. A task is written when it runs and when it has ended; before that, its container
+//! or process is the record.
+
+use std::path::{Path, PathBuf};
+
+use goat_core::model::TaskId;
+
+use crate::durable;
+use crate::task::Record;
+
+pub use crate::durable::Error;
+
+/// The journal's directory. Clones share it; one task is written by one owner at a time.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    dir: PathBuf,
+}
+
+impl Journal {
+    /// `root`: the data directory.
+    pub fn new(root: &Path) -> Self {
+        Self { dir: root.join("tasks") }
+    }
+
+    fn path(&self, task: TaskId) -> PathBuf {
+        self.dir.join(format!("{task}.json"))
+    }
+
+    /// Everything that was written. Blocks.
+    pub fn load(&self) -> Result<Vec<Record>, Error> {
+        durable::make_dir(&self.dir)?;
+        let failed = |source| Error::Io { path: self.dir.clone(), source };
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.extend(durable::read::<Record>(&path)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// On return it is on disk.
+    pub async fn save(&self, record: &Record) -> Result<(), Error> {
+        let (path, record) = (self.path(record.meta.task), record.clone());
+        blocking(move || durable::write(&path, &record)).await
+    }
+
+    /// On return it is gone.
+    pub async fn forget(&self, task: TaskId) -> Result<(), Error> {
+        let path = self.path(task);
+        blocking(move || durable::remove(&path)).await
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+    tokio::task::spawn_blocking(work).await.expect("file operations do not panic, and are not aborted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::tests::meta;
+
+    #[tokio::test]
+    async fn records_are_found_again_until_they_are_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::new(dir.path());
+        assert_eq!(journal.load().expect("an empty one is fine"), []);
+        let mut record = Record::new(meta(3), 1);
+        record.failed("exit", "gone", 2);
+        journal.save(&record).await.expect("saved");
+        assert_eq!(journal.load().expect("loaded"), [record.clone()]);
+        journal.forget(record.meta.task).await.expect("forgotten");
+        journal.forget(record.meta.task).await.expect("twice is fine");
+        assert_eq!(journal.load().expect("loaded"), []);
+    }
+}

@@ -1,0 +1,316 @@
+//! One task's life on this worker. Decides nothing but how often to try again; a stop overtakes everything.
+//!
+//! ```text
+//! wait for a turn -> create -+-> start -> running -> ended
+//!        ^                   | image missing: preparing (pull), and again
+//!        +--- the runtime does not answer, for a bounded time
+//! ```
+//! It may be dropped at any await (the agent stops): the next agent finds what it left. The journal is written here and
+//! nowhere else while the actor lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use goat_core::model::TaskState;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::plan::StopReason;
+use crate::clock;
+use crate::journal::Journal;
+use crate::runtime::{Created, Error, FoundState, Runtime, Started};
+use crate::task::{Exit, Order, Record};
+
+/// A runtime that does not answer for so long while a task is brought up fails the task, so that it is tried elsewhere.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_RETRY_MS: u64 = 100;
+const MAX_RETRY_MS: u64 = 2_000;
+/// For a last look at how a task ended; the exit is reported without it too.
+const LAST_LOOK: Duration = Duration::from_secs(3);
+
+/// What the actor is to bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    Run,
+    Stop { reason: StopReason, grace_ms: u64 },
+}
+
+/// One task's life. `exit` is told by the service when the runtime has seen the task end.
+pub(super) struct Actor {
+    pub record: Record,
+    /// What to start; None for a task that was found running.
+    pub order: Option<Order>,
+    pub runtime: Arc<dyn Runtime>,
+    pub starts: Arc<Semaphore>,
+    pub journal: Journal,
+    pub goal: watch::Receiver<Goal>,
+    pub exit: watch::Receiver<Option<Exit>>,
+    pub updates: mpsc::Sender<Record>,
+}
+
+/// Why bringing up ended early.
+enum Early {
+    /// It has its last state.
+    Ended,
+    /// The runtime did not answer.
+    Again { problem: String },
+}
+
+impl Actor {
+    /// From here to the task's last state, which is journaled and told.
+    pub(super) async fn run(mut self) {
+        if let Some(order) = self.order.take()
+            && self.bring_up(&order).await.is_none()
+        {
+            self.finish().await;
+            return;
+        }
+        self.watch_over().await;
+        self.finish().await;
+    }
+
+    /// None where the task has ended instead.
+    async fn bring_up(&mut self, order: &Order) -> Option<()> {
+        let deadline = Instant::now() + RUNTIME_PATIENCE;
+        let mut retry_ms = FIRST_RETRY_MS;
+        loop {
+            let problem = match self.attempt(order).await {
+                Ok(()) => return Some(()),
+                Err(Early::Ended) => return None,
+                Err(Early::Again { problem }) => problem,
+            };
+            if Instant::now() >= deadline {
+                self.record.failed("runtime-down", problem, clock::now_ms());
+                return None;
+            }
+            warn!(task_id = %self.record.meta.task, error = %problem, "the runtime does not answer, the start is tried again");
+            tokio::select! {
+                stop = stop_wanted(&mut self.goal, u64::MAX) => {
+                    self.abandon(stop.reason).await;
+                    return None;
+                }
+                () = tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))) => {}
+            }
+            retry_ms = (retry_ms * 2).min(MAX_RETRY_MS);
+        }
+    }
+
+    async fn attempt(&mut self, order: &Order) -> Result<(), Early> {
+        let mut has_pulled = false;
+        loop {
+            let starts = self.starts.clone();
+            let turn = tokio::select! {
+                biased;
+                stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop.reason).await),
+                turn = starts.acquire_owned() => turn.expect("the semaphore is never closed"),
+            };
+            match self.runtime.create(order).await {
+                Ok(Created::Fresh { handle }) => {
+                    if let Goal::Stop { reason, .. } = *self.goal.borrow() {
+                        return Err(self.abandon(reason).await);
+                    }
+                    self.advance(TaskState::Starting).await;
+                    return self.start(order, &handle).await;
+                }
+                Ok(Created::Running(started)) => {
+                    self.running(started).await;
+                    return Ok(());
+                }
+                Ok(Created::Ended { container_id, exit }) => {
+                    self.record.container_id = Some(container_id);
+                    self.record.exited(exit);
+                    return Err(Early::Ended);
+                }
+                Err(Error::ImageMissing) if !has_pulled => {
+                    drop(turn);
+                    self.prepare(order).await?;
+                    has_pulled = true;
+                }
+                Err(error) => return Err(self.give_up(error).await),
+            }
+        }
+    }
+
+    async fn prepare(&mut self, order: &Order) -> Result<(), Early> {
+        self.advance(TaskState::Preparing).await;
+        let runtime = self.runtime.clone();
+        let prepared = tokio::select! {
+            biased;
+            stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop.reason).await),
+            prepared = runtime.prepare(&order.spec) => prepared,
+        };
+        match prepared {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    async fn start(&mut self, order: &Order, handle: &str) -> Result<(), Early> {
+        // Not given up half-way, so that a stop meets a task that runs or does not.
+        match self.runtime.start(order, handle).await {
+            Ok(started) => {
+                self.running(started).await;
+                Ok(())
+            }
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    /// Managers hear of it before the disk does: what runs is found again without the journal.
+    async fn running(&mut self, started: Started) {
+        self.record.container_id = Some(started.container_id);
+        self.record.state = TaskState::Running;
+        self.record.at_ms = started.started_at_ms;
+        self.tell().await;
+        self.save().await;
+    }
+
+    async fn give_up(&mut self, error: Error) -> Early {
+        match error {
+            Error::Unreachable { problem } => return Early::Again { problem },
+            Error::ImageMissing => {
+                self.record.failed("image-not-found", "the image was pulled and is not there", clock::now_ms());
+            }
+            Error::Unsupported { problem } => self.record.failed("runtime-unsupported", problem, clock::now_ms()),
+            Error::Failed { reason, problem } => self.record.failed(reason, problem, clock::now_ms()),
+        }
+        self.remove_unstarted().await;
+        Early::Ended
+    }
+
+    /// It was to stop before it ran.
+    async fn abandon(&mut self, reason: StopReason) -> Early {
+        self.record.state = TaskState::Stopped;
+        self.record.reason = Some(reason.word().into());
+        self.record.at_ms = clock::now_ms();
+        self.remove_unstarted().await;
+        Early::Ended
+    }
+
+    /// There is nothing in it to keep for. Where this fails, forgetting the task removes it.
+    async fn remove_unstarted(&self) {
+        if let Err(error) = self.runtime.remove(&self.record.meta).await {
+            warn!(task_id = %self.record.meta.task, %error, "what was created for a task could not be removed yet");
+        }
+    }
+
+    async fn watch_over(&mut self) {
+        let stop = tokio::select! {
+            biased;
+            exit = seen_exit(&mut self.exit) => {
+                let exit = self.looked_at(exit).await;
+                self.record.exited(exit);
+                return;
+            }
+            stop = stop_wanted(&mut self.goal, u64::MAX) => stop,
+        };
+        self.stop(stop).await;
+    }
+
+    /// An event does not say whether memory ran out.
+    async fn looked_at(&self, exit: Exit) -> Exit {
+        if exit.code == Some(0) || exit.failure.is_some() {
+            return exit;
+        }
+        match tokio::time::timeout(LAST_LOOK, self.runtime.inspect(&self.record.meta)).await {
+            Ok(Ok(Some(found))) => match found.state {
+                FoundState::Ended(Some(seen)) => Exit { code: seen.code.or(exit.code), is_oom: seen.is_oom, ..exit },
+                _ => exit,
+            },
+            _ => exit,
+        }
+    }
+
+    /// Until it does not run: there is no giving up on that. A stop with less grace overtakes one with more.
+    async fn stop(&mut self, mut stop: Stop) {
+        info!(task_id = %self.record.meta.task, reason = stop.reason.word(), grace_ms = stop.grace_ms, "stopping a task");
+        let mut retry_ms = FIRST_RETRY_MS;
+        let runtime = self.runtime.clone();
+        let exit = loop {
+            let grace = Duration::from_millis(stop.grace_ms);
+            let problem = tokio::select! {
+                biased;
+                sooner = stop_wanted(&mut self.goal, stop.grace_ms) => {
+                    stop = sooner;
+                    continue;
+                }
+                stopped = runtime.stop(&self.record.meta, grace) => match stopped {
+                    Ok(exit) => break exit,
+                    Err(error) => error,
+                },
+            };
+            warn!(task_id = %self.record.meta.task, error = %problem, "a task could not be stopped yet");
+            tokio::select! {
+                exit = seen_exit(&mut self.exit) => break Some(exit),
+                sooner = stop_wanted(&mut self.goal, stop.grace_ms) => stop = sooner,
+                () = tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))) => {}
+            }
+            retry_ms = (retry_ms * 2).min(MAX_RETRY_MS);
+        };
+        self.record.state = TaskState::Stopped;
+        self.record.reason = Some(stop.reason.word().into());
+        self.record.error = None;
+        self.record.exit_code = exit.as_ref().and_then(|exit| exit.code);
+        self.record.at_ms = exit.map_or_else(clock::now_ms, |exit| exit.at_ms);
+    }
+
+    /// Only forward.
+    async fn advance(&mut self, state: TaskState) {
+        if state > self.record.state {
+            self.record.state = state;
+            self.record.at_ms = clock::now_ms();
+            self.tell().await;
+        }
+    }
+
+    async fn finish(&mut self) {
+        self.record.at_ms = self.record.at_ms.max(1);
+        // The journal first: what managers heard of as ended must not be begun again by the next agent.
+        self.save().await;
+        self.tell().await;
+    }
+
+    async fn save(&self) {
+        if let Err(error) = self.journal.save(&self.record).await {
+            warn!(task_id = %self.record.meta.task, %error, "a task's state could not be journaled");
+        }
+    }
+
+    async fn tell(&self) {
+        // Gone only while the agent stops.
+        let _ = self.updates.send(self.record.clone()).await;
+    }
+}
+
+/// A wanted stop.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    reason: StopReason,
+    grace_ms: u64,
+}
+
+/// Waits until a stop with less grace than `below_ms` is wanted; without a service to want anything, for ever.
+async fn stop_wanted(goal: &mut watch::Receiver<Goal>, below_ms: u64) -> Stop {
+    let is_wanted = |goal: &Goal| matches!(goal, Goal::Stop { grace_ms, .. } if *grace_ms < below_ms);
+    let wanted = match goal.wait_for(is_wanted).await {
+        Ok(goal) => Some(*goal),
+        Err(_) => None,
+    };
+    match wanted {
+        Some(Goal::Stop { reason, grace_ms }) => Stop { reason, grace_ms },
+        _ => std::future::pending().await,
+    }
+}
+
+/// Waits until the task was seen to end; without a service to see it, for ever.
+async fn seen_exit(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
+    let seen = match exit.wait_for(Option::is_some).await {
+        Ok(exit) => exit.clone(),
+        Err(_) => None,
+    };
+    match seen {
+        Some(exit) => exit,
+        None => std::future::pending().await,
+    }
+}

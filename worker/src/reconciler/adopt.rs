@@ -1,0 +1,130 @@
+//! What an agent makes of what an earlier one left: journal and containers side by side. Pure.
+//!
+//! | journal | container | the task |
+//! | --- | --- | --- |
+//! | ended | any | has ended; its container stays for its logs |
+//! | running, or nothing | running | runs: it is adopted |
+//! | running, or nothing | ended | has ended, as the container says |
+//! | running | none | has failed: it ran, and may not run again |
+//! | nothing | never started | the container is removed; the task is begun when it is assigned |
+
+use std::collections::BTreeMap;
+
+use goat_core::model::{TaskId, TaskState};
+
+use crate::runtime::{Found, FoundState};
+use crate::task::{Exit, Record};
+
+/// What is to be done about a task that was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adoption {
+    /// Nothing: it has ended, and that is written.
+    Ended(Record),
+    /// It runs, or is not known not to: watch it.
+    Watch(Record),
+    /// It has ended and that is news: write it. The exit, where it is None, has to be asked for.
+    End(Record, Option<Exit>),
+    /// It ran and is gone: write that it failed.
+    Vanished(Record),
+    /// Remove a container that never ran.
+    Remove(Found),
+}
+
+/// `found` is everything that is there, or None where the runtimes could not all be asked: then what the journal says is
+/// believed, and the next listing decides.
+pub fn adopt(journal: Vec<Record>, found: Option<Vec<Found>>) -> Vec<Adoption> {
+    let is_listed = found.is_some();
+    let mut found: BTreeMap<TaskId, Found> =
+        found.into_iter().flatten().map(|found| (found.meta.task, found)).collect();
+    let mut adoptions = Vec::new();
+    for record in journal {
+        let there = found.remove(&record.meta.task);
+        adoptions.push(match there {
+            _ if record.state.is_terminal() => Adoption::Ended(record),
+            Some(there) => of_found(there, Some(record)),
+            None if is_listed => Adoption::Vanished(record),
+            None => Adoption::Watch(record),
+        });
+    }
+    adoptions.extend(found.into_values().map(|there| of_found(there, None)));
+    adoptions
+}
+
+fn of_found(there: Found, record: Option<Record>) -> Adoption {
+    let mut record = record.unwrap_or_else(|| Record::new(there.meta.clone(), 0));
+    match there.state {
+        FoundState::Created if record.state < TaskState::Running => Adoption::Remove(there),
+        // It was replaced by one that never ran: not by us.
+        FoundState::Created => Adoption::Vanished(record),
+        FoundState::Running { started_at_ms } => {
+            if record.state < TaskState::Running {
+                record.state = TaskState::Running;
+                record.at_ms = started_at_ms;
+            }
+            record.container_id.get_or_insert(there.container_id);
+            Adoption::Watch(record)
+        }
+        FoundState::Ended(exit) => {
+            record.container_id.get_or_insert(there.container_id);
+            Adoption::End(record, exit)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::tests::meta;
+
+    fn record(task: u64, state: TaskState) -> Record {
+        Record { state, ..Record::new(meta(task), 1) }
+    }
+
+    fn found(task: u64, state: FoundState) -> Found {
+        Found { meta: meta(task), container_id: "c".into(), state }
+    }
+
+    fn told(journal: Vec<Record>, found: Option<Vec<Found>>) -> String {
+        let words = adopt(journal, found).into_iter().map(|adoption| match adoption {
+            Adoption::Ended(record) => format!("ended {}", record.state.as_str()),
+            Adoption::Watch(record) => format!("watch {}", record.state.as_str()),
+            Adoption::End(_, exit) => format!("end {:?}", exit.and_then(|exit| exit.code)),
+            Adoption::Vanished(_) => "vanished".into(),
+            Adoption::Remove(_) => "remove".into(),
+        });
+        words.collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn an_ended_task_stays_ended_whatever_is_there() {
+        for there in [None, Some(vec![]), Some(vec![found(1, FoundState::Running { started_at_ms: 1 })])] {
+            assert_eq!(told(vec![record(1, TaskState::Failed)], there), "ended failed");
+        }
+    }
+
+    #[test]
+    fn running_containers_are_adopted_with_or_without_a_journal() {
+        let running = || Some(vec![found(1, FoundState::Running { started_at_ms: 9 })]);
+        assert_eq!(told(vec![record(1, TaskState::Running)], running()), "watch running");
+        assert_eq!(told(vec![], running()), "watch running");
+    }
+
+    #[test]
+    fn a_task_that_ran_never_runs_again() {
+        let journal = || vec![record(1, TaskState::Running)];
+        assert_eq!(told(journal(), Some(vec![])), "vanished");
+        assert_eq!(told(journal(), Some(vec![found(1, FoundState::Created)])), "vanished");
+        let exit = Exit { code: Some(3), ..Exit::default() };
+        assert_eq!(told(journal(), Some(vec![found(1, FoundState::Ended(Some(exit)))])), "end Some(3)");
+    }
+
+    #[test]
+    fn a_container_that_never_ran_is_redone() {
+        assert_eq!(told(vec![], Some(vec![found(1, FoundState::Created)])), "remove");
+    }
+
+    #[test]
+    fn without_an_answer_from_the_runtime_the_journal_is_believed() {
+        assert_eq!(told(vec![record(1, TaskState::Running)], None), "watch running");
+    }
+}

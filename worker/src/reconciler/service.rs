@@ -1,0 +1,443 @@
+//! The reconciler's loop: owns the table of known tasks, plans after each change, and has the plan carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goat_core::model::{Driver, TaskId, TaskState};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::{info, warn};
+
+use super::actor::{Actor, Goal};
+use super::adopt::Adoption;
+use super::plan::{self, Action, Doing, RejectReason, View};
+use super::{Command, Handle};
+use crate::clock;
+use crate::identity::Identity;
+use crate::inventory::Health;
+use crate::journal::Journal;
+use crate::outbox::Outbox;
+use crate::runtime::{Event, Found, FoundState, Runtime, Runtimes};
+use crate::task::{Assignment, Exit, Order, Record, TaskMeta};
+use crate::taskset::TaskSet;
+
+/// Between the signal to end and the kill for a task whose lease has ended: well within the time that managers wait for
+/// killing (`LeasePolicy::kill_ms`).
+const LEASE_STOP_GRACE_MS: u64 = 500;
+const FIRST_RETRY_MS: u64 = 500;
+const MAX_RETRY_MS: u64 = 30_000;
+
+/// What the service works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// This worker's name.
+    pub node: String,
+    /// Where published ports bind.
+    pub address: IpAddr,
+    pub identity: Arc<Identity>,
+    pub runtimes: Runtimes,
+    pub journal: Journal,
+    pub outbox: Arc<Outbox>,
+    pub max_concurrent_starts: usize,
+    pub lease_validity: watch::Receiver<bool>,
+    pub health: watch::Sender<Health>,
+    pub tasks: TaskSet,
+}
+
+#[derive(Debug)]
+struct Known {
+    record: Record,
+    /// While something is being done to bring it up, to watch it or to stop it.
+    actor: Option<ActorHandle>,
+    is_forgetting: bool,
+}
+
+#[derive(Debug)]
+struct ActorHandle {
+    goal: watch::Sender<Goal>,
+    exit: watch::Sender<Option<Exit>>,
+    /// When this agent first saw it run: a listing from before does not show it.
+    running_since: Option<Instant>,
+}
+
+/// The reconciler's loop.
+#[derive(Debug)]
+pub struct Service {
+    parts: Parts,
+    drivers: BTreeSet<Driver>,
+    starts: Arc<Semaphore>,
+    known: BTreeMap<TaskId, Known>,
+    assigned: Option<BTreeMap<TaskId, Assignment>>,
+    commands: mpsc::Receiver<Command>,
+    updates: mpsc::Receiver<Record>,
+    tell_updates: mpsc::Sender<Record>,
+    forgotten: mpsc::Receiver<TaskId>,
+    tell_forgotten: mpsc::Sender<TaskId>,
+}
+
+impl Service {
+    /// With what was left by an earlier agent. `events` of the runtimes go to [`Service::run`].
+    pub fn new(parts: Parts, adoptions: Vec<Adoption>) -> (Self, Handle) {
+        let (commands, to_service) = mpsc::channel(64);
+        let (tell_updates, updates) = mpsc::channel(1_024);
+        let (tell_forgotten, forgotten) = mpsc::channel(1_024);
+        let mut service = Self {
+            drivers: parts.runtimes.iter().map(|runtime| runtime.driver()).collect(),
+            starts: Arc::new(Semaphore::new(parts.max_concurrent_starts)),
+            parts,
+            known: BTreeMap::new(),
+            assigned: None,
+            commands: to_service,
+            updates,
+            tell_updates,
+            forgotten,
+            tell_forgotten,
+        };
+        for adoption in adoptions {
+            service.take_over(adoption);
+        }
+        (service, Handle { commands })
+    }
+
+    /// Never ends by itself; dropping it at any await is fine.
+    pub async fn run(mut self, mut events: mpsc::Receiver<(Driver, Event)>) {
+        let mut lease = self.parts.lease_validity.clone();
+        loop {
+            self.act(*lease.borrow_and_update());
+            tokio::select! {
+                Some(command) = self.commands.recv() => self.command(command),
+                Some(record) = self.updates.recv() => self.update(record),
+                Some(task) = self.forgotten.recv() => {
+                    self.known.remove(&task);
+                }
+                Some((driver, event)) = events.recv() => self.event(driver, event),
+                Ok(()) = lease.changed() => {
+                    let is_valid = *lease.borrow();
+                    info!(is_valid, "the lease changed");
+                }
+                else => return,
+            }
+        }
+    }
+
+    fn take_over(&mut self, adoption: Adoption) {
+        match adoption {
+            Adoption::Ended(record) => self.keep(record),
+            Adoption::Watch(record) => {
+                info!(task_id = %record.meta.task, service = record.meta.service, container_id = record.container_id, "adopted a running task");
+                self.spawn_actor(record, None);
+            }
+            Adoption::End(record, exit) => {
+                let task = record.meta.task;
+                self.spawn_actor(record, None);
+                if let Some(known) = self.known.get(&task) {
+                    self.tell_exit(known, exit.unwrap_or_else(|| unseen_exit("it ended while no agent ran")));
+                }
+            }
+            Adoption::Vanished(record) => {
+                let task = record.meta.task;
+                self.spawn_actor(record, None);
+                if let Some(known) = self.known.get(&task) {
+                    self.tell_exit(known, vanished());
+                }
+            }
+            Adoption::Remove(found) => self.remove_stray(found),
+        }
+    }
+
+    fn keep(&mut self, record: Record) {
+        self.known.insert(record.meta.task, Known { record, actor: None, is_forgetting: false });
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::All(assignments) => {
+                let all = assignments.into_iter().map(|assignment| (assignment.meta.task, assignment)).collect();
+                self.assigned = Some(all);
+            }
+            Command::Change { set, removed } => {
+                let assigned = self.assigned.get_or_insert_default();
+                for task in removed {
+                    assigned.remove(&task);
+                }
+                assigned.extend(set.into_iter().map(|assignment| (assignment.meta.task, assignment)));
+            }
+            Command::Snapshot(answer) => {
+                let reports = self.known.values().map(|known| known.record.report()).collect();
+                let _ = answer.send(reports);
+            }
+            Command::Find(task, answer) => {
+                let _ = answer.send(self.known.get(&task).map(|known| known.record.meta.clone()));
+            }
+        }
+    }
+
+    /// An actor's task has come into a new state.
+    fn update(&mut self, record: Record) {
+        let Some(known) = self.known.get_mut(&record.meta.task) else { return };
+        info!(
+            task_id = %record.meta.task,
+            service = record.meta.service,
+            state_from = known.record.state.as_str(),
+            state_to = record.state.as_str(),
+            exit_code = record.exit_code,
+            reason = record.reason,
+            error = record.error,
+            "a task changed its state"
+        );
+        if record.state == TaskState::Running
+            && let Some(actor) = &mut known.actor
+        {
+            actor.running_since = Some(Instant::now());
+        }
+        if record.state.is_terminal() {
+            known.actor = None;
+        }
+        known.record = record;
+        self.parts.outbox.push(&known.record);
+    }
+
+    fn event(&mut self, driver: Driver, event: Event) {
+        match event {
+            Event::Up => {
+                let was_down = self.parts.health.send_if_modified(|health| {
+                    health.images_version += 1;
+                    health.down.remove(&driver)
+                });
+                if was_down {
+                    info!(?driver, "the runtime answers");
+                }
+            }
+            Event::Down { problem } => {
+                if self.parts.health.send_if_modified(|health| health.down.insert(driver)) {
+                    warn!(?driver, error = %problem, "the runtime is down");
+                }
+            }
+            Event::ImagesChanged => self.parts.health.send_modify(|health| health.images_version += 1),
+            Event::Exited { task, exit } => {
+                if let Some(known) = self.known.get(&task) {
+                    self.tell_exit(known, exit);
+                }
+            }
+            Event::Resync { asked, found } => self.resync(driver, asked, found),
+        }
+    }
+
+    fn tell_exit(&self, known: &Known, exit: Exit) {
+        if let Some(actor) = &known.actor {
+            actor.exit.send_if_modified(|told| {
+                let is_first = told.is_none();
+                told.get_or_insert(exit);
+                is_first
+            });
+        }
+    }
+
+    /// What was listed against what is known: for events that were missed.
+    fn resync(&mut self, driver: Driver, asked: Instant, found: Vec<Found>) {
+        let found: BTreeMap<TaskId, Found> = found.into_iter().map(|found| (found.meta.task, found)).collect();
+        for (task, known) in &self.known {
+            let Some(actor) = &known.actor else { continue };
+            let ran_before = actor.running_since.is_some_and(|since| since < asked);
+            if known.record.meta.driver != driver || !ran_before || actor.exit.borrow().is_some() {
+                continue;
+            }
+            match found.get(task).map(|found| &found.state) {
+                Some(FoundState::Running { .. }) => {}
+                Some(FoundState::Ended(exit)) => {
+                    // Without an exit, the actor's last look brings it.
+                    self.tell_exit(known, exit.clone().unwrap_or_else(missed_exit));
+                }
+                Some(FoundState::Created) | None => self.tell_exit(known, vanished()),
+            }
+        }
+        for (task, stray) in found {
+            if self.known.contains_key(&task) || self.is_wanted(task) {
+                continue;
+            }
+            match stray.state {
+                FoundState::Created => self.remove_stray(stray),
+                // Ours by its labels, and unknown: as an agent would find it that has just begun.
+                _ => {
+                    for adoption in super::adopt::adopt(Vec::new(), Some(vec![stray])) {
+                        self.take_over(adoption);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_wanted(&self, task: TaskId) -> bool {
+        self.assigned.as_ref().is_some_and(|assigned| assigned.contains_key(&task))
+    }
+
+    fn act(&mut self, is_lease_valid: bool) {
+        let wanted = self.assigned.as_ref().map(|assigned| {
+            assigned.iter().map(|(task, assignment)| (*task, wanted(assignment))).collect::<BTreeMap<_, _>>()
+        });
+        let known = self.known.iter().map(|(task, known)| (*task, known.view())).collect();
+        let actions = plan::plan(&View {
+            wanted: wanted.as_ref(),
+            known: &known,
+            drivers: &self.drivers,
+            is_lease_valid,
+            lease_stop_grace_ms: LEASE_STOP_GRACE_MS,
+        });
+        for action in actions {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Start { task } => {
+                let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else { return };
+                let Ok(spec) = &assignment.spec else { return };
+                let order = Order {
+                    meta: assignment.meta.clone(),
+                    spec: spec.clone(),
+                    cluster: self.parts.identity.cluster_id(),
+                    node: self.parts.node.clone(),
+                    address: self.parts.address,
+                };
+                self.spawn_actor(Record::new(order.meta.clone(), clock::now_ms()), Some(order));
+            }
+            Action::Stop { task, reason, grace_ms } => {
+                if let Some(actor) = self.known.get(&task).and_then(|known| known.actor.as_ref()) {
+                    actor.goal.send_replace(Goal::Stop { reason, grace_ms });
+                }
+            }
+            Action::Reject { task, reason } => {
+                let (reason, error) = match reason {
+                    RejectReason::NoRuntime(driver) => {
+                        ("no-runtime", format!("the runtime {driver:?} is not enabled on this worker").to_lowercase())
+                    }
+                    RejectReason::BadSpec(problem) => ("bad-spec", problem),
+                };
+                self.end_unbegun(task, TaskState::Rejected, reason, Some(error));
+            }
+            Action::Decline { task } => self.end_unbegun(task, TaskState::Stopped, "stop-requested", None),
+            Action::Forget { task } => self.forget(task),
+        }
+    }
+
+    /// Not journaled: it was never begun, and would be answered in the same way again.
+    fn end_unbegun(&mut self, task: TaskId, state: TaskState, reason: &str, error: Option<String>) {
+        let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else { return };
+        let mut record = Record::new(assignment.meta.clone(), clock::now_ms());
+        record.state = state;
+        record.reason = Some(reason.to_owned());
+        record.error = error;
+        self.keep(record.clone());
+        self.update(record);
+    }
+
+    fn spawn_actor(&mut self, record: Record, order: Option<Order>) {
+        let Some(runtime) = self.parts.runtimes.get(record.meta.driver).cloned() else {
+            // The agent does not start in this case, and a plan rejects it.
+            warn!(task_id = %record.meta.task, "a task's runtime is not enabled");
+            return self.keep(record);
+        };
+        let (goal, exit) = (watch::Sender::new(Goal::Run), watch::Sender::new(None));
+        let is_running = record.state == TaskState::Running;
+        let actor = Actor {
+            record: record.clone(),
+            order,
+            runtime,
+            starts: self.starts.clone(),
+            journal: self.parts.journal.clone(),
+            goal: goal.subscribe(),
+            exit: exit.subscribe(),
+            updates: self.tell_updates.clone(),
+        };
+        self.parts.tasks.spawn("task", actor.run());
+        let actor = ActorHandle { goal, exit, running_since: is_running.then(Instant::now) };
+        self.known.insert(record.meta.task, Known { record, actor: Some(actor), is_forgetting: false });
+    }
+
+    fn forget(&mut self, task: TaskId) {
+        let Some(known) = self.known.get_mut(&task) else { return };
+        known.is_forgetting = true;
+        let (meta, journal, forgotten) =
+            (known.record.meta.clone(), self.parts.journal.clone(), self.tell_forgotten.clone());
+        let Some(runtime) = self.parts.runtimes.get(meta.driver).cloned() else {
+            // What it left, if anything, cannot be reached; the journal says so to nobody else.
+            self.parts.tasks.spawn("forget", async move {
+                let _ = journal.forget(meta.task).await;
+                let _ = forgotten.send(meta.task).await;
+            });
+            return;
+        };
+        self.parts.tasks.spawn("forget", async move {
+            remove(&*runtime, &meta).await;
+            // Last: as long as anything is left, it is known that the task has ended.
+            if let Err(error) = journal.forget(meta.task).await {
+                warn!(task_id = %meta.task, %error, "a task could not be forgotten");
+            }
+            let _ = forgotten.send(meta.task).await;
+        });
+    }
+
+    /// A container that never ran and that nobody knows.
+    fn remove_stray(&self, found: Found) {
+        let Some(runtime) = self.parts.runtimes.get(found.meta.driver).cloned() else { return };
+        info!(task_id = %found.meta.task, container_id = found.container_id, "removing a container that never ran");
+        self.parts.tasks.spawn("remove-stray", async move {
+            if let Err(error) = runtime.remove(&found.meta).await {
+                warn!(task_id = %found.meta.task, %error, "a container that never ran could not be removed yet");
+            }
+        });
+    }
+}
+
+impl Known {
+    fn view(&self) -> plan::Known {
+        let doing = match &self.actor {
+            _ if self.is_forgetting => Doing::Forgetting,
+            None => Doing::Nothing,
+            Some(actor) => match *actor.goal.borrow() {
+                Goal::Run => Doing::Running,
+                Goal::Stop { grace_ms, .. } => Doing::Stopping { grace_ms },
+            },
+        };
+        plan::Known {
+            state: self.record.state,
+            doing,
+            on_disconnect: self.record.meta.on_disconnect,
+            stop_grace_ms: self.record.meta.stop_grace_ms,
+        }
+    }
+}
+
+fn wanted(assignment: &Assignment) -> plan::Wanted {
+    plan::Wanted {
+        desired: assignment.desired,
+        driver: assignment.meta.driver,
+        on_disconnect: assignment.meta.on_disconnect,
+        unusable: assignment.spec.as_ref().err().cloned(),
+    }
+}
+
+fn missed_exit() -> Exit {
+    Exit { code: None, is_oom: false, at_ms: clock::now_ms(), failure: None }
+}
+
+fn unseen_exit(problem: &str) -> Exit {
+    Exit { failure: Some(("exit-unknown".into(), problem.into())), ..missed_exit() }
+}
+
+fn vanished() -> Exit {
+    let problem = "its container or process is gone, and was not removed by this worker";
+    Exit { failure: Some(("container-lost".into(), problem.into())), ..missed_exit() }
+}
+
+/// Until it is done: a runtime that does not answer will.
+async fn remove(runtime: &dyn Runtime, meta: &TaskMeta) {
+    let mut retry_ms = FIRST_RETRY_MS;
+    while let Err(error) = runtime.remove(meta).await {
+        warn!(task_id = %meta.task, %error, "what is left of a task could not be removed yet");
+        tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))).await;
+        retry_ms = (retry_ms * 2).min(MAX_RETRY_MS);
+    }
+}

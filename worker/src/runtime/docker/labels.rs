@@ -1,0 +1,93 @@
+//! A task's description as container labels, and back.
+
+use std::collections::HashMap;
+
+use goat_core::model::{Driver, NodeId, OnDisconnect};
+use goat_proto::convert::{self, Word};
+
+use crate::task::{Order, TaskMeta};
+
+const NODE: &str = "io.goat.node";
+const TASK: &str = "io.goat.task";
+const SERVICE: &str = "io.goat.service";
+const SERVICE_ID: &str = "io.goat.service-id";
+const CLUSTER: &str = "io.goat.cluster";
+const SLOT: &str = "io.goat.slot";
+const ATTEMPT: &str = "io.goat.attempt";
+const FENCING_TOKEN: &str = "io.goat.fencing-token";
+const ON_DISCONNECT: &str = "io.goat.on-disconnect";
+const STOP_GRACE_MS: &str = "io.goat.stop-grace-ms";
+
+/// As a filter: what is this node's.
+pub(super) fn of_node(node: NodeId) -> String {
+    format!("{NODE}={node}")
+}
+
+/// The labels of the order's container: the service's own, and GOAT's over them.
+pub(super) fn write(order: &Order, node: NodeId) -> HashMap<String, String> {
+    let meta = &order.meta;
+    let mut labels: HashMap<String, String> =
+        order.spec.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut set = |key: &str, value: String| labels.insert(key.to_owned(), value);
+    set(NODE, node.to_string());
+    set(TASK, meta.task.to_string());
+    set(SERVICE, meta.service.clone());
+    set(SERVICE_ID, meta.service_id.to_string());
+    set(SLOT, meta.slot.to_string());
+    set(ATTEMPT, meta.attempt.to_string());
+    set(FENCING_TOKEN, meta.fencing_token.to_string());
+    set(ON_DISCONNECT, meta.on_disconnect.word().to_owned());
+    set(STOP_GRACE_MS, meta.stop_grace_ms.to_string());
+    if let Some(cluster) = order.cluster {
+        set(CLUSTER, cluster.to_string());
+    }
+    labels
+}
+
+/// The task whose container carries these labels; None where somebody else wrote or changed them.
+pub(super) fn read(labels: &HashMap<String, String>) -> Option<TaskMeta> {
+    let get = |key: &str| labels.get(key);
+    Some(TaskMeta {
+        task: get(TASK)?.parse().ok()?,
+        service_id: get(SERVICE_ID)?.parse().ok()?,
+        service: get(SERVICE)?.clone(),
+        slot: get(SLOT)?.parse().ok()?,
+        attempt: get(ATTEMPT)?.parse().ok()?,
+        fencing_token: get(FENCING_TOKEN)?.parse().ok()?,
+        driver: Driver::Docker,
+        on_disconnect: convert::word::<OnDisconnect>(ON_DISCONNECT, get(ON_DISCONNECT)?).ok()?,
+        stop_grace_ms: get(STOP_GRACE_MS)?.parse().ok()?,
+    })
+}
+
+/// Only the task's id, as an event's attributes have it.
+pub(super) fn read_task(labels: &HashMap<String, String>) -> Option<goat_core::model::TaskId> {
+    labels.get(TASK)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use goat_core::model::ServiceSpec;
+
+    use super::*;
+    use crate::task::tests::meta;
+
+    #[test]
+    fn a_task_is_read_back_from_its_labels() {
+        let labels = [(TASK.to_owned(), "mine".to_owned()), ("team".to_owned(), "a".to_owned())];
+        let spec = ServiceSpec { labels: labels.into(), ..ServiceSpec::default() };
+        let order = Order {
+            meta: TaskMeta { on_disconnect: OnDisconnect::Stop, ..meta(5) },
+            spec: Arc::new(spec),
+            cluster: None,
+            node: "w1".into(),
+            address: [127, 0, 0, 1].into(),
+        };
+        let written = write(&order, NodeId::from_random(9));
+        assert_eq!(read(&written), Some(order.meta));
+        assert_eq!(written["team"], "a");
+        assert_eq!(read(&HashMap::new()), None);
+    }
+}

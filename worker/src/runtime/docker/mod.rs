@@ -1,0 +1,270 @@
+//! Runs tasks as containers of the local Docker daemon, API 1.41 upwards.
+//!
+//! A container is named after its task and carries the task's description as labels (`labels`), so the daemon is the
+//! record of what runs: nothing else has to be remembered in order to find it again. Several workers may share one
+//! daemon: each asks only for containers that carry its own node id. Docker's restart policy is always `no`.
+
+mod calls;
+mod container;
+mod error;
+mod events;
+mod images;
+mod labels;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bollard::query_parameters as query;
+use bollard::{ClientVersion, Docker};
+use futures::{StreamExt, TryStreamExt};
+use goat_core::model::{Driver, ImageInfo, NodeId, ServiceSpec};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::{Created, Error, Event, Found, LogChunk, LogOptions, LogStream, Runtime, Started};
+use crate::task::{Exit, Order, TaskMeta};
+use calls::within;
+use error::Fault;
+
+/// The oldest API that has what is used here.
+const MIN_API: (usize, usize) = (1, 41);
+
+/// No request waits longer for its answer to begin; each has a shorter limit of its own (`calls`).
+const REQUEST_TIMEOUT_S: u64 = 180;
+
+/// The `docker` runtime of one node.
+#[derive(Debug)]
+pub struct DockerRuntime {
+    node: NodeId,
+    socket: String,
+    /// None until the socket was there.
+    client: Mutex<Option<Docker>>,
+    pulls: images::Pulls,
+}
+
+impl DockerRuntime {
+    /// Contacts nobody yet. `socket`: absolute path of the daemon's unix socket.
+    pub fn new(node: NodeId, socket: impl Into<String>) -> Self {
+        Self { node, socket: socket.into(), client: Mutex::new(None), pulls: images::Pulls::default() }
+    }
+
+    /// A client; each request connects anew, so it outlives the daemon's restarts.
+    fn client(&self) -> Result<Docker, Error> {
+        let mut client = self.client.lock();
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let version = ClientVersion { major_version: MIN_API.0, minor_version: MIN_API.1 };
+        let made = Docker::connect_with_unix(&self.socket, REQUEST_TIMEOUT_S, &version)
+            .map_err(|error| Error::Unreachable { problem: error.to_string() })?;
+        Ok(client.insert(made).clone())
+    }
+
+    async fn inspect_name(&self, name: &str) -> Result<Option<Found>, Error> {
+        let client = self.client()?;
+        match within(calls::INSPECT, client.inspect_container(name, None)).await {
+            Ok(response) => Ok(container::found_by_inspect(response)),
+            Err(fault) if fault.is_absent() => Ok(None),
+            Err(fault) => Err(fault.general()),
+        }
+    }
+
+    async fn exit_of(&self, name: &str) -> Result<Option<Exit>, Error> {
+        let found = self.inspect_name(name).await?;
+        Ok(found.and_then(|found| match found.state {
+            super::FoundState::Ended(exit) => exit,
+            _ => None,
+        }))
+    }
+
+    async fn create_named(&self, order: &Order) -> Result<String, Fault> {
+        let client = self.client().map_err(Fault::Known)?;
+        let options = query::CreateContainerOptionsBuilder::default().name(&container::name(&order.meta)).build();
+        let body = container::body(order, self.node);
+        within(calls::CREATE, client.create_container(Some(options), body)).await.map(|created| created.id)
+    }
+
+    async fn remove_name(&self, name: &str) -> Result<(), Error> {
+        let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let client = self.client()?;
+        match within(calls::REMOVE, client.remove_container(name, Some(options))).await {
+            Ok(()) => Ok(()),
+            // 409: its removal is under way already.
+            Err(fault) if fault.is_absent() || fault.status() == Some(409) => Ok(()),
+            Err(fault) => Err(fault.general()),
+        }
+    }
+
+    async fn signal(&self, name: &str, signal: &str) -> Result<(), Error> {
+        let options = query::KillContainerOptionsBuilder::default().signal(signal).build();
+        let client = self.client()?;
+        match within(calls::KILL, client.kill_container(name, Some(options))).await {
+            Ok(()) => Ok(()),
+            // 409: it does not run.
+            Err(fault) if fault.is_absent() || fault.status() == Some(409) => Ok(()),
+            Err(fault) => Err(fault.general()),
+        }
+    }
+
+    /// Waits until the container does not run, at the most for `limit`; whether that came.
+    async fn wait_until_ended(&self, name: &str, limit: Duration) -> Result<bool, Error> {
+        let client = self.client()?;
+        let mut ended = client.wait_container(name, None::<query::WaitContainerOptions>).boxed();
+        match tokio::time::timeout(limit, ended.next()).await {
+            Err(_) => Ok(false),
+            // An exit code other than zero is told as an error.
+            Ok(None | Some(Ok(_)) | Some(Err(bollard::errors::Error::DockerContainerWaitError { .. }))) => Ok(true),
+            Ok(Some(Err(error))) => {
+                let fault = Fault::from(error);
+                if fault.is_absent() { Ok(true) } else { Err(fault.general()) }
+            }
+        }
+    }
+
+    /// The daemon's stop counts whole seconds; shorter graces are counted here.
+    async fn stop_quickly(&self, name: &str, grace: Duration) -> Result<(), Error> {
+        if !grace.is_zero() {
+            self.signal(name, "SIGTERM").await?;
+            if self.wait_until_ended(name, grace).await? {
+                return Ok(());
+            }
+        }
+        self.signal(name, "SIGKILL").await?;
+        if self.wait_until_ended(name, calls::KILL).await? {
+            return Ok(());
+        }
+        Err(Error::Unreachable { problem: "a killed container does not end".into() })
+    }
+
+    async fn stop_slowly(&self, name: &str, grace: Duration) -> Result<(), Error> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = query::StopContainerOptionsBuilder::default().t(seconds).build();
+        let client = self.client()?;
+        match within(grace + calls::STOP_EXTRA, client.stop_container(name, Some(options))).await {
+            Ok(()) => Ok(()),
+            Err(fault) if fault.is_absent() => Ok(()),
+            Err(fault) => Err(fault.general()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Runtime for DockerRuntime {
+    fn driver(&self) -> Driver {
+        Driver::Docker
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let client = self.client()?;
+        let version = within(calls::PING, client.version()).await.map_err(Fault::general)?;
+        let text = version.api_version.unwrap_or_default();
+        let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        if parsed.is_some_and(|version: (usize, usize)| version >= MIN_API) {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            problem: format!(
+                "the Docker daemon at {} has API {text:?}; {}.{} or newer is needed (Docker 20.10)",
+                self.socket, MIN_API.0, MIN_API.1
+            ),
+        })
+    }
+
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Error> {
+        self.pulls.pull(&self.client()?, &spec.image).await
+    }
+
+    async fn create(&self, order: &Order) -> Result<Created, Error> {
+        let name = container::name(&order.meta);
+        // The second time where a container that never ran was in the way.
+        for _ in 0..2 {
+            let fault = match self.create_named(order).await {
+                Ok(handle) => return Ok(Created::Fresh { handle }),
+                Err(fault) => fault,
+            };
+            if fault.status() != Some(409) {
+                return Err(fault.on_create());
+            }
+            match self.inspect_name(&name).await? {
+                Some(found) if found.meta.task != order.meta.task => return Err(fault.on_create()),
+                Some(Found { container_id, state: super::FoundState::Running { started_at_ms }, .. }) => {
+                    return Ok(Created::Running(Started { container_id, started_at_ms }));
+                }
+                Some(Found { container_id, state: super::FoundState::Ended(exit), .. }) => {
+                    return Ok(Created::Ended { container_id, exit: exit.unwrap_or_default() });
+                }
+                Some(_) => self.remove_name(&name).await?,
+                None => {}
+            }
+        }
+        Err(Error::Unreachable { problem: format!("the name {name} stays in use") })
+    }
+
+    async fn start(&self, _order: &Order, handle: &str) -> Result<Started, Error> {
+        let client = self.client()?;
+        let options = None::<query::StartContainerOptions>;
+        within(calls::START, client.start_container(handle, options)).await.map_err(Fault::on_start)?;
+        Ok(Started { container_id: handle.to_owned(), started_at_ms: crate::clock::now_ms() })
+    }
+
+    async fn stop(&self, meta: &TaskMeta, grace: Duration) -> Result<Option<Exit>, Error> {
+        let name = container::name(meta);
+        if grace < Duration::from_secs(1) {
+            self.stop_quickly(&name, grace).await?;
+        } else {
+            self.stop_slowly(&name, grace).await?;
+        }
+        self.exit_of(&name).await
+    }
+
+    async fn remove(&self, meta: &TaskMeta) -> Result<(), Error> {
+        self.remove_name(&container::name(meta)).await
+    }
+
+    async fn inspect(&self, meta: &TaskMeta) -> Result<Option<Found>, Error> {
+        self.inspect_name(&container::name(meta)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, Error> {
+        let filters = HashMap::from([("label", vec![labels::of_node(self.node)])]);
+        let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let client = self.client()?;
+        let listed = within(calls::LIST, client.list_containers(Some(options))).await.map_err(Fault::general)?;
+        Ok(listed.into_iter().filter_map(container::found_by_list).collect())
+    }
+
+    async fn logs(&self, meta: &TaskMeta, options: LogOptions) -> Result<LogStream, Error> {
+        let tail = options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+        let query = query::LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .follow(options.follow)
+            .timestamps(options.timestamps)
+            .tail(&tail)
+            .build();
+        let client = self.client()?;
+        let name = container::name(meta);
+        let stream = client.logs(&name, Some(query)).map_err(|error| Fault::from(error).general());
+        Ok(stream.map_ok(log_chunk).boxed())
+    }
+
+    async fn watch(&self, events: mpsc::Sender<(Driver, Event)>) {
+        events::watch(self, events).await;
+    }
+
+    async fn images(&self) -> Result<Vec<ImageInfo>, Error> {
+        images::list(&self.client()?).await
+    }
+
+    async fn disk_root(&self) -> Result<PathBuf, Error> {
+        let client = self.client()?;
+        let info = within(calls::INSPECT, client.info()).await.map_err(Fault::general)?;
+        Ok(info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".into()).into())
+    }
+}
+
+fn log_chunk(output: bollard::container::LogOutput) -> LogChunk {
+    let is_stderr = matches!(output, bollard::container::LogOutput::StdErr { .. });
+    LogChunk { is_stderr, data: output.into_bytes() }
+}

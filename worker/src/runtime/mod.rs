@@ -1,0 +1,171 @@
+//! What runs tasks: one trait, and its implementations `docker` and `process`.
+//!
+//! A runtime knows nothing of managers and decides nothing. Every operation is idempotent by task, so that it may be
+//! repeated after a crash or a timeout; every call ends within a bound. A runtime sees only what belongs to this node.
+
+pub mod docker;
+pub mod process;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use goat_core::model::{Driver, ImageInfo, ServiceSpec, TaskId};
+use tokio::sync::mpsc;
+
+use crate::task::{Exit, Order, TaskMeta};
+
+/// The operation did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Worth another try: it says nothing about the task.
+    #[error("the runtime does not answer: {problem}")]
+    Unreachable { problem: String },
+    /// It answers, and cannot be worked with.
+    #[error("{problem}")]
+    Unsupported { problem: String },
+    /// `prepare` may help.
+    #[error("the image is not present")]
+    ImageMissing,
+    /// The task cannot be had; `reason` is a constant word.
+    #[error("{problem}")]
+    Failed { reason: &'static str, problem: String },
+}
+
+impl Error {
+    pub fn failed(reason: &'static str, problem: impl Into<String>) -> Self {
+        Self::Failed { reason, problem: problem.into() }
+    }
+}
+
+/// A task's container or process runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    pub container_id: String,
+    pub started_at_ms: u64,
+}
+
+/// What `create` found or made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It is there and has never run. `handle` is for `start`.
+    Fresh { handle: String },
+    /// It was started before; nothing was done.
+    Running(Started),
+    /// It ran before and has ended; nothing was done.
+    Ended { container_id: String, exit: Exit },
+}
+
+/// A container or process of this node, as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub meta: TaskMeta,
+    pub container_id: String,
+    pub state: FoundState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundState {
+    /// Never started.
+    Created,
+    Running {
+        started_at_ms: u64,
+    },
+    /// The exit is None where listing does not tell; `inspect` does.
+    Ended(Option<Exit>),
+}
+
+/// What a runtime tells unasked. Telling twice is fine.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Up,
+    Down { problem: String },
+    Exited { task: TaskId, exit: Exit },
+    /// Everything that is there. `asked` is from before the question: a task that ran by then and is not in it is gone.
+    Resync { asked: Instant, found: Vec<Found> },
+    ImagesChanged,
+}
+
+/// How logs are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogOptions {
+    /// Go on until the task ends.
+    pub follow: bool,
+    /// Only so many lines of what is there; None is all.
+    pub tail: Option<u32>,
+    /// Each line begins with its time, as RFC 3339.
+    pub timestamps: bool,
+}
+
+/// A piece of output; lines may be cut anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    pub is_stderr: bool,
+    pub data: Bytes,
+}
+
+pub type LogStream = BoxStream<'static, Result<LogChunk, Error>>;
+
+/// What runs tasks. See the module's page for what all implementations promise.
+#[async_trait::async_trait]
+pub trait Runtime: fmt::Debug + Send + Sync {
+    fn driver(&self) -> Driver;
+
+    /// Whether it answers and can be worked with.
+    async fn ping(&self) -> Result<(), Error>;
+
+    /// Fetches the image. Not needed, and not to be called, while `create` does not answer `ImageMissing`.
+    async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Error>;
+
+    /// Makes everything ready for `start`, which then is quick.
+    async fn create(&self, order: &Order) -> Result<Created, Error>;
+
+    /// Starts what `create` made; that it was started already is fine.
+    async fn start(&self, order: &Order, handle: &str) -> Result<Started, Error>;
+
+    /// Asks the task to end, and makes it end after `grace`. On return it does not run; None where nothing was there.
+    async fn stop(&self, meta: &TaskMeta, grace: Duration) -> Result<Option<Exit>, Error>;
+
+    /// Removes what is left of the task, its logs included; makes it end first if it runs.
+    async fn remove(&self, meta: &TaskMeta) -> Result<(), Error>;
+
+    /// What is there of the task, with its exit where it has ended.
+    async fn inspect(&self, meta: &TaskMeta) -> Result<Option<Found>, Error>;
+
+    /// All that is there of this node.
+    async fn list(&self) -> Result<Vec<Found>, Error>;
+
+    /// A task's output.
+    async fn logs(&self, meta: &TaskMeta, options: LogOptions) -> Result<LogStream, Error>;
+
+    /// Tells what happens, until the receiver is gone. Called once.
+    async fn watch(&self, events: mpsc::Sender<(Driver, Event)>);
+
+    /// The images that are present.
+    async fn images(&self) -> Result<Vec<ImageInfo>, Error>;
+
+    /// Where it keeps its data, for measuring the disk.
+    async fn disk_root(&self) -> Result<PathBuf, Error>;
+}
+
+/// The runtimes that this worker was started with.
+#[derive(Debug, Clone, Default)]
+pub struct Runtimes(Arc<BTreeMap<Driver, Arc<dyn Runtime>>>);
+
+impl Runtimes {
+    pub fn new(runtimes: impl IntoIterator<Item = Arc<dyn Runtime>>) -> Self {
+        Self(Arc::new(runtimes.into_iter().map(|runtime| (runtime.driver(), runtime)).collect()))
+    }
+
+    pub fn get(&self, driver: Driver) -> Option<&Arc<dyn Runtime>> {
+        self.0.get(&driver)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Runtime>> {
+        self.0.values()
+    }
+}

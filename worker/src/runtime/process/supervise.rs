@@ -1,0 +1,205 @@
+//! `goat-worker supervise DIR`: the process between the agent and one task. It has a session of its own, so it outlives
+//! the agent; it must stay small and must not fail.
+//!
+//! ```text
+//! setsid -> hold `alive` -> start the program -> state.json -> one line to the agent -> wait -> kill what it left
+//!        -> state.json with the exit -> end (and so the end of `alive`)
+//! ```
+//! A signal to end is passed on to the task: whoever sends it (a machine that shuts down) means the task.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use super::logs::{Log, LogWriter};
+use super::state::{Launch, Process, State, Word};
+use crate::task::Exit;
+use crate::{clock, durable};
+
+/// How long output is waited for after the task's processes are gone.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// The task was not started.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{problem}")]
+    Task { reason: &'static str, problem: String },
+    #[error(transparent)]
+    File(#[from] durable::Error),
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+}
+
+impl Error {
+    fn word(&self) -> Word {
+        let reason = match self {
+            Self::Task { reason, .. } => reason,
+            Self::File(error) if error.is_disk_full() => "disk-full",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk-full",
+            _ => "start-failed",
+        };
+        Word::Failed { reason: reason.into(), problem: self.to_string() }
+    }
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io { what, source }
+}
+
+/// The supervisor's life. `dir`: the task's. Returns the exit code of this process.
+pub fn run(dir: &Path) -> i32 {
+    // Fails only for the leader of a process group, which then already is on its own.
+    let _ = nix::unistd::setsid();
+    match start(dir) {
+        Ok(running) => {
+            say(&Word::Started(running.state.clone()));
+            running.see_it_end();
+            0
+        }
+        Err(error) => {
+            say(&error.word());
+            1
+        }
+    }
+}
+
+/// The agent may be gone; nothing depends on its hearing this.
+fn say(word: &Word) {
+    let mut line = serde_json::to_vec(word).expect("our own types are valid JSON");
+    line.push(b'\n');
+    let mut stdout = io::stdout();
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+}
+
+struct Running {
+    state_path: PathBuf,
+    state: State,
+    child: Child,
+    /// Says when both pipes have been read to their end.
+    output: mpsc::Receiver<()>,
+    _alive: File,
+    _lock: Flock<File>,
+}
+
+fn start(dir: &Path) -> Result<Running, Error> {
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join("lock"));
+    let lock = Flock::lock(lock.map_err(io_error("lock"))?, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| io_error("a supervisor holds this task already")(errno.into()))?;
+    let alive = OpenOptions::new().read(true).write(true).open(dir.join("alive")).map_err(io_error("alive"))?;
+    let missing = || Error::Task { reason: "start-failed", problem: "spec.json is missing".into() };
+    let launch: Launch = durable::read(&dir.join("spec.json"))?.ok_or_else(missing)?;
+    let log = LogWriter::open(dir).map_err(io_error("log"))?;
+    let mut child = spawn(dir, &launch)?;
+    let started_at_ms = clock::now_ms();
+    // Before there are other threads: they would not have the signals blocked.
+    pass_signals_on(child.id());
+    let output = pump(&mut child, log);
+    let process = Process::of_child(child.id() as i32);
+    let process = process.ok_or_else(|| io_error("/proc")(io::ErrorKind::NotFound.into()));
+    let state_path = dir.join("state.json");
+    let written = process.and_then(|process| {
+        let state = State { process, started_at_ms, exit: None };
+        durable::write(&state_path, &state)?;
+        Ok(state)
+    });
+    match written {
+        Ok(state) => Ok(Running { state_path, state, child, output, _alive: alive, _lock: lock }),
+        Err(error) => {
+            // What is not written down would not be found again.
+            let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+fn spawn(dir: &Path, launch: &Launch) -> Result<Child, Error> {
+    let (program, args) = launch.argv.split_first().ok_or_else(|| Error::Task {
+        reason: "command-not-found",
+        problem: "no program is named".into(),
+    })?;
+    let mut command = Command::new(program);
+    command.args(args).current_dir(dir.join("work")).env_clear();
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command.envs(&launch.env).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.spawn().map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "command-not-found",
+            io::ErrorKind::PermissionDenied => "permission-denied",
+            _ => "start-failed",
+        };
+        Error::Task { reason, problem: format!("{program}: {error}") }
+    })
+}
+
+/// Keeps the task's output, in a thread for each pipe.
+fn pump(child: &mut Child, log: LogWriter) -> mpsc::Receiver<()> {
+    let (done, output) = mpsc::channel();
+    let log = std::sync::Arc::new(parking_lot::Mutex::new(log));
+    let mut one = |pipe: Option<Box<dyn io::Read + Send>>, stream: Log| {
+        let (Some(pipe), log, done) = (pipe, log.clone(), done.clone()) else { return };
+        std::thread::spawn(move || {
+            super::logs::pump(pipe, stream, &log);
+            let _ = done.send(());
+        });
+    };
+    one(child.stdout.take().map(|pipe| Box::new(pipe) as _), Log::Stdout);
+    one(child.stderr.take().map(|pipe| Box::new(pipe) as _), Log::Stderr);
+    output
+}
+
+/// From here on signals to end go to the task. Blocked only now, since the task would have inherited that.
+fn pass_signals_on(pid: u32) {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    if signals.thread_block().is_err() {
+        return;
+    }
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            let signal = if signal == Signal::SIGHUP { Signal::SIGTERM } else { signal };
+            let _ = killpg(Pid::from_raw(pid as i32), signal);
+        }
+    });
+}
+
+impl Running {
+    fn see_it_end(mut self) {
+        let pid = Pid::from_raw(self.state.process.pid);
+        // Without collecting it yet: as long as it is a zombie, its number and its group are its own.
+        while let Err(nix::errno::Errno::EINTR) = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {}
+        let at_ms = clock::now_ms();
+        let _ = killpg(pid, Signal::SIGKILL);
+        let status = self.child.wait();
+        for _ in 0..2 {
+            let _ = self.output.recv_timeout(LAST_OUTPUT);
+        }
+        let code = status.ok().and_then(exit_code);
+        self.state.exit = Some(Exit { code, is_oom: false, at_ms, failure: None });
+        // A full disk may have room again later; without this the task would count as unwitnessed.
+        for _ in 0..50 {
+            if durable::write(&self.state_path, &self.state).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> Option<i32> {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal))
+}
