@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use goat_core::lease::LeasePolicy;
 use serde::Deserialize;
 
 /// The options are wrong; the text says which and what is right.
@@ -230,6 +231,17 @@ fn check_peers(peers: &[Peer]) -> Result<(), Error> {
 }
 
 impl Config {
+    /// How long workers may be silent, in terms of what is configured.
+    pub fn lease_policy(&self) -> LeasePolicy {
+        LeasePolicy {
+            heartbeat_ms: self.worker_heartbeat_ms,
+            lease_ttl_ms: self.lease_ttl_ms,
+            disconnected_after_ms: self.worker_heartbeat_ms * 3,
+            down_after_ms: self.lease_ttl_ms,
+            ..LeasePolicy::default()
+        }
+    }
+
     fn check_times(&self) -> Result<(), Error> {
         let invalid = |key, problem: String| Err(Error::Invalid { key, problem });
         if self.heartbeat_interval_ms == 0 || self.heartbeat_interval_ms * 2 > self.election_timeout_min_ms {
@@ -256,6 +268,7 @@ impl Config {
                 ),
             );
         }
+        self.lease_policy().validate().or_else(|error| invalid("lease_ttl_ms", error.to_string()))?;
         if self.snapshot_entries < 100 {
             return invalid("snapshot_entries", format!("{} is too often; use at least 100", self.snapshot_entries));
         }

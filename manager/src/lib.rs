@@ -5,13 +5,17 @@
 //! raft      the group: formation, transport, proposals, reads
 //! machine   the applied state and its change sets
 //! leader    what runs only while this manager leads
+//! dispatcher  workers' sessions, leases, assignments
 //! control   what goatctl calls
+//! events    what has happened, for people
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod dispatcher;
+pub mod events;
 pub mod leader;
 pub mod machine;
 pub mod raft;

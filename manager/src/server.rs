@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_server::ControlServer;
+use goat_proto::v1::dispatcher_server::DispatcherServer;
 use goat_proto::v1::raft_server::RaftServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -15,6 +16,8 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::Control;
+use crate::dispatcher::{Desk, Dispatcher};
+use crate::events::{self, Events};
 use crate::leader;
 use crate::machine::View;
 use crate::raft::Group;
@@ -26,6 +29,13 @@ use crate::taskset::TaskSet;
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
+/// What the service and the leader's loops share.
+#[derive(Debug, Clone)]
+struct Parts {
+    desk: Desk,
+    events: Events,
+}
+
 /// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
@@ -34,15 +44,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let formation = Arc::new(Formation::new(&config));
     let tasks = TaskSet::new("manager");
     let server_stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, formation.clone(), server_stop.clone()));
+    let parts = Parts { desk: Desk::default(), events: Events::default() };
+    let server = tokio::spawn(serve(listener, formation.clone(), parts.clone(), server_stop.clone()));
     info!(manager = config.name, listen = %config.listen, "listening");
 
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        outcome = live(&config, &formation, &tasks) => outcome,
+        outcome = live(&config, &formation, &parts, &tasks) => outcome,
     };
     if let Some(group) = formation.group() {
-        stop_group(&group, &tasks).await;
+        stop_group(&group, &parts.desk, &tasks).await;
     }
     server_stop.cancel();
     match tokio::time::timeout(STOP_GRACE, server).await {
@@ -55,13 +66,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 }
 
 /// Joins the group and stays until Raft stops, which is an error.
-async fn live(config: &Config, formation: &Formation, tasks: &TaskSet) -> anyhow::Result<()> {
+async fn live(config: &Config, formation: &Formation, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
     let view = View::new();
+    tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
     let peers = Peers::new(config.bind_source);
     let group = Group::start(config, formation, peers, view).await?;
     formation.joined(group.clone());
     group.form(config, formation).await?;
-    tasks.spawn("leadership", leader::run(group.clone(), tasks.clone()));
+    tasks.spawn("leader events", events::run_leaders(parts.events.clone(), group.clone()));
+    tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
     learn_cluster(&group).await?;
     let reason = group.stopped().await;
     anyhow::bail!("Raft has stopped: {reason}. What was acknowledged is safe; look at the disk and start this manager again")
@@ -81,7 +94,7 @@ async fn learn_cluster(group: &Group) -> anyhow::Result<()> {
     }
 }
 
-async fn stop_group(group: &Group, tasks: &TaskSet) {
+async fn stop_group(group: &Group, desk: &Desk, tasks: &TaskSet) {
     if group.leader().is_some_and(|leader| leader.is_here)
         && let Some(successor) = group.best_successor()
     {
@@ -90,15 +103,24 @@ async fn stop_group(group: &Group, tasks: &TaskSet) {
             Err(error) => warn!(%error, "could not hand over; the others will elect a leader"),
         }
     }
+    desk.close(STOP_GRACE).await;
     tasks.stop(STOP_GRACE).await;
     group.shutdown().await;
 }
 
-async fn serve(listener: TcpListener, formation: Arc<Formation>, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+async fn serve(
+    listener: TcpListener,
+    formation: Arc<Formation>,
+    parts: Parts,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     let raft = RaftServer::new(Service { formation: formation.clone() })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let control = ControlServer::new(Control::new(formation))
+    let dispatcher = DispatcherServer::new(Dispatcher::new(formation.clone(), parts.desk.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let control = ControlServer::new(Control::new(formation, parts.desk, parts.events, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
@@ -106,6 +128,7 @@ async fn serve(listener: TcpListener, formation: Arc<Formation>, stop: Cancellat
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(raft)
+        .add_service(dispatcher)
         .add_service(control)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
         .await

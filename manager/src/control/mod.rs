@@ -2,6 +2,8 @@
 //! proposed at the leader. One file per resource.
 
 mod cluster;
+mod events;
+mod logs;
 mod lookup;
 mod nodes;
 mod services;
@@ -15,9 +17,12 @@ use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal};
 use goat_proto::convert;
 use goat_proto::v1::control_server::Control as ControlService;
 use goat_proto::v1::{self, ReadInfo, ReadOptions};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::clock;
+use crate::dispatcher::Desk;
+use crate::events::Events as EventLog;
 use crate::raft::Group;
 use crate::raft::formation;
 
@@ -28,12 +33,16 @@ type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Debug, Clone)]
 pub struct Control {
     formation: formation::Shared,
+    desk: Desk,
+    events: EventLog,
+    /// Streams end with it.
+    stopping: CancellationToken,
 }
 
 impl Control {
     /// Answers once the group runs; until then callers are told to wait.
-    pub fn new(formation: formation::Shared) -> Self {
-        Self { formation }
+    pub fn new(formation: formation::Shared, desk: Desk, events: EventLog, stopping: CancellationToken) -> Self {
+        Self { formation, desk, events, stopping }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -112,8 +121,8 @@ impl ControlService for Control {
 
     type TaskLogsStream = Events<v1::LogChunk>;
 
-    async fn task_logs(&self, _: Request<v1::TaskLogsRequest>) -> Reply<Self::TaskLogsStream> {
-        Err(Status::unimplemented("this manager cannot fetch logs from workers yet"))
+    async fn task_logs(&self, request: Request<v1::TaskLogsRequest>) -> Reply<Self::TaskLogsStream> {
+        self.task_logs_(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_nodes(&self, request: Request<v1::ListNodesRequest>) -> Reply<v1::ListNodesReply> {
@@ -138,8 +147,8 @@ impl ControlService for Control {
 
     type WatchEventsStream = Events<v1::Event>;
 
-    async fn watch_events(&self, _: Request<v1::WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
-        Err(Status::unimplemented("this manager keeps no events yet"))
+    async fn watch_events(&self, request: Request<v1::WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
+        self.watch_events_(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Reply<v1::ListPeersReply> {

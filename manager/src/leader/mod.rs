@@ -5,12 +5,14 @@ mod planner;
 
 use std::time::Duration;
 
+use goat_core::lease::LeasePolicy;
 use goat_core::model::ClusterId;
 use goat_core::state::command::{Action, Command};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::dispatcher::Desk;
 use crate::raft::{Group, leader_of};
 use crate::taskset::TaskSet;
 
@@ -18,7 +20,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Follows this manager's role for as long as it is a member.
-pub async fn run(group: Group, tasks: TaskSet) {
+pub async fn run(group: Group, desk: Desk, policy: LeasePolicy, tasks: TaskSet) {
     let mut metrics = group.metrics();
     let mut leading: Option<(u64, TaskSet)> = None;
     loop {
@@ -28,12 +30,15 @@ pub async fn run(group: Group, tasks: TaskSet) {
         };
         if leading.as_ref().map(|(term, _)| *term) != term {
             if let Some((raft_term, duties)) = leading.take() {
+                desk.close(STOP_GRACE).await;
                 duties.stop(STOP_GRACE).await;
                 info!(raft_term, "no longer leads");
             }
             if let Some(raft_term) = term {
                 info!(raft_term, "leads");
-                leading = Some((raft_term, start(&group, &tasks)));
+                let duties = start(&group, &tasks);
+                desk.open(group.clone(), raft_term, policy, &duties);
+                leading = Some((raft_term, duties));
             }
         }
         if metrics.changed().await.is_err() {

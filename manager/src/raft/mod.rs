@@ -171,7 +171,7 @@ impl Group {
                 info!(managers = config.peers.len(), "made a new cluster");
             }
         }
-        let found = self.inner.raft.wait(None).metrics(|metrics| has_members(metrics), "a membership").await;
+        let found = self.inner.raft.wait(None).metrics(has_members, "a membership").await;
         found.map(|_| ()).map_err(|error| Error::Raft(error.to_string()))
     }
 

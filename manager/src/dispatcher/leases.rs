@@ -1,0 +1,201 @@
+//! The leader's account of who was heard, and what follows from silence (`goat_core::lease` has the arithmetic).
+//!
+//! A heartbeat is granted only after a quorum has confirmed this leader in a check that began after the heartbeat
+//! arrived; all heartbeats that have come by then share the check. Changes of state go through the log, so that a leader
+//! that is none any more can tell nobody that a node is down.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use goat_core::lease::LeaderLeases;
+use goat_core::model::{NodeId, NodeState};
+use goat_core::state::State;
+use goat_core::state::change::ChangeSet;
+use goat_core::state::command::{Action, Outcome, Refusal};
+use goat_proto::v1::{self, manager_message};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::{Active, Heartbeat};
+use crate::clock;
+
+/// Between looks at the clock at the most.
+const MAX_WAIT_MS: u64 = 250;
+/// A look so late says that this process stood still and heard nobody in that time: everybody gets their full time anew.
+const STOOD_STILL_MS: u64 = 1_000;
+
+/// Keeps leases until it is cancelled.
+pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Heartbeat>) {
+    let mut changes = active.group.view().changes();
+    let mut leases = fresh(&active);
+    let mut looked_ms = clock::boot_ms();
+    loop {
+        let now_ms = clock::boot_ms();
+        let wait_ms = leases.next_deadline_ms(now_ms).map_or(MAX_WAIT_MS, |at_ms| (at_ms - now_ms).min(MAX_WAIT_MS));
+        tokio::select! {
+            Some(first) = heartbeats.recv() => active.grant(first, &mut heartbeats, &mut leases).await,
+            received = changes.recv() => {
+                if observe(received, &mut changes, &active, &mut leases).is_none() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+        }
+        let now_ms = clock::boot_ms();
+        if now_ms.saturating_sub(looked_ms) > MAX_WAIT_MS + STOOD_STILL_MS {
+            warn!(stood_still_ms = now_ms - looked_ms, "this manager stood still, workers get their full time anew");
+            leases = fresh(&active);
+        } else {
+            active.tell_silent(&mut leases, now_ms).await;
+        }
+        looked_ms = clock::boot_ms();
+    }
+}
+
+fn fresh(active: &Active) -> LeaderLeases {
+    let state = active.group.view().read();
+    LeaderLeases::new(active.policy, clock::boot_ms(), state.nodes().map(|node| (node.id, node.state)))
+}
+
+/// None where there is nothing to observe any more.
+fn observe(
+    received: Result<Arc<ChangeSet>, RecvError>,
+    changes: &mut broadcast::Receiver<Arc<ChangeSet>>,
+    active: &Active,
+    leases: &mut LeaderLeases,
+) -> Option<()> {
+    let mut received = Some(received);
+    while let Some(result) = received.take().or_else(|| changes.try_recv().ok().map(Ok)) {
+        match result {
+            Ok(change) => {
+                for node in &change.nodes {
+                    match node.to {
+                        None => leases.forget(node.node),
+                        // Also what an earlier leader had begun: more time than needed harms nobody.
+                        Some(NodeState::Ready) if node.from != Some(NodeState::Ready) => {
+                            leases.granted(node.node, clock::boot_ms());
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+            Err(RecvError::Lagged(_)) => *leases = fresh(active),
+            Err(RecvError::Closed) => return None,
+        }
+    }
+    Some(())
+}
+
+/// Whether a task on it must be fenced before its slot is given away.
+fn is_leased(state: &State, node: NodeId) -> bool {
+    state
+        .tasks_of_node(node)
+        .filter(|task| !task.state.is_terminal())
+        .any(|task| state.spec_of(task).is_some_and(|spec| spec.on_disconnect().is_leased()))
+}
+
+impl Active {
+    async fn grant(&self, first: Heartbeat, waiting: &mut mpsc::Receiver<Heartbeat>, leases: &mut LeaderLeases) {
+        let mut arrived = vec![first];
+        while let Ok(heartbeat) = waiting.try_recv() {
+            arrived.push(heartbeat);
+        }
+        if let Err(error) = self.group.read_index_here().await {
+            debug!(%error, "heartbeats are not granted");
+            return;
+        }
+        let now_ms = clock::boot_ms();
+        let mut newest: HashMap<NodeId, Heartbeat> = HashMap::new();
+        for heartbeat in arrived {
+            newest.insert(heartbeat.entry.node, heartbeat);
+        }
+        let mut back = Vec::new();
+        for (node, heartbeat) in newest {
+            // A session that was replaced or ended has nothing more to renew.
+            if heartbeat.entry.end.is_cancelled() {
+                continue;
+            }
+            let is_known = match self.group.view().read().node(node).map(|node| node.state) {
+                None => false,
+                Some(NodeState::Ready) => true,
+                Some(NodeState::Disconnected) => {
+                    back.push((node, NodeState::Ready));
+                    true
+                }
+                // It was given up: its tasks may run elsewhere, and a new hello has to come first.
+                Some(NodeState::Down) => false,
+            };
+            if !is_known {
+                heartbeat.entry.end.cancel();
+                continue;
+            }
+            leases.granted(node, now_ms);
+            let grant = v1::LeaseGrant { heartbeat_sequence: heartbeat.sequence };
+            let _ = heartbeat.entry.to_worker.try_send(Ok(self.message(manager_message::Message::Lease(grant))));
+        }
+        for (node, state, is_told) in self.tell(back).await {
+            if is_told {
+                info!(node_id = %node, "a worker is heard again");
+            } else {
+                debug!(node_id = %node, ?state, "could not be told yet; the next heartbeat tries again");
+            }
+        }
+    }
+
+    async fn tell_silent(&self, leases: &mut LeaderLeases, now_ms: u64) {
+        let (due, known) = {
+            let state = self.group.view().read();
+            let due = leases.due(now_ms, |node| is_leased(&state, node));
+            let known: HashMap<_, _> =
+                due.iter().filter_map(|(node, _)| Some((*node, state.node(*node)?.state))).collect();
+            (due, known)
+        };
+        if due.is_empty() {
+            return;
+        }
+        for (node, state, is_told) in self.tell(due).await {
+            match (is_told, known.get(&node)) {
+                (true, _) => {
+                    warn!(node_id = %node, state_to = state.as_str(), "a worker is silent");
+                    if state == NodeState::Down
+                        && let Some(session) = self.session_of(node)
+                    {
+                        session.end.cancel();
+                    }
+                }
+                (false, Some(before)) => leases.untold(node, *before),
+                (false, None) => leases.forget(node),
+            }
+        }
+    }
+
+    /// Proposes states; whether each took effect.
+    async fn tell(&self, states: Vec<(NodeId, NodeState)>) -> Vec<(NodeId, NodeState, bool)> {
+        let proposals = states.into_iter().map(|(node, state)| async move {
+            let seen = self.group.view().read().node(node).map(|node| node.version);
+            let Some(seen_version) = seen else { return (node, state, false) };
+            let told = self.propose(Action::SetNodeState { node, seen_version, state }).await;
+            let is_told = match told {
+                Ok(accepted) => match accepted.outcome {
+                    Outcome::Done(_) => true,
+                    // It has said something meanwhile: looked at again with the next deadline.
+                    Outcome::Refused(Refusal::Stale { .. }) => false,
+                    Outcome::Refused(refusal) => {
+                        debug!(node_id = %node, error = %refusal, "a node's state was refused");
+                        false
+                    }
+                },
+                Err(error) => {
+                    debug!(node_id = %node, %error, "a node's state could not be proposed");
+                    false
+                }
+            };
+            (node, state, is_told)
+        });
+        join_all(proposals).await
+    }
+}

@@ -1,0 +1,257 @@
+//! Workers' sessions: what workers call, on any manager. Only the leader keeps sessions; the others say who leads.
+//!
+//! ```text
+//! worker ─► Session ─► desk ─ not leading ─► redirect
+//!                       └ leading ─► session ─┬ hello, reports, inventory ─► propose
+//!                                             ├ heartbeats ─► leases ─ quorum confirmed ─► grant
+//!                                             └◄ assignments ◄─ router ◄─ change sets
+//! ```
+//! The desk is opened when this manager begins to lead and closed, with every session on it, before it is told that it
+//! no longer does. Must not decide anything about tasks: that is the planner's.
+
+mod leases;
+mod logs;
+mod router;
+mod session;
+
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use goat_core::lease::LeasePolicy;
+use goat_core::model::{NodeId, TaskId};
+use goat_core::state::command::{Action, Command};
+use goat_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
+use goat_proto::v1::{self, manager_message, worker_message};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::clock;
+use crate::raft::proposer::{Accepted, Error as ProposeError};
+use crate::raft::{Group, formation};
+use crate::taskset::TaskSet;
+
+pub use logs::LogChunks;
+
+/// For a worker's first message.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that wait for a slow worker; then its session waits.
+const QUEUE: usize = 64;
+/// Heartbeats that wait for their quorum check; those beyond are lost, as on a bad network.
+const HEARTBEATS: usize = 4_096;
+/// A new leader may not be able to propose for a moment.
+const PROPOSE_PATIENCE: Duration = Duration::from_secs(2);
+const PROPOSE_AGAIN: Duration = Duration::from_millis(20);
+
+type ToWorker = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
+
+/// What a session has to look at again.
+#[derive(Debug, Default)]
+struct Dirty {
+    tasks: HashSet<TaskId>,
+    /// Changes were missed: all of them.
+    all: bool,
+}
+
+/// One worker's session, as the others see it.
+#[derive(Debug)]
+struct Entry {
+    /// Grows with each session; the newest of a node counts.
+    number: u64,
+    node: NodeId,
+    to_worker: ToWorker,
+    dirty: Mutex<Dirty>,
+    is_dirty: Notify,
+    end: CancellationToken,
+}
+
+impl Entry {
+    fn mark(&self, tasks: impl IntoIterator<Item = TaskId>) {
+        self.dirty.lock().tasks.extend(tasks);
+        self.is_dirty.notify_one();
+    }
+
+    fn mark_all(&self) {
+        self.dirty.lock().all = true;
+        self.is_dirty.notify_one();
+    }
+}
+
+/// A heartbeat on its way to its grant.
+#[derive(Debug)]
+struct Heartbeat {
+    entry: Arc<Entry>,
+    sequence: u64,
+}
+
+/// What there is only while this manager leads.
+#[derive(Debug)]
+pub struct Active {
+    group: Group,
+    term: u64,
+    policy: LeasePolicy,
+    sessions: Mutex<Sessions>,
+    heartbeats: mpsc::Sender<Heartbeat>,
+    logs: logs::Broker,
+    tasks: TaskSet,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    last_number: u64,
+    by_node: HashMap<NodeId, Arc<Entry>>,
+    /// Held by a node's session for as long as it lives, so that two never overlap.
+    turns: HashMap<NodeId, Arc<tokio::sync::Mutex<()>>>,
+}
+
+impl Active {
+    fn message(&self, message: manager_message::Message) -> v1::ManagerMessage {
+        v1::ManagerMessage { term: self.term, message: Some(message) }
+    }
+
+    fn session_of(&self, node: NodeId) -> Option<Arc<Entry>> {
+        self.sessions.lock().by_node.get(&node).cloned()
+    }
+
+    fn sessions(&self) -> Vec<Arc<Entry>> {
+        self.sessions.lock().by_node.values().cloned().collect()
+    }
+
+    /// Proposes as this term's leader and never through another: what was decided here must not be attributed to a
+    /// leader that knows nothing of it.
+    async fn propose(&self, action: Action) -> Result<Accepted, ProposeError> {
+        let command = Command { now_ms: clock::now_ms(), request: None, action };
+        let deadline = Instant::now() + PROPOSE_PATIENCE;
+        loop {
+            match self.group.propose_here(&command).await {
+                Err(ProposeError::NotLeader) if self.leads() && Instant::now() < deadline => {
+                    tokio::time::sleep(PROPOSE_AGAIN).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.group.leader().is_some_and(|leader| leader.is_here && leader.term == self.term)
+    }
+}
+
+/// Where the service finds what the leader has, if this manager leads. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Desk {
+    active: Arc<RwLock<Option<Arc<Active>>>>,
+}
+
+impl Desk {
+    /// This manager leads `term`: sessions are taken from now on. Everything it starts belongs to `duties`.
+    pub fn open(&self, group: Group, term: u64, policy: LeasePolicy, duties: &TaskSet) {
+        let (heartbeats, arrived) = mpsc::channel(HEARTBEATS);
+        let active = Arc::new(Active {
+            group,
+            term,
+            policy,
+            sessions: Mutex::default(),
+            heartbeats,
+            logs: logs::Broker::default(),
+            tasks: duties.child("sessions"),
+        });
+        duties.spawn("leases", leases::run(active.clone(), arrived));
+        duties.spawn("router", router::run(active.clone()));
+        *self.active.write() = Some(active);
+    }
+
+    /// No session is taken any more; those that are there end, and their workers are told who leads.
+    pub async fn close(&self, grace: Duration) {
+        let active = self.active.write().take();
+        if let Some(active) = active {
+            active.tasks.stop(grace).await;
+        }
+    }
+
+    fn active(&self) -> Option<Arc<Active>> {
+        self.active.read().clone()
+    }
+
+    /// A task's output, from its worker; this manager has to lead.
+    pub async fn logs(&self, node: NodeId, wanted: v1::LogsWanted) -> Result<LogChunks, Status> {
+        let active = self.active().ok_or_else(|| Status::unavailable("this manager does not lead any more"))?;
+        active.open_logs(node, wanted).await
+    }
+}
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Dispatcher {
+    formation: formation::Shared,
+    desk: Desk,
+}
+
+impl Dispatcher {
+    pub fn new(formation: formation::Shared, desk: Desk) -> Self {
+        Self { formation, desk }
+    }
+
+    fn group(&self) -> Result<Group, Status> {
+        self.formation
+            .group()
+            .filter(Group::has_members)
+            .ok_or_else(|| Status::unavailable("this manager has not joined its group yet"))
+    }
+}
+
+fn redirect(group: &Group) -> v1::ManagerMessage {
+    let leader = group.leader();
+    v1::ManagerMessage {
+        term: leader.as_ref().map_or(0, |leader| leader.term),
+        message: Some(manager_message::Message::Redirect(v1::Redirect {
+            // One that has just stepped down may still think of itself.
+            leader_address: leader.filter(|leader| !leader.is_here).map(|leader| leader.address).unwrap_or_default(),
+            managers: group.addresses(),
+        })),
+    }
+}
+
+type Messages = Pin<Box<dyn Stream<Item = Result<v1::ManagerMessage, Status>> + Send>>;
+
+#[async_trait]
+impl DispatcherService for Dispatcher {
+    type SessionStream = Messages;
+
+    async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Messages>, Status> {
+        let group = self.group()?;
+        let Some(active) = self.desk.active() else {
+            return Ok(Response::new(stream::iter([Ok(redirect(&group))]).boxed()));
+        };
+        let mut from_worker = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIMEOUT, from_worker.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let hello = match first.and_then(|first| first.message) {
+            Some(worker_message::Message::Hello(hello)) => session::Hello::read(hello)?,
+            _ => return Err(Status::invalid_argument("a session begins with a hello")),
+        };
+        active.admit(&hello)?;
+        let (to_worker, messages) = mpsc::channel(QUEUE);
+        let tasks = active.tasks.clone();
+        tasks.spawn("session", session::run(active, hello, from_worker, to_worker));
+        // What ends the session has been sent by then, or leadership is what ended it.
+        let last = stream::once(async move { Ok(redirect(&group)) });
+        Ok(Response::new(ReceiverStream::new(messages).chain(last).boxed()))
+    }
+
+    async fn push_logs(
+        &self,
+        request: Request<Streaming<v1::PushLogsMessage>>,
+    ) -> Result<Response<v1::PushLogsReply>, Status> {
+        let active = self.desk.active().ok_or_else(|| Status::unavailable("this manager does not lead any more"))?;
+        active.receive_logs(request.into_inner()).await?;
+        Ok(Response::new(v1::PushLogsReply {}))
+    }
+}

@@ -1,0 +1,361 @@
+//! One worker's session at the leader.
+//!
+//! ```text
+//! hello ─► turn (the older session has ended) ─► RegisterNode, ReportTasks ─► Welcome, Assignments ─► serve
+//! serve: read ─ heartbeats ─► leases              until the worker, a newer session, the node's going down or the end
+//!         └──── reports, inventory ─► propose ─► ack                                        of leadership ends it
+//!        dirty tasks ─► AssignmentChanges
+//! ```
+//! Nothing read from an older session of a node takes effect after a newer one has begun: the newer waits for the
+//! older's end, and what the older had proposed by then is before it in the log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use goat_core::model::{ClusterId, Desired, Inventory, NodeId, OnDisconnect, Task, TaskId, TaskState};
+use goat_core::state::State;
+use goat_core::state::command::{Action, Outcome, Refusal, TaskReport};
+use goat_proto::v1::{self, manager_message, worker_message};
+use goat_proto::convert;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use super::{Active, Dirty, Entry, Heartbeat, ToWorker};
+use crate::raft::proposer::Error as ProposeError;
+
+/// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
+const WRITES: usize = 64;
+
+/// A worker's first message, checked.
+#[derive(Debug)]
+pub(super) struct Hello {
+    node: NodeId,
+    cluster: Option<ClusterId>,
+    term: u64,
+    name: String,
+    address: String,
+    labels: BTreeMap<String, String>,
+    inventory: Inventory,
+    tasks: Vec<TaskReport>,
+}
+
+impl Hello {
+    pub(super) fn read(wire: v1::Hello) -> Result<Self, Status> {
+        let cluster = match wire.cluster_id.as_str() {
+            "" => None,
+            text => Some(convert::parse("cluster_id", text)?),
+        };
+        Ok(Self {
+            node: convert::parse("node_id", &wire.node_id)?,
+            cluster,
+            term: wire.term,
+            name: wire.name,
+            address: wire.address,
+            labels: wire.labels.into_iter().collect(),
+            inventory: wire.inventory.unwrap_or_default().into(),
+            tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Active {
+    /// Refuses a worker of another cluster, and one that has followed a newer leader.
+    pub(super) fn admit(&self, hello: &Hello) -> Result<(), Status> {
+        let own = self.group.view().read().cluster_id();
+        let own = own.ok_or_else(|| Status::unavailable("the cluster has no id yet"))?;
+        match hello.cluster {
+            Some(other) if other != own => Err(Status::failed_precondition(format!(
+                "this worker belongs to cluster {other}, and this is cluster {own}: give the worker the managers of its own \
+                 cluster, or another data_dir to join this one"
+            ))),
+            _ if hello.term > self.term => Err(Status::unavailable("a newer leader was elected")),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&self, node: NodeId, to_worker: ToWorker) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
+        let mut sessions = self.sessions.lock();
+        sessions.last_number += 1;
+        let entry = Arc::new(Entry {
+            number: sessions.last_number,
+            node,
+            to_worker,
+            dirty: Default::default(),
+            is_dirty: Notify::new(),
+            end: CancellationToken::new(),
+        });
+        if let Some(older) = sessions.by_node.insert(node, entry.clone()) {
+            older.end.cancel();
+        }
+        (entry, sessions.turns.entry(node).or_default().clone())
+    }
+
+    fn ended(&self, entry: &Entry) {
+        let mut sessions = self.sessions.lock();
+        if sessions.by_node.get(&entry.node).is_some_and(|now| now.number == entry.number) {
+            sessions.by_node.remove(&entry.node);
+            sessions.turns.remove(&entry.node);
+        }
+    }
+}
+
+/// The session's whole life. Ends early when the agent's connection, a newer session or the end of leadership ends it.
+pub(super) async fn run(active: Arc<Active>, hello: Hello, from_worker: Streaming<v1::WorkerMessage>, to_worker: ToWorker) {
+    let (entry, turn) = active.begin(hello.node, to_worker);
+    let name = hello.name.clone();
+    let session = Session { active: &active, entry: &entry };
+    let end = tokio::select! {
+        end = session.live(hello, from_worker, turn) => end,
+        () = entry.end.cancelled() => End::Replaced,
+    };
+    active.ended(&entry);
+    match end {
+        End::Refused(status) => {
+            warn!(node_id = %entry.node, name, error = status.message(), "a worker was refused");
+            let _ = entry.to_worker.try_send(Err(status));
+        }
+        End::Lost(problem) => info!(node_id = %entry.node, name, error = problem, "a worker's session ended"),
+        End::Replaced => info!(node_id = %entry.node, name, "a worker's session was ended for a newer one, or with its node"),
+    }
+}
+
+enum End {
+    Refused(Status),
+    Lost(String),
+    Replaced,
+}
+
+impl From<ProposeError> for End {
+    fn from(error: ProposeError) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+/// Something to propose, in the order in which it came.
+enum Write {
+    Reports { sequence: u64, reports: Vec<TaskReport> },
+    Inventory(Inventory),
+}
+
+struct Session<'a> {
+    active: &'a Arc<Active>,
+    entry: &'a Arc<Entry>,
+}
+
+impl Session<'_> {
+    async fn live(
+        &self,
+        hello: Hello,
+        from_worker: Streaming<v1::WorkerMessage>,
+        turn: Arc<tokio::sync::Mutex<()>>,
+    ) -> End {
+        let _turn = turn.lock().await;
+        let name = hello.name.clone();
+        if let Err(end) = self.register(hello).await {
+            return end;
+        }
+        info!(node_id = %self.entry.node, name, "a worker's session began");
+        let (writes, to_write) = mpsc::channel(WRITES);
+        tokio::select! {
+            end = self.read(from_worker, writes) => end,
+            end = self.write(to_write) => end,
+            end = self.assign() => end,
+        }
+    }
+
+    async fn send(&self, message: manager_message::Message) -> Result<(), End> {
+        let message = self.active.message(message);
+        self.entry.to_worker.send(Ok(message)).await.map_err(|_| End::Lost("the worker closed it".into()))
+    }
+
+    async fn register(&self, hello: Hello) -> Result<(), End> {
+        let node = hello.node;
+        let register = Action::RegisterNode {
+            node,
+            name: hello.name,
+            address: hello.address,
+            labels: hello.labels,
+            inventory: hello.inventory,
+        };
+        if let Outcome::Refused(refusal) = self.active.propose(register).await?.outcome {
+            return Err(End::Refused(refused(&refusal)));
+        }
+        if !hello.tasks.is_empty() {
+            self.active.propose(Action::ReportTasks { node, reports: hello.tasks }).await?;
+        }
+        let cluster = self.active.group.cluster().text();
+        let policy = &self.active.policy;
+        self.send(manager_message::Message::Welcome(v1::Welcome {
+            cluster_id: cluster,
+            heartbeat_interval_ms: policy.heartbeat_ms as u32,
+            lease_ttl_ms: policy.lease_ttl_ms as u32,
+            managers: self.active.group.addresses(),
+        }))
+        .await
+    }
+
+    async fn read(&self, mut from_worker: Streaming<v1::WorkerMessage>, writes: mpsc::Sender<Write>) -> End {
+        loop {
+            let message = match from_worker.message().await {
+                Ok(Some(message)) => message.message,
+                Ok(None) => return End::Lost("the worker ended it".into()),
+                Err(status) => return End::Lost(status.message().to_owned()),
+            };
+            let write = match message {
+                Some(worker_message::Message::Heartbeat(heartbeat)) => {
+                    // One too many is lost as on a bad network: the next one renews.
+                    let entry = self.entry.clone();
+                    let _ = self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence });
+                    continue;
+                }
+                Some(worker_message::Message::Reports(batch)) => {
+                    let reports = batch.reports.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>();
+                    match reports {
+                        Ok(reports) => Write::Reports { sequence: batch.sequence, reports },
+                        Err(error) => return End::Refused(error.into()),
+                    }
+                }
+                Some(worker_message::Message::Inventory(inventory)) => Write::Inventory(inventory.into()),
+                Some(worker_message::Message::Hello(_)) => {
+                    return End::Refused(Status::invalid_argument("a second hello in one session"));
+                }
+                // Of a newer worker.
+                None => continue,
+            };
+            if writes.send(write).await.is_err() {
+                return End::Lost("nothing is written any more".into());
+            }
+        }
+    }
+
+    /// Proposes what the worker says. What has come while a proposal was under way goes into one.
+    async fn write(&self, mut writes: mpsc::Receiver<Write>) -> End {
+        let node = self.entry.node;
+        while let Some(first) = writes.recv().await {
+            let (mut all, mut last, mut newest) = (Vec::new(), None, None);
+            for write in std::iter::once(first).chain(std::iter::from_fn(|| writes.try_recv().ok())) {
+                match write {
+                    Write::Reports { sequence, reports } => {
+                        all.extend(reports);
+                        last = Some(sequence);
+                    }
+                    Write::Inventory(inventory) => newest = Some(inventory),
+                }
+            }
+            let written = async {
+                if let Some(sequence) = last {
+                    self.active.propose(Action::ReportTasks { node, reports: all }).await?;
+                    self.send(manager_message::Message::Ack(v1::ReportsAck { sequence })).await?;
+                }
+                if let Some(inventory) = newest {
+                    self.active.propose(Action::UpdateInventory { node, inventory }).await?;
+                }
+                Ok(())
+            };
+            if let Err(end) = written.await {
+                return end;
+            }
+        }
+        End::Lost("the worker ended it".into())
+    }
+
+    /// The full set, and then what changes of it.
+    async fn assign(&self) -> End {
+        let mut book = Book::new(self.entry.node);
+        self.entry.mark_all();
+        loop {
+            self.entry.is_dirty.notified().await;
+            let Dirty { tasks, all } = std::mem::take(&mut *self.entry.dirty.lock());
+            let message = {
+                let state = self.active.group.view().read();
+                if all { Some(book.full(&state)) } else { book.changes(&state, tasks) }
+            };
+            let Some(message) = message else { continue };
+            if let Err(end) = self.send(message).await {
+                return end;
+            }
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::NodeNameTaken { .. } => Status::already_exists(refusal.to_string()),
+        Refusal::Invalid { .. } => Status::invalid_argument(refusal.to_string()),
+        _ => Status::failed_precondition(refusal.to_string()),
+    }
+}
+
+/// What the worker was told of a task, as far as it can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    desired: Desired,
+    on_disconnect: OnDisconnect,
+}
+
+/// What the worker has been told.
+#[derive(Debug)]
+struct Book {
+    node: NodeId,
+    sequence: u64,
+    told: HashMap<TaskId, Told>,
+}
+
+impl Book {
+    fn new(node: NodeId) -> Self {
+        Self { node, sequence: 0, told: HashMap::new() }
+    }
+
+    fn full(&mut self, state: &State) -> manager_message::Message {
+        self.told.clear();
+        let mut tasks = Vec::new();
+        for task in state.tasks_of_node(self.node) {
+            if let Some((told, assignment)) = assignment(state, task, self.node) {
+                self.told.insert(task.id, told);
+                tasks.push(assignment);
+            }
+        }
+        self.sequence += 1;
+        manager_message::Message::Assignments(v1::Assignments { sequence: self.sequence, tasks })
+    }
+
+    fn changes(&mut self, state: &State, dirty: impl IntoIterator<Item = TaskId>) -> Option<manager_message::Message> {
+        let (mut set, mut removed) = (Vec::new(), Vec::new());
+        for id in dirty {
+            match state.task(id).and_then(|task| assignment(state, task, self.node)) {
+                Some((told, assignment)) => {
+                    if self.told.insert(id, told) != Some(told) {
+                        set.push(assignment);
+                    }
+                }
+                None => {
+                    if self.told.remove(&id).is_some() {
+                        removed.push(id.to_string());
+                    }
+                }
+            }
+        }
+        if set.is_empty() && removed.is_empty() {
+            return None;
+        }
+        self.sequence += 1;
+        let sequence = self.sequence;
+        Some(manager_message::Message::Changes(v1::AssignmentChanges { sequence, set, removed }))
+    }
+}
+
+/// None for what is not the node's (any more). A task that has ended is not to be begun again, whatever was desired of
+/// it: its worker keeps what is left of it, for its logs.
+fn assignment(state: &State, task: &Task, node: NodeId) -> Option<(Told, v1::Assignment)> {
+    if task.node != Some(node) || task.state == TaskState::Lost {
+        return None;
+    }
+    let spec = state.spec_of(task)?;
+    let service = state.service(task.service)?;
+    let desired = if task.state.is_terminal() { task.desired.max(Desired::Stopped) } else { task.desired };
+    let shown = Task { desired, ..task.clone() };
+    let told = Told { desired, on_disconnect: spec.on_disconnect() };
+    Some((told, convert::assignment(&shown, &service.spec.name, spec)))
+}
