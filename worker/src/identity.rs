@@ -19,7 +19,7 @@ use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::{clock, durable};
+use crate::durable;
 
 /// The data directory cannot be this worker's.
 #[derive(Debug, thiserror::Error)]

@@ -4,20 +4,19 @@
 //! in a file too, so that an agent restarted within it goes on; unsynced, since nothing of it outlives the machine.
 //! What happens at its end is the reconciler's.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goat_core::lease::WorkerLease;
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::{clock, durable};
+
+/// Between looks at the clock. Short against the time that is left for killing.
+const MAX_WAIT_MS: u64 = 100;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LeaseFile {
@@ -85,48 +84,21 @@ impl Lease {
         self.current.lock().map(|lease| lease.deadline_ms())
     }
 
-    /// Tells [`Lease::validity`] of each change; never ends. The timer counts suspend as the lease does: on waking up
-    /// late, the lease has ended at once.
-    pub async fn keep(&self) -> std::io::Result<()> {
-        let timer = AsyncFd::new(Timer::new()?)?;
+    /// Tells [`Lease::validity`] of each change; never ends. The runtime's timers do not count suspend as the lease does,
+    /// so that the clock is looked at in between: a machine that wakes up late notices at once.
+    pub async fn keep(&self) {
         loop {
             let deadline_ms = self.deadline_ms().unwrap_or(0);
             let left_ms = deadline_ms.saturating_sub(clock::boot_ms());
             let is_valid = left_ms > 0;
             self.is_valid.send_if_modified(|valid| std::mem::replace(valid, is_valid) != is_valid);
-            if !is_valid {
+            if is_valid {
+                let wait_ms = left_ms.min(MAX_WAIT_MS);
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            } else {
                 self.renewed.notified().await;
-                continue;
-            }
-            timer.get_ref().set(left_ms)?;
-            tokio::select! {
-                ready = timer.readable() => ready?.clear_ready(),
-                () = self.renewed.notified() => {}
             }
         }
-    }
-}
-
-/// A timer on CLOCK_BOOTTIME that the runtime can wait for.
-#[derive(Debug)]
-struct Timer(TimerFd);
-
-impl Timer {
-    fn new() -> std::io::Result<Self> {
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        Ok(Self(TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?))
-    }
-
-    /// From now; setting it again forgets what was set before.
-    fn set(&self, after_ms: u64) -> std::io::Result<()> {
-        let after = TimeSpec::from_duration(Duration::from_millis(after_ms.max(1)));
-        Ok(self.0.set(Expiration::OneShot(after), TimerSetTimeFlags::empty())?)
-    }
-}
-
-impl AsRawFd for Timer {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
     }
 }
 

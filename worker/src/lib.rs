@@ -1,3 +1,20 @@
-//! The worker agent. Its pieces stand beside this file and are not modules yet: they become so when they compile
-//! together (ARCHITECTURE.md, "Not there yet").
+//! GOAT's worker agent: holds a session with whichever manager leads, and makes what runs on this machine what managers
+//! want to run on it. It decides nothing about the cluster; losing every manager changes nothing for tasks that are not
+//! leased. `docs/worker.md` has the whole picture.
 #![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod clock;
+pub mod config;
+pub mod durable;
+pub mod identity;
+pub mod inventory;
+pub mod journal;
+pub mod lease;
+pub mod logging;
+pub mod outbox;
+pub mod reconciler;
+pub mod runtime;
+pub mod session;
+pub mod task;
+pub mod taskset;

@@ -105,6 +105,13 @@ pub struct Exit {
     pub failure: Option<(String, String)>,
 }
 
+impl Exit {
+    /// It has ended, and how is not known, or not yet.
+    pub fn unseen() -> Self {
+        Self { code: None, is_oom: false, at_ms: crate::clock::now_ms(), failure: None }
+    }
+}
+
 /// What became of a task; journaled when it runs and when it has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {

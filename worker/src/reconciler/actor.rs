@@ -47,6 +47,8 @@ pub(super) struct Actor {
     pub goal: watch::Receiver<Goal>,
     pub exit: watch::Receiver<Option<Exit>>,
     pub updates: mpsc::Sender<Record>,
+    /// A start was not answered: the task may run, and does not count as ended before that is known.
+    pub may_run: bool,
 }
 
 /// Why bringing up ended early.
@@ -80,14 +82,14 @@ impl Actor {
                 Err(Early::Ended) => return None,
                 Err(Early::Again { problem }) => problem,
             };
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline && !self.may_run {
                 self.record.failed("runtime-down", problem, clock::now_ms());
                 return None;
             }
             warn!(task_id = %self.record.meta.task, error = %problem, "the runtime does not answer, the start is tried again");
             tokio::select! {
                 stop = stop_wanted(&mut self.goal, u64::MAX) => {
-                    self.abandon(stop.reason).await;
+                    self.abandon(stop).await;
                     return None;
                 }
                 () = tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))) => {}
@@ -102,13 +104,14 @@ impl Actor {
             let starts = self.starts.clone();
             let turn = tokio::select! {
                 biased;
-                stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop.reason).await),
+                stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop).await),
                 turn = starts.acquire_owned() => turn.expect("the semaphore is never closed"),
             };
             match self.runtime.create(order).await {
                 Ok(Created::Fresh { handle }) => {
-                    if let Goal::Stop { reason, .. } = *self.goal.borrow() {
-                        return Err(self.abandon(reason).await);
+                    let goal = *self.goal.borrow();
+                    if let Goal::Stop { reason, grace_ms } = goal {
+                        return Err(self.abandon(Stop { reason, grace_ms }).await);
                     }
                     self.advance(TaskState::Starting).await;
                     return self.start(order, &handle).await;
@@ -137,7 +140,7 @@ impl Actor {
         let runtime = self.runtime.clone();
         let prepared = tokio::select! {
             biased;
-            stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop.reason).await),
+            stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop).await),
             prepared = runtime.prepare(&order.spec) => prepared,
         };
         match prepared {
@@ -148,12 +151,16 @@ impl Actor {
 
     async fn start(&mut self, order: &Order, handle: &str) -> Result<(), Early> {
         // Not given up half-way, so that a stop meets a task that runs or does not.
+        self.may_run = true;
         match self.runtime.start(order, handle).await {
             Ok(started) => {
                 self.running(started).await;
                 Ok(())
             }
-            Err(error) => Err(self.give_up(error).await),
+            Err(error) => {
+                self.may_run = matches!(error, Error::Unreachable { .. });
+                Err(self.give_up(error).await)
+            }
         }
     }
 
@@ -179,10 +186,14 @@ impl Actor {
         Early::Ended
     }
 
-    /// It was to stop before it ran.
-    async fn abandon(&mut self, reason: StopReason) -> Early {
+    /// It was to stop before it was known to run.
+    async fn abandon(&mut self, stop: Stop) -> Early {
+        if self.may_run {
+            self.stop(stop).await;
+            return Early::Ended;
+        }
         self.record.state = TaskState::Stopped;
-        self.record.reason = Some(reason.word().into());
+        self.record.reason = Some(stop.reason.word().into());
         self.record.at_ms = clock::now_ms();
         self.remove_unstarted().await;
         Early::Ended
@@ -215,7 +226,7 @@ impl Actor {
         }
         match tokio::time::timeout(LAST_LOOK, self.runtime.inspect(&self.record.meta)).await {
             Ok(Ok(Some(found))) => match found.state {
-                FoundState::Ended(Some(seen)) => Exit { code: seen.code.or(exit.code), is_oom: seen.is_oom, ..exit },
+                FoundState::Ended(Some(seen)) => Exit { code: seen.code.or(exit.code), ..seen },
                 _ => exit,
             },
             _ => exit,
@@ -265,7 +276,6 @@ impl Actor {
     }
 
     async fn finish(&mut self) {
-        self.record.at_ms = self.record.at_ms.max(1);
         // The journal first: what managers heard of as ended must not be begun again by the next agent.
         self.save().await;
         self.tell().await;

@@ -25,6 +25,8 @@ use crate::taskset::TaskSet;
 /// Between the signal to end and the kill for a task whose lease has ended: well within the time that managers wait for
 /// killing (`LeasePolicy::kill_ms`).
 const LEASE_STOP_GRACE_MS: u64 = 500;
+/// Longer than any listing takes, of any runtime.
+const GONE_MEMORY: Duration = Duration::from_secs(120);
 const FIRST_RETRY_MS: u64 = 500;
 const MAX_RETRY_MS: u64 = 30_000;
 
@@ -69,6 +71,8 @@ pub struct Service {
     starts: Arc<Semaphore>,
     known: BTreeMap<TaskId, Known>,
     assigned: Option<BTreeMap<TaskId, Assignment>>,
+    /// Tasks forgotten lately: a listing from before still shows them.
+    gone: BTreeMap<TaskId, Instant>,
     commands: mpsc::Receiver<Command>,
     updates: mpsc::Receiver<Record>,
     tell_updates: mpsc::Sender<Record>,
@@ -88,6 +92,7 @@ impl Service {
             parts,
             known: BTreeMap::new(),
             assigned: None,
+            gone: BTreeMap::new(),
             commands: to_service,
             updates,
             tell_updates,
@@ -110,6 +115,7 @@ impl Service {
                 Some(record) = self.updates.recv() => self.update(record),
                 Some(task) = self.forgotten.recv() => {
                     self.known.remove(&task);
+                    self.gone.insert(task, Instant::now());
                 }
                 Some((driver, event)) = events.recv() => self.event(driver, event),
                 Ok(()) = lease.changed() => {
@@ -132,7 +138,7 @@ impl Service {
                 let task = record.meta.task;
                 self.spawn_actor(record, None);
                 if let Some(known) = self.known.get(&task) {
-                    self.tell_exit(known, exit.unwrap_or_else(|| unseen_exit("it ended while no agent ran")));
+                    self.tell_exit(known, exit.unwrap_or_else(Exit::unseen));
                 }
             }
             Adoption::Vanished(record) => {
@@ -247,13 +253,15 @@ impl Service {
                 Some(FoundState::Running { .. }) => {}
                 Some(FoundState::Ended(exit)) => {
                     // Without an exit, the actor's last look brings it.
-                    self.tell_exit(known, exit.clone().unwrap_or_else(missed_exit));
+                    self.tell_exit(known, exit.clone().unwrap_or_else(Exit::unseen));
                 }
                 Some(FoundState::Created) | None => self.tell_exit(known, vanished()),
             }
         }
+        self.gone.retain(|_, gone| *gone >= asked || gone.elapsed() < GONE_MEMORY);
         for (task, stray) in found {
-            if self.known.contains_key(&task) || self.is_wanted(task) {
+            let is_old_news = self.gone.get(&task).is_some_and(|gone| *gone >= asked);
+            if self.known.contains_key(&task) || self.is_wanted(task) || is_old_news {
                 continue;
             }
             match stray.state {
@@ -350,6 +358,7 @@ impl Service {
             goal: goal.subscribe(),
             exit: exit.subscribe(),
             updates: self.tell_updates.clone(),
+            may_run: false,
         };
         self.parts.tasks.spawn("task", actor.run());
         let actor = ActorHandle { goal, exit, running_since: is_running.then(Instant::now) };
@@ -419,17 +428,9 @@ fn wanted(assignment: &Assignment) -> plan::Wanted {
     }
 }
 
-fn missed_exit() -> Exit {
-    Exit { code: None, is_oom: false, at_ms: clock::now_ms(), failure: None }
-}
-
-fn unseen_exit(problem: &str) -> Exit {
-    Exit { failure: Some(("exit-unknown".into(), problem.into())), ..missed_exit() }
-}
-
 fn vanished() -> Exit {
     let problem = "its container or process is gone, and was not removed by this worker";
-    Exit { failure: Some(("container-lost".into(), problem.into())), ..missed_exit() }
+    Exit { failure: Some(("container-lost".into(), problem.into())), ..Exit::unseen() }
 }
 
 /// Until it is done: a runtime that does not answer will.

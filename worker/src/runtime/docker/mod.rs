@@ -192,7 +192,7 @@ impl Runtime for DockerRuntime {
                     return Ok(Created::Running(Started { container_id, started_at_ms }));
                 }
                 Some(Found { container_id, state: super::FoundState::Ended(exit), .. }) => {
-                    return Ok(Created::Ended { container_id, exit: exit.unwrap_or_default() });
+                    return Ok(Created::Ended { container_id, exit: exit.unwrap_or_else(Exit::unseen) });
                 }
                 Some(_) => self.remove_name(&name).await?,
                 None => {}

@@ -240,7 +240,7 @@ impl Runtime for ProcessRuntime {
                 Ok(Created::Running(Started { container_id, started_at_ms }))
             }
             Some(Found { state: FoundState::Ended(exit), container_id, .. }) => {
-                Ok(Created::Ended { container_id, exit: exit.unwrap_or_default() })
+                Ok(Created::Ended { container_id, exit: exit.unwrap_or_else(Exit::unseen) })
             }
         }
     }

@@ -148,7 +148,7 @@ fn spawn(dir: &Path, launch: &Launch) -> Result<Child, Error> {
 fn pump(child: &mut Child, log: LogWriter) -> mpsc::Receiver<()> {
     let (done, output) = mpsc::channel();
     let log = std::sync::Arc::new(parking_lot::Mutex::new(log));
-    let mut one = |pipe: Option<Box<dyn io::Read + Send>>, stream: Log| {
+    let one = |pipe: Option<Box<dyn io::Read + Send>>, stream: Log| {
         let (Some(pipe), log, done) = (pipe, log.clone(), done.clone()) else { return };
         std::thread::spawn(move || {
             super::logs::pump(pipe, stream, &log);

@@ -1,0 +1,311 @@
+//! Finds the leader, from any manager.
+//!
+//! Managers are asked one after the other: the next at once when one says no, and after a short wait when one does not
+//! answer at all, so that a dead one costs little. A whole round without a leader is followed by a wait: short while
+//! managers answer (they are electing), longer, up to a second, while none does.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use goat_proto::v1::dispatcher_client::DispatcherClient;
+use goat_proto::v1::{self, manager_message, worker_message};
+use goat_proto::{MAX_MESSAGE_BYTES, convert};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic::transport::Endpoint;
+use tracing::{error, info, warn};
+
+use super::{Opened, Parts};
+use crate::reconciler::Gone;
+use crate::{clock, identity};
+
+/// From the first packet to the leader's welcome.
+const OPEN: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(2);
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// A manager that says nothing for so long no longer keeps the next from being asked.
+const STAGGER: Duration = Duration::from_millis(150);
+/// Between rounds, doubled each time.
+const FIRST_WAIT_MS: u64 = 25;
+/// While managers answer but none leads.
+const ELECTING_WAIT_MS: u64 = 100;
+/// While none answers, or all refuse. With jitter: up to a second.
+const UNREACHABLE_WAIT_MS: u64 = 500;
+/// Messages that wait to be sent.
+const QUEUE: usize = 64;
+
+/// A manager did not welcome this worker.
+enum Refusal {
+    Redirect(v1::Redirect),
+    /// It answers, and knows no leader.
+    NoLeader,
+    Unreachable(String),
+    /// It will not have this worker.
+    Refused(String),
+    Stopping,
+}
+
+/// Knows the managers, and which to ask first.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    configured: Vec<String>,
+    learnt: BTreeSet<String>,
+    /// Asked first in the next round.
+    hint: Option<String>,
+    /// Asked last in the next round.
+    last: Option<String>,
+    rounds: u32,
+    told: Option<String>,
+}
+
+/// What a round without a leader found.
+#[derive(Debug, Default)]
+struct Round {
+    has_answer: bool,
+    refusal: Option<String>,
+    unreachable: Option<String>,
+}
+
+impl Dialer {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            configured: parts.managers.clone(),
+            learnt: parts.identity.managers().into_iter().collect(),
+            hint: None,
+            last: None,
+            rounds: 0,
+            told: None,
+        }
+    }
+
+    /// The session with `address` was lost: others are likelier to know more.
+    pub(super) fn lost(&mut self, address: &str) {
+        self.last = Some(address.to_owned());
+        self.hint = None;
+    }
+
+    pub(super) fn redirected(&mut self, leader: &str) {
+        self.hint = (!leader.is_empty()).then(|| leader.to_owned());
+    }
+
+    /// Tries until a leader has welcomed this worker.
+    pub(super) async fn connect(&mut self, parts: &Parts) -> Result<Opened, Gone> {
+        self.rounds = 0;
+        loop {
+            match self.round(parts).await {
+                Ok(opened) => {
+                    self.hint = Some(opened.address.clone());
+                    self.told = None;
+                    return Ok(opened);
+                }
+                Err(None) => return Err(Gone),
+                Err(Some(round)) => {
+                    self.tell(&round);
+                    self.rounds += 1;
+                    let cap_ms = if round.has_answer { ELECTING_WAIT_MS } else { UNREACHABLE_WAIT_MS };
+                    let wait_ms = (FIRST_WAIT_MS << self.rounds.min(10)).min(cap_ms);
+                    tokio::time::sleep(Duration::from_millis(clock::jittered_ms(wait_ms / 2))).await;
+                }
+            }
+        }
+    }
+
+    /// Once for each new trouble, not for each round.
+    fn tell(&mut self, round: &Round) {
+        let trouble = match round {
+            Round { refusal: Some(refusal), .. } => refusal.clone(),
+            Round { has_answer: true, .. } => "no leader".to_owned(),
+            Round { unreachable, .. } => unreachable.clone().unwrap_or_default(),
+        };
+        // Connection errors differ from manager to manager; only their beginning counts.
+        let kind = if round.refusal.is_some() || round.has_answer { trouble.clone() } else { "unreachable".into() };
+        if self.told.as_ref() == Some(&kind) {
+            return;
+        }
+        match round {
+            Round { refusal: Some(_), .. } => error!(error = trouble, "the managers refuse this worker"),
+            Round { has_answer: true, .. } => info!("the managers have no leader at present"),
+            _ => warn!(error = trouble, "no manager can be reached"),
+        }
+        self.told = Some(kind);
+    }
+
+    fn addresses(&self) -> VecDeque<String> {
+        let mut addresses: Vec<&String> = self.configured.iter().chain(&self.learnt).collect();
+        let rank = |address: &&String| match *address {
+            address if Some(address) == self.hint.as_ref() => 0,
+            address if Some(address) == self.last.as_ref() => 2,
+            _ => 1,
+        };
+        addresses.sort_by_key(rank);
+        let mut seen = BTreeSet::new();
+        let hint = self.hint.iter().chain(addresses);
+        hint.filter(|address| seen.insert((*address).clone())).cloned().collect()
+    }
+
+    /// Asks every manager once, and those that were redirected to. None: the agent stops.
+    async fn round(&mut self, parts: &Parts) -> Result<Opened, Option<Round>> {
+        let mut queue = self.addresses();
+        // Nobody is asked twice: two sessions with one leader would end each other.
+        let mut known: BTreeSet<String> = queue.iter().cloned().collect();
+        let mut asked: FuturesUnordered<_> = FuturesUnordered::new();
+        let mut round = Round::default();
+        loop {
+            if asked.is_empty() {
+                match queue.pop_front() {
+                    Some(address) => asked.push(ask(address, parts)),
+                    None => return Err(Some(round)),
+                }
+            }
+            let answer = tokio::select! {
+                Some(answer) = asked.next() => answer,
+                () = tokio::time::sleep(STAGGER), if !queue.is_empty() => {
+                    asked.extend(queue.pop_front().map(|address| ask(address, parts)));
+                    continue;
+                }
+            };
+            match answer {
+                Ok(opened) => return Ok(opened),
+                Err(Refusal::Stopping) => return Err(None),
+                Err(Refusal::NoLeader) => round.has_answer = true,
+                Err(Refusal::Unreachable(problem)) => round.unreachable = Some(problem),
+                Err(Refusal::Refused(problem)) => round.refusal = Some(problem),
+                Err(Refusal::Redirect(redirect)) => {
+                    round.has_answer = true;
+                    self.learn(parts, redirect.managers);
+                    let leader = redirect.leader_address;
+                    let is_queued = queue.contains(&leader);
+                    queue.retain(|address| *address != leader);
+                    if !leader.is_empty() && (is_queued || known.insert(leader.clone())) {
+                        asked.push(ask(leader, parts));
+                    }
+                }
+            }
+            // Whoever said no is followed by the next at once.
+            if let Some(address) = queue.pop_front() {
+                asked.push(ask(address, parts));
+            }
+        }
+    }
+
+    fn learn(&mut self, parts: &Parts, managers: Vec<String>) {
+        if managers.is_empty() {
+            return;
+        }
+        self.learnt = managers.iter().cloned().collect();
+        if let Err(error) = parts.identity.learn_managers(managers) {
+            warn!(%error, "the managers could not be remembered");
+        }
+    }
+}
+
+/// Opens a session with one manager, up to its first answer.
+async fn ask(address: String, parts: &Parts) -> Result<Opened, Refusal> {
+    match tokio::time::timeout(OPEN, open(address.clone(), parts)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Refusal::Unreachable(format!("{address}: no answer within {} s", OPEN.as_secs()))),
+    }
+}
+
+async fn open(address: String, parts: &Parts) -> Result<Opened, Refusal> {
+    let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| unreachable(error.to_string()))?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEP_ALIVE))
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .local_address(parts.bind_source);
+    let channel = endpoint.connect().await.map_err(|error| unreachable(with_source(&error)))?;
+    let (to_leader, messages) = mpsc::channel(QUEUE);
+    let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello(parts).await?)) };
+    let _ = to_leader.try_send(hello);
+    let mut client = DispatcherClient::new(channel.clone())
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let response = client.session(ReceiverStream::new(messages)).await.map_err(|status| refusal(&address, &status))?;
+    let mut from_leader = response.into_inner();
+    let first = from_leader.message().await.map_err(|status| refusal(&address, &status))?;
+    let first = first.ok_or_else(|| unreachable("it ended the session at once".into()))?;
+    let term = first.term;
+    match first.message {
+        Some(manager_message::Message::Redirect(redirect)) => Err(Refusal::Redirect(redirect)),
+        Some(manager_message::Message::Welcome(welcome)) => {
+            accept(&address, parts, term, &welcome)?;
+            Ok(Opened {
+                address,
+                channel,
+                to_leader,
+                from_leader,
+                term,
+                heartbeat_interval: Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.max(1))),
+                lease_ttl_ms: u64::from(welcome.lease_ttl_ms),
+            })
+        }
+        _ => Err(unreachable("its first message is neither a welcome nor a redirect".into())),
+    }
+}
+
+/// Whether this worker may work for it: the right cluster, and no leader of the past.
+fn accept(address: &str, parts: &Parts, term: u64, welcome: &v1::Welcome) -> Result<(), Refusal> {
+    let identity = &parts.identity;
+    let refused = |problem: String| Refusal::Refused(format!("{address}: {problem}"));
+    let cluster = convert::parse("cluster_id", &welcome.cluster_id).map_err(|error| refused(error.to_string()))?;
+    identity.join(cluster).map_err(|error| refused(error.to_string()))?;
+    match identity.accept_term(term) {
+        Ok(true) => {}
+        Ok(false) => return Err(Refusal::NoLeader),
+        Err(error @ identity::Error::File(_)) => return Err(refused(error.to_string())),
+        Err(error) => return Err(refused(error.to_string())),
+    }
+    if let Err(error) = identity.learn_managers(welcome.managers.clone()) {
+        warn!(%error, "the managers could not be remembered");
+    }
+    Ok(())
+}
+
+async fn hello(parts: &Parts) -> Result<v1::Hello, Refusal> {
+    let tasks = parts.reconciler.snapshot().await.map_err(|Gone| Refusal::Stopping)?;
+    let inventory = (&*parts.inventory.borrow()).into();
+    Ok(v1::Hello {
+        node_id: parts.identity.node_id().to_string(),
+        name: parts.name.clone(),
+        address: parts.address.to_string(),
+        labels: parts.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        inventory: Some(inventory),
+        tasks,
+        cluster_id: parts.identity.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
+        term: parts.identity.term(),
+    })
+}
+
+fn refusal(address: &str, status: &tonic::Status) -> Refusal {
+    let problem = format!("{address}: {}", status.message());
+    match status.code() {
+        Code::FailedPrecondition
+        | Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::Unimplemented => Refusal::Refused(problem),
+        // Told by the manager, as opposed to by the transport, which has a source.
+        Code::Unavailable if std::error::Error::source(status).is_none() => Refusal::NoLeader,
+        _ => Refusal::Unreachable(problem),
+    }
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

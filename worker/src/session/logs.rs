@@ -1,0 +1,108 @@
+//! A task's output on its way to whoever asked the leader for it.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use goat_proto::MAX_MESSAGE_BYTES;
+use goat_proto::v1::dispatcher_client::DispatcherClient;
+use goat_proto::v1::{self, LogsWanted, PushLogsMessage};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+use tracing::debug;
+
+use super::Parts;
+use crate::runtime::{LogChunk, LogOptions, LogStream};
+
+/// For finding the task's output; reading it has no limit.
+const OPEN: Duration = Duration::from_secs(20);
+/// Of one message.
+const MAX_CHUNK_BYTES: usize = 256 << 10;
+/// Messages that wait to be sent.
+const QUEUE: usize = 16;
+
+/// Sends the output that is wanted, until its end or until the leader wants no more.
+pub(super) async fn push(wanted: LogsWanted, channel: Channel, parts: Parts) {
+    let stream_id = wanted.stream_id.clone();
+    let first = PushLogsMessage { stream_id: stream_id.clone(), ..Default::default() };
+    let messages = match tokio::time::timeout(OPEN, open(wanted, parts)).await {
+        Ok(Ok(output)) => messages(stream_id.clone(), output),
+        Ok(Err(problem)) => futures::stream::iter([PushLogsMessage { error: problem, ..first.clone() }]).boxed(),
+        Err(_) => {
+            let error = "the runtime does not answer".to_owned();
+            futures::stream::iter([PushLogsMessage { error, ..first.clone() }]).boxed()
+        }
+    };
+    // An empty message first, so that the stream is known before there is any output.
+    let messages = futures::stream::iter([first]).chain(messages).boxed();
+    if let Err(status) = send(channel, messages).await {
+        debug!(stream_id, error = status.message(), "a log stream ended");
+    }
+}
+
+/// Until the output ends, or the leader has had enough and answers.
+async fn send(channel: Channel, mut messages: BoxStream<'static, PushLogsMessage>) -> Result<(), Status> {
+    let mut client = DispatcherClient::new(channel).max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (to_leader, queued) = mpsc::channel(QUEUE);
+    let forward = async move {
+        while let Some(message) = messages.next().await {
+            if to_leader.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let mut pushed = std::pin::pin!(client.push_logs(ReceiverStream::new(queued)));
+    // A task that says nothing for long must not keep a stream that nobody wants any more.
+    let answer = tokio::select! {
+        biased;
+        answer = &mut pushed => answer,
+        () = forward => pushed.await,
+    };
+    answer.map(|_| ())
+}
+
+fn open(wanted: LogsWanted, parts: Parts) -> BoxFuture<'static, Result<LogStream, String>> {
+    opening(wanted, parts).boxed()
+}
+
+async fn opening(wanted: LogsWanted, parts: Parts) -> Result<LogStream, String> {
+    let task = wanted.task_id.parse().map_err(|error| format!("task_id: {error}"))?;
+    let found = parts.reconciler.find(task).await.map_err(|gone| gone.to_string())?;
+    let meta = found.ok_or_else(|| format!("task {task} is not on this worker any more"))?;
+    let runtime = parts.runtimes.get(meta.driver).ok_or("its runtime is not enabled")?;
+    let options = LogOptions { follow: wanted.follow, tail: wanted.tail, timestamps: wanted.timestamps };
+    runtime.logs(&meta, options).await.map_err(|error| error.to_string())
+}
+
+fn messages(stream_id: String, output: LogStream) -> BoxStream<'static, PushLogsMessage> {
+    let messages = output.flat_map(move |piece| {
+        let messages: Vec<PushLogsMessage> = match piece {
+            Ok(chunk) => split(chunk)
+                .map(|chunk| PushLogsMessage {
+                    stream_id: stream_id.clone(),
+                    chunk: Some(chunk),
+                    error: String::new(),
+                })
+                .collect(),
+            Err(error) => {
+                vec![PushLogsMessage { stream_id: stream_id.clone(), chunk: None, error: error.to_string() }]
+            }
+        };
+        futures::stream::iter(messages)
+    });
+    messages.boxed()
+}
+
+fn split(mut chunk: LogChunk) -> impl Iterator<Item = v1::LogChunk> {
+    let stream = if chunk.is_stderr { "stderr" } else { "stdout" };
+    std::iter::from_fn(move || {
+        if chunk.data.is_empty() {
+            return None;
+        }
+        let data = chunk.data.split_to(chunk.data.len().min(MAX_CHUNK_BYTES));
+        Some(v1::LogChunk { data, stream: stream.into() })
+    })
+}

@@ -1,0 +1,103 @@
+//! The worker's session with the leader: found from any manager, held while it lasts, sought again when it is lost.
+//!
+//! ```text
+//! seek (dial) ── welcome ──► hold (stream) ── lost, redirected, stale term, gap ──► seek ...
+//! ```
+//! A session is only a way of talking. Its end changes nothing about the tasks; only the end of the lease does, and that
+//! is the reconciler's.
+
+mod dial;
+mod logs;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goat_core::model::Inventory;
+use goat_proto::v1;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tracing::{info, warn};
+
+use crate::identity::Identity;
+use crate::lease::Lease;
+use crate::outbox::Outbox;
+use crate::reconciler::{Gone, Handle};
+use crate::runtime::Runtimes;
+use crate::taskset::TaskSet;
+
+/// What sessions work with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub name: String,
+    /// Where published ports are reached.
+    pub address: IpAddr,
+    pub labels: BTreeMap<String, String>,
+    /// Managers from the configuration.
+    pub managers: Vec<String>,
+    pub bind_source: Option<IpAddr>,
+    pub identity: Arc<Identity>,
+    pub reconciler: Handle,
+    pub outbox: Arc<Outbox>,
+    pub lease: Arc<Lease>,
+    pub inventory: watch::Receiver<Inventory>,
+    pub runtimes: Runtimes,
+    pub tasks: TaskSet,
+}
+
+/// A session that a leader has welcomed.
+struct Opened {
+    address: String,
+    channel: Channel,
+    to_leader: tokio::sync::mpsc::Sender<v1::WorkerMessage>,
+    from_leader: tonic::Streaming<v1::ManagerMessage>,
+    term: u64,
+    heartbeat_interval: Duration,
+    lease_ttl_ms: u64,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum End {
+    #[error("the connection was lost: {0}")]
+    Lost(String),
+    #[error("nothing was heard for {0} ms")]
+    Silent(u64),
+    #[error("redirected to {leader:?}")]
+    Redirected { leader: String },
+    #[error("a message of term {got}, though term {highest} was accepted before")]
+    StaleTerm { got: u64, highest: u64 },
+    #[error("assignments {got} came after {last}: some are missing")]
+    Gap { last: u64, got: u64 },
+    #[error("the manager makes no sense: {0}")]
+    Nonsense(String),
+    #[error("cannot go on: {0}")]
+    Own(String),
+    #[error("the agent stops")]
+    Stopping,
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Stopping
+    }
+}
+
+/// Seeks and holds sessions; ends only with the agent. Dropping it ends the session and nothing else.
+pub async fn run(parts: Parts) {
+    let mut dialer = dial::Dialer::new(&parts);
+    loop {
+        let Ok(opened) = dialer.connect(&parts).await else { return };
+        let address = opened.address.clone();
+        info!(manager = address, raft_term = opened.term, "session with the leader");
+        let end = stream::hold(opened, &parts).await;
+        match &end {
+            End::Stopping => return,
+            End::Redirected { leader } => dialer.redirected(leader),
+            _ => dialer.lost(&address),
+        }
+        warn!(manager = address, error = %end, "the session ended");
+    }
+}

@@ -1,0 +1,202 @@
+//! One session: what is received, and what is sent beside it. Four loops, of which the first to end ends it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use goat_core::model::Inventory;
+use goat_proto::v1::{self, manager_message, worker_message};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+use tracing::{debug, error};
+
+use super::{End, Opened, Parts, logs};
+use crate::clock;
+use crate::task::Assignment;
+use crate::taskset::TaskSet;
+
+/// Heartbeats without a word back, after which another leader is sought.
+const SILENT_HEARTBEATS: u32 = 3;
+const MIN_SILENCE: Duration = Duration::from_secs(1);
+/// Between inventories.
+const INVENTORY_EVERY: Duration = Duration::from_secs(2);
+/// Heartbeats whose answers are waited for.
+const MAX_UNANSWERED: usize = 1_000;
+/// For log streams of a session that has ended.
+const LOGS_STOP: Duration = Duration::from_millis(200);
+
+struct Session<'a> {
+    parts: &'a Parts,
+    channel: Channel,
+    to_leader: mpsc::Sender<v1::WorkerMessage>,
+    term: u64,
+    heartbeat_interval: Duration,
+    lease_ttl_ms: u64,
+    /// When each heartbeat was sent (CLOCK_BOOTTIME, ms).
+    sent: Mutex<BTreeMap<u64, u64>>,
+    logs: TaskSet,
+}
+
+/// Holds the session for as long as it lasts.
+pub(super) async fn hold(opened: Opened, parts: &Parts) -> End {
+    let session = Session {
+        parts,
+        channel: opened.channel,
+        to_leader: opened.to_leader,
+        term: opened.term,
+        heartbeat_interval: opened.heartbeat_interval,
+        lease_ttl_ms: opened.lease_ttl_ms,
+        sent: Mutex::default(),
+        logs: parts.tasks.child("session-logs"),
+    };
+    parts.outbox.begin_session();
+    let end = tokio::select! {
+        end = session.receive(opened.from_leader) => end,
+        end = session.send_heartbeats() => end,
+        end = session.send_reports() => end,
+        end = session.send_inventory() => end,
+    };
+    session.logs.stop(LOGS_STOP).await;
+    end
+}
+
+impl Session<'_> {
+    async fn send(&self, message: worker_message::Message) -> Result<(), End> {
+        let message = v1::WorkerMessage { message: Some(message) };
+        self.to_leader.send(message).await.map_err(|_| End::Lost("the leader closed the stream".into()))
+    }
+
+    async fn send_heartbeats(&self) -> End {
+        let mut due = tokio::time::interval(self.heartbeat_interval);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for sequence in 1.. {
+            due.tick().await;
+            {
+                let mut sent = self.sent.lock();
+                // Before it is queued: however long it then waits, the lease is never counted too long.
+                sent.insert(sequence, clock::boot_ms());
+                if sent.len() > MAX_UNANSWERED {
+                    sent.pop_first();
+                }
+            }
+            if let Err(end) = self.send(worker_message::Message::Heartbeat(v1::Heartbeat { sequence })).await {
+                return end;
+            }
+        }
+        End::Stopping
+    }
+
+    async fn send_reports(&self) -> End {
+        loop {
+            let batch = self.parts.outbox.next_batch().await;
+            if let Err(end) = self.send(worker_message::Message::Reports(batch)).await {
+                return end;
+            }
+        }
+    }
+
+    async fn send_inventory(&self) -> End {
+        let mut inventory = self.parts.inventory.clone();
+        // What the greeting said may be older by now.
+        let mut told: Option<Inventory> = None;
+        loop {
+            let now = inventory.borrow_and_update().clone();
+            if told.as_ref() != Some(&now) {
+                if let Err(end) = self.send(worker_message::Message::Inventory((&now).into())).await {
+                    return end;
+                }
+                told = Some(now);
+                tokio::time::sleep(INVENTORY_EVERY).await;
+            }
+            if inventory.changed().await.is_err() {
+                return End::Stopping;
+            }
+        }
+    }
+
+    async fn receive(&self, mut from_leader: tonic::Streaming<v1::ManagerMessage>) -> End {
+        let silence = (self.heartbeat_interval * SILENT_HEARTBEATS).max(MIN_SILENCE);
+        let mut sequence = None;
+        loop {
+            let message = match tokio::time::timeout(silence, from_leader.message()).await {
+                Err(_) => return End::Silent(silence.as_millis() as u64),
+                Ok(Err(status)) => return End::Lost(status.message().to_owned()),
+                Ok(Ok(None)) => return End::Lost("the leader ended it".into()),
+                Ok(Ok(Some(message))) => message,
+            };
+            if let Err(end) = self.check_term(message.term) {
+                return end;
+            }
+            let Some(message) = message.message else { continue };
+            if let Err(end) = self.handle(message, &mut sequence).await {
+                return end;
+            }
+        }
+    }
+
+    fn check_term(&self, term: u64) -> Result<(), End> {
+        match self.parts.identity.accept_term(term) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(End::StaleTerm { got: term, highest: self.parts.identity.term() }),
+            Err(error) => Err(End::Own(error.to_string())),
+        }
+    }
+
+    async fn handle(&self, message: manager_message::Message, sequence: &mut Option<u64>) -> Result<(), End> {
+        use manager_message::Message;
+        match message {
+            Message::Welcome(_) => Err(End::Nonsense("it welcomed this worker twice".into())),
+            Message::Redirect(redirect) => Err(End::Redirected { leader: redirect.leader_address }),
+            Message::Assignments(all) => {
+                *sequence = Some(all.sequence);
+                self.parts.reconciler.assign_all(parsed(all.tasks)).await?;
+                Ok(())
+            }
+            Message::Changes(changes) => {
+                let last = sequence.unwrap_or(0);
+                if *sequence != changes.sequence.checked_sub(1) {
+                    return Err(End::Gap { last, got: changes.sequence });
+                }
+                *sequence = Some(changes.sequence);
+                let removed = changes.removed.iter().filter_map(|task| task.parse().ok()).collect();
+                self.parts.reconciler.assign_changes(parsed(changes.set), removed).await?;
+                Ok(())
+            }
+            Message::Lease(grant) => {
+                self.granted(grant.heartbeat_sequence);
+                Ok(())
+            }
+            Message::Ack(ack) => {
+                self.parts.outbox.acked(ack.sequence);
+                Ok(())
+            }
+            Message::Logs(wanted) => {
+                debug!(task_id = wanted.task_id, "logs are wanted");
+                self.logs.spawn("logs", logs::push(wanted, self.channel.clone(), self.parts.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    fn granted(&self, heartbeat_sequence: u64) {
+        let mut sent = self.sent.lock();
+        let Some(sent_ms) = sent.get(&heartbeat_sequence).copied() else { return };
+        let later = sent.split_off(&(heartbeat_sequence + 1));
+        *sent = later;
+        drop(sent);
+        debug!(raft_term = self.term, heartbeat_sequence, "the lease was granted");
+        self.parts.lease.granted(sent_ms, self.lease_ttl_ms);
+    }
+}
+
+/// What does not even name its task is left out: nothing can be done about it here.
+fn parsed(assignments: Vec<v1::Assignment>) -> Vec<Assignment> {
+    let parse = |wire: v1::Assignment| match Assignment::try_from(wire) {
+        Ok(assignment) => Some(assignment),
+        Err(error) => {
+            error!(%error, "an assignment makes no sense");
+            None
+        }
+    };
+    assignments.into_iter().filter_map(parse).collect()
+}
