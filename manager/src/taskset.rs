@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, debug_span, warn};
 
 /// A parent of tasks. Clones share the tasks; [`TaskSet::stop`] cancels them all and waits for their end.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl TaskSet {
                 () = task => {}
             }
         };
-        self.tracker.spawn(task.instrument(info_span!("task", set = self.name, name)));
+        self.tracker.spawn(task.instrument(debug_span!("task", set = self.name, name)));
     }
 
     /// Cancels the tasks and waits for them, `grace` at the most.

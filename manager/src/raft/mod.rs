@@ -150,7 +150,7 @@ impl Group {
         if let Some(id) = view.read().cluster_id() {
             cluster.set(id);
         }
-        let network = Network { id: config.id, peers: peers.clone(), cluster: cluster.clone() };
+        let network = Network { id: config.id, peers: peers.clone(), cluster: cluster.clone(), reach: network::Reach::default() };
         let raft = Raft::new(config.id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;

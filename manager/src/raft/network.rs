@@ -1,7 +1,9 @@
 //! openraft's network over gRPC: one unary call an append, so that each has its own timeout and a dead link cannot hold
 //! a stream; openraft packs what has piled up meanwhile into the next call.
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use goat_proto::v1;
@@ -13,11 +15,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
     VoteResponse,
 };
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
+use tracing::{info, warn};
 
 use super::peers::Peers;
 use super::{ClusterIdCell, wire};
@@ -35,6 +39,28 @@ pub struct Network {
     pub id: u64,
     pub peers: Peers,
     pub cluster: ClusterIdCell,
+    pub reach: Reach,
+}
+
+/// Which peers could not be reached last time: said once, and once more when they are back, and not for every try.
+#[derive(Debug, Clone, Default)]
+pub struct Reach(Arc<Mutex<BTreeSet<u64>>>);
+
+impl Reach {
+    fn told<T>(&self, peer: u64, address: &str, outcome: &Result<T, RPCError<TypeConfig>>) {
+        match outcome {
+            Ok(_) => {
+                if self.0.lock().remove(&peer) {
+                    info!(manager_id = peer, address, "a manager is reached again");
+                }
+            }
+            Err(error) => {
+                if self.0.lock().insert(peer) {
+                    warn!(manager_id = peer, address, %error, "a manager cannot be reached");
+                }
+            }
+        }
+    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -73,6 +99,16 @@ impl Link {
     }
 
     async fn call<T, U>(&self, call: Call, body: &T, option: RPCOption) -> Result<U, RPCError<TypeConfig>>
+    where
+        T: Serialize,
+        U: DeserializeOwned,
+    {
+        let outcome = self.ask(call, body, option).await;
+        self.network.reach.told(self.target, &self.address, &outcome);
+        outcome
+    }
+
+    async fn ask<T, U>(&self, call: Call, body: &T, option: RPCOption) -> Result<U, RPCError<TypeConfig>>
     where
         T: Serialize,
         U: DeserializeOwned,
