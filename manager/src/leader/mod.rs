@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::dispatcher::Desk;
+use crate::raft::proposer::Error;
 use crate::raft::{Group, leader_of};
 use crate::taskset::TaskSet;
 
@@ -62,7 +63,10 @@ async fn found_cluster(group: Group) {
         match group.propose_here(&command).await {
             Ok(_) => {}
             Err(error) => {
-                warn!(%error, "the cluster's id could not be written, trying again");
+                // Just elected, it cannot propose for a moment.
+                if !matches!(error, Error::NotLeader) {
+                    warn!(%error, "the cluster's id could not be written, trying again");
+                }
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use crate::clock;
 use crate::raft::Group;
+use crate::raft::proposer::Error;
 
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// No wake-up for so long: look at the clock again, which may have been set.
@@ -21,7 +22,10 @@ pub async fn run(group: Group) {
             Disturbance::Closed => return,
             Disturbance::Lagged => debug!("fell behind the changes, looking at everything again"),
             Disturbance::NotProposed(error) => {
-                warn!(%error, "a plan could not be proposed, looking at everything again");
+                // Just elected, it cannot propose for a moment.
+                if !matches!(error, Error::NotLeader) {
+                    warn!(%error, "a plan could not be proposed, looking at everything again");
+                }
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
@@ -31,7 +35,7 @@ pub async fn run(group: Group) {
 enum Disturbance {
     Closed,
     Lagged,
-    NotProposed(crate::raft::proposer::Error),
+    NotProposed(Error),
 }
 
 async fn plan_until_disturbed(group: &Group) -> Disturbance {

@@ -1,0 +1,247 @@
+//! Three real manager processes on loopback, and what tests ask of them.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use goat_proto::v1::control_client::ControlClient;
+use goat_proto::v1::dispatcher_client::DispatcherClient;
+use goat_proto::v1::{CreateServiceRequest, ListPeersRequest, ListServicesRequest, ServiceReply, ServiceSpec};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+pub struct Manager {
+    pub name: String,
+    pub address: String,
+    pub data_dir: PathBuf,
+    arguments: Vec<String>,
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Manager {
+    pub fn start(&mut self) {
+        let child = Command::new(env!("CARGO_BIN_EXE_goat-manager"))
+            .args(&self.arguments)
+            .stderr(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(&self.log)
+                    .expect("there is room"),
+            )
+            .spawn()
+            .expect("the binary starts");
+        self.child = Some(child);
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it was started");
+        }
+    }
+
+    /// Asks it to stop, and waits for that. Its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        let pid = Pid::from_raw(child.id() as i32);
+        kill(pid, Signal::SIGTERM).expect("it is ours");
+        child.wait().expect("it was started").code()
+    }
+
+    /// Waits for it to end by itself: its exit code, and all it has said.
+    pub fn ended(&mut self) -> (Option<i32>, String) {
+        let mut child = self.child.take().expect("it was started");
+        let deadline = Instant::now() + DEADLINE;
+        let status = loop {
+            match child.try_wait().expect("it is ours") {
+                Some(status) => break status,
+                None if Instant::now() > deadline => {
+                    child.kill().expect("it is ours");
+                    panic!("{} does not end: {}", self.name, self.log());
+                }
+                None => std::thread::yield_now(),
+            }
+        };
+        (status.code(), self.log())
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("it has a log")
+    }
+
+    pub async fn dispatcher(&self) -> Result<DispatcherClient<Channel>, Status> {
+        let address = format!("http://{}", self.address);
+        DispatcherClient::connect(address)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))
+    }
+
+    pub async fn client(&self) -> Result<ControlClient<Channel>, Status> {
+        let address = format!("http://{}", self.address);
+        ControlClient::connect(address)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))
+    }
+}
+
+/// Killed with the test, whatever becomes of it.
+pub struct Cluster {
+    pub managers: Vec<Manager>,
+    _dir: TempDir,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for manager in &mut self.managers {
+            manager.kill();
+        }
+    }
+}
+
+impl Cluster {
+    /// Three managers, on an address of loopback that is this test's own.
+    pub fn new(subnet: u8) -> Self {
+        Self::with(subnet, &[])
+    }
+
+    /// As [`Cluster::new`], with more options for each.
+    pub fn with(subnet: u8, more: &[&str]) -> Self {
+        let dir = TempDir::new().expect("there is room");
+        let listeners: Vec<_> = (1..=3)
+            .map(|id| TcpListener::bind(format!("127.84.{subnet}.{id}:0")).expect("loopback has free ports"))
+            .collect();
+        let addresses: Vec<_> = listeners
+            .iter()
+            .map(|listener| listener.local_addr().expect("it is bound").to_string())
+            .collect();
+        drop(listeners);
+        let peers: Vec<_> = (1..=3)
+            .zip(&addresses)
+            .map(|(id, address)| format!("{id}=m{id}@{address}"))
+            .collect();
+        let managers = (1..=3).zip(addresses).map(|(id, address)| {
+            let data_dir = dir.path().join(format!("m{id}"));
+            let log = dir.path().join(format!("m{id}.log"));
+            let options = [
+                ("--id", id.to_string()),
+                ("--listen", address.clone()),
+                ("--data-dir", data_dir.display().to_string()),
+                ("--peers", peers.join(",")),
+            ];
+            let options = options.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+            let more = more.iter().map(|word| (*word).to_owned());
+            let arguments = std::iter::once("run".to_owned()).chain(options).chain(more).collect();
+            Manager {
+                name: format!("m{id}"),
+                address,
+                data_dir,
+                arguments,
+                child: None,
+                log,
+            }
+        });
+        let mut cluster = Self {
+            managers: managers.collect(),
+            _dir: dir,
+        };
+        cluster.managers.iter_mut().for_each(Manager::start);
+        cluster
+    }
+
+    pub async fn create(&self, at: usize, name: &str, request_id: &str) -> Result<ServiceReply, Status> {
+        let spec = ServiceSpec {
+            name: name.into(),
+            image: "none:1".into(),
+            replicas: 0,
+            ..ServiceSpec::default()
+        };
+        self.create_spec(at, spec, request_id).await
+    }
+
+    pub async fn create_spec(&self, at: usize, spec: ServiceSpec, request_id: &str) -> Result<ServiceReply, Status> {
+        let request = CreateServiceRequest {
+            request_id: request_id.into(),
+            spec: Some(spec),
+        };
+        Ok(self.managers[at]
+            .client()
+            .await?
+            .create_service(request)
+            .await?
+            .into_inner())
+    }
+
+    /// Creates through whichever manager answers, as goatctl would: one request id, kept over the tries.
+    pub async fn create_anywhere(&self, name: &str, request_id: &str) -> ServiceReply {
+        let deadline = Instant::now() + DEADLINE;
+        for at in (0..self.managers.len()).cycle() {
+            match self.create(at, name, request_id).await {
+                Ok(reply) => return reply,
+                Err(status) => {
+                    assert_eq!(status.code(), Code::Unavailable, "{status}");
+                    assert!(Instant::now() < deadline, "no manager accepts writes: {status}");
+                }
+            }
+        }
+        unreachable!("there are managers")
+    }
+
+    pub async fn names(&self, at: usize) -> Result<Vec<String>, Status> {
+        let reply = self.managers[at]
+            .client()
+            .await?
+            .list_services(ListServicesRequest::default())
+            .await?;
+        let specs = reply
+            .into_inner()
+            .services
+            .into_iter()
+            .filter_map(|service| service.spec);
+        let mut names: Vec<_> = specs.map(|spec| spec.name).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The position of the manager that all others call leader.
+    pub async fn leader(&self, asked: usize) -> Option<usize> {
+        let reply = self.managers[asked]
+            .client()
+            .await
+            .ok()?
+            .list_peers(ListPeersRequest {})
+            .await
+            .ok()?;
+        let leader = reply
+            .into_inner()
+            .peers
+            .into_iter()
+            .find(|peer| peer.role == "leader" && peer.reachable)?;
+        self.managers.iter().position(|manager| manager.name == leader.name)
+    }
+}
+
+/// A 12-character request id.
+pub fn request_id(number: usize) -> String {
+    format!("{number:0>12}")
+}
+
+/// Asks until there is an answer, which has to come in time.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests on real manager processes, in one binary.
+
+mod cluster;
+mod group;
+mod refusals;
+mod sessions;
+mod worker;
