@@ -1,1 +1,41 @@
-//! placeholder
+//! A local GOAT cluster of real processes that can be started, broken and healed, and the drills that do so.
+//!
+//! ```text
+//! Cluster ── starts, kills, freezes ──► goat-manager m1.. , goat-worker w1..   (`cluster`, `process`, `ledger`)
+//!    ├── Links ── every connection to a manager passes through one, and can be cut or delayed there   (`links`)
+//!    ├── Front ── 127.0.0.1:7777 to the running replicas of echo   (`front`)
+//!    └── control socket ◄── Remote ◄── `testcluster kill m1`, drills   (`control`)
+//! Recorder ── writes without pause and remembers what was acknowledged   (`recorder`)
+//! ```
+//! It links none of the programs that it starts: it knows them by their command lines and by the wire.
+#![cfg(feature = "cluster")]
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod client;
+pub mod cluster;
+pub mod control;
+pub mod drill;
+pub mod echo;
+pub mod error;
+pub mod front;
+pub mod layout;
+pub mod ledger;
+pub mod links;
+pub mod process;
+pub mod recorder;
+pub mod remains;
+pub mod runtime;
+pub mod supervisor;
+pub mod taskset;
+pub mod timeline;
+pub mod up;
+pub mod view;
+
+pub use client::Client;
+pub use cluster::{Cluster, Options};
+pub use control::Remote;
+pub use error::Error;
+pub use layout::Layout;
+pub use recorder::Recorder;
+pub use timeline::Timeline;

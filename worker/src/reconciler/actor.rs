@@ -29,6 +29,9 @@ const MAX_RETRY_MS: u64 = 2_000;
 /// For a last look at how a task ended; the exit is reported without it too.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
+/// The exit code of what SIGKILL ended.
+const KILLED: i32 = 137;
+
 /// What the actor is to bring about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goal {
@@ -49,6 +52,8 @@ pub(super) struct Actor {
     pub updates: mpsc::Sender<Record>,
     /// A start was not answered: the task may run, and does not count as ended before that is known.
     pub may_run: bool,
+    /// It has a memory limit, or is not known to have none: a kill may be the kernel's.
+    pub may_run_out_of_memory: bool,
 }
 
 /// Why bringing up ended early.
@@ -219,9 +224,11 @@ impl Actor {
         self.stop(stop).await;
     }
 
-    /// An event does not say whether memory ran out.
+    /// An event does not say whether memory ran out. Asked only where it may have: Docker answers no sooner than it has
+    /// taken the container's network down, a tenth of a second later.
     async fn looked_at(&self, exit: Exit) -> Exit {
-        if exit.code == Some(0) || exit.failure.is_some() {
+        let is_clear = exit.code.is_some_and(|code| code != KILLED || !self.may_run_out_of_memory);
+        if is_clear || exit.failure.is_some() {
             return exit;
         }
         match tokio::time::timeout(LAST_LOOK, self.runtime.inspect(&self.record.meta)).await {

@@ -349,6 +349,7 @@ impl Service {
         };
         let (goal, exit) = (watch::Sender::new(Goal::Run), watch::Sender::new(None));
         let is_running = record.state == TaskState::Running;
+        let may_run_out_of_memory = order.as_ref().is_none_or(|order| order.spec.limits.memory_bytes > 0);
         let actor = Actor {
             record: record.clone(),
             order,
@@ -359,6 +360,7 @@ impl Service {
             exit: exit.subscribe(),
             updates: self.tell_updates.clone(),
             may_run: false,
+            may_run_out_of_memory,
         };
         self.parts.tasks.spawn("task", actor.run());
         let actor = ActorHandle { goal, exit, running_since: is_running.then(Instant::now) };

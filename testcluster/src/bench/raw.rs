@@ -1,0 +1,103 @@
+//! The yardsticks: the disk, `docker run`, and Docker's API without anybody in between.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters as query;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use crate::client::request_id;
+use crate::echo;
+use crate::error::Error;
+use crate::runtime::docker;
+
+const SYNCS: u32 = 1_000;
+const RUN: Duration = Duration::from_secs(60);
+/// On what this makes, so that it is never taken for a task.
+const LABEL: &str = "io.goat.testcluster.bench";
+
+/// 512 bytes written and synced, one after the other, on the file system of `dir`.
+pub(super) fn syncs_per_second(dir: &Path) -> Result<f64, Error> {
+    let path = dir.join("sync-yardstick");
+    let result = (|| {
+        let mut file = File::create(&path)?;
+        let started = Instant::now();
+        for _ in 0..SYNCS {
+            file.write_all(&[7; 512])?;
+            file.sync_data()?;
+        }
+        Ok(f64::from(SYNCS) / started.elapsed().as_secs_f64())
+    })();
+    let _ = std::fs::remove_file(&path);
+    result.map_err(Error::io("write", &path))
+}
+
+/// Seconds that `docker run -d` of echo takes. The container is removed.
+pub(super) async fn docker_run() -> Result<f64, Error> {
+    let name = format!("goat-bench-{}", request_id());
+    let started = Instant::now();
+    let run = tokio::process::Command::new("docker")
+        .args(["run", "-d", "--name", &name, "--label", LABEL, echo::IMAGE])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(RUN, run).await;
+    let took = started.elapsed().as_secs_f64();
+    let remove = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let removed = docker()?.remove_container(&name, Some(remove)).await;
+    let output = output
+        .map_err(|_| Error::failed(format!("docker run took longer than {} s", RUN.as_secs())))?
+        .map_err(|error| Error::failed(format!("the program docker, the yardstick, cannot be run: {error}")))?;
+    if !output.status.success() {
+        return Err(Error::failed(format!("docker run failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
+    }
+    removed.map_err(Error::docker("remove a container"))?;
+    Ok(took)
+}
+
+/// Creates and starts `count` containers of echo over the API, `concurrency` at a time. They are removed.
+pub(super) async fn containers_per_second(count: usize, concurrency: usize) -> Result<f64, Error> {
+    let client = docker()?;
+    let run = request_id();
+    let started = Instant::now();
+    let made: Result<Vec<()>, Error> = stream::iter(0..count)
+        .map(|number| one(&client, format!("goat-bench-{run}-{number}")))
+        .buffer_unordered(concurrency)
+        .try_collect()
+        .await;
+    let took = started.elapsed().as_secs_f64();
+    let remove = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let names = (0..count).map(|number| format!("goat-bench-{run}-{number}"));
+    stream::iter(names)
+        .for_each_concurrent(concurrency, |name| {
+            let (client, remove) = (&client, remove.clone());
+            async move {
+                // Whatever could not be made is not there.
+                let _ = client.remove_container(&name, Some(remove)).await;
+            }
+        })
+        .await;
+    made?;
+    Ok(count as f64 / took)
+}
+
+async fn one(client: &bollard::Docker, name: String) -> Result<(), Error> {
+    let body = ContainerCreateBody {
+        image: Some(echo::IMAGE.to_owned()),
+        labels: Some(HashMap::from([(LABEL.to_owned(), String::new())])),
+        ..ContainerCreateBody::default()
+    };
+    let options = query::CreateContainerOptionsBuilder::default().name(&name).build();
+    let created = client.create_container(Some(options), body).await.map_err(Error::docker("create a container"))?;
+    client
+        .start_container(&created.id, None::<query::StartContainerOptions>)
+        .await
+        .map_err(Error::docker("start a container"))
+}

@@ -1,0 +1,237 @@
+//! The command line: what can be typed, and its help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use goat_testcluster::drill::{DrillOptions, Kind, Output};
+use goat_testcluster::runtime::RuntimeKind;
+
+/// A local GOAT cluster of real processes: start it, break it, heal it, rehearse its failures
+#[derive(Debug, Parser)]
+#[command(
+    name = "testcluster",
+    version,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 done, or the drill passed; 1 failed; 2 wrong usage"
+)]
+pub struct Cli {
+    /// The cluster's own directory [default: /tmp/goat-testcluster-UID; drills: one of their own]
+    #[arg(long, global = true, env = "GOAT_TESTCLUSTER_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeArg {
+    /// docker where a daemon answers, else process
+    #[default]
+    Auto,
+    Docker,
+    /// Plain processes, without isolation
+    Process,
+}
+
+impl RuntimeArg {
+    pub const fn kind(self) -> Option<RuntimeKind> {
+        match self {
+            Self::Auto => None,
+            Self::Docker => Some(RuntimeKind::Docker),
+            Self::Process => Some(RuntimeKind::Process),
+        }
+    }
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Docker => "docker",
+            Self::Process => "process",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a cluster with echo in it, and show it until Ctrl-C (the default)
+    Up(UpArgs),
+    /// Show the processes of the running cluster and what is broken
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what sets up goatctl: eval "$(testcluster env)"
+    Env,
+    /// Kill a member by SIGKILL
+    Kill {
+        /// m1, w1, ..., or: leader, follower, worker
+        name: String,
+        /// Of a worker: its containers or processes too, as if its machine had died
+        #[arg(long)]
+        with_tasks: bool,
+    },
+    /// End a member by SIGTERM; tasks of a worker run on
+    Stop {
+        /// m1, w1, ..., or: leader, follower, worker
+        name: String,
+    },
+    /// Start a member that was stopped or killed
+    Start {
+        /// m1, w1, ...
+        name: String,
+    },
+    /// Stop a member and start it again
+    Restart {
+        /// m1, w1, ..., or: leader, follower, worker
+        name: String,
+    },
+    /// Halt a member's process without ending it
+    Freeze {
+        /// m1, w1, ..., or: leader, follower, worker
+        name: String,
+    },
+    /// Let a frozen member go on
+    Thaw {
+        /// m1, w1, ...
+        name: String,
+    },
+    /// Cut the link between two members: silently, as a pulled cable
+    Cut {
+        /// m1, w1, ..., or: leader, follower, worker, client (goatctl and everybody outside)
+        from: String,
+        /// As FROM; one of the two must be a manager
+        to: String,
+        /// Only what goes from FROM to TO
+        #[arg(long)]
+        one_way: bool,
+    },
+    /// Delay what goes between two members
+    Delay {
+        /// As with `cut`
+        from: String,
+        /// As with `cut`
+        to: String,
+        /// Milliseconds each way; 0 ends it
+        ms: u64,
+        /// Only what goes from FROM to TO
+        #[arg(long)]
+        one_way: bool,
+    },
+    /// End all cuts and delays
+    Heal,
+    /// End the cluster and everything that it runs
+    Down {
+        /// Keep the directory, for a look at logs and data
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Rehearse a failure, measure it, and check that nothing was lost
+    Drill(DrillArgs),
+    /// Measure a cluster of its own against yardsticks in the same run
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// How many managers
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub managers: u8,
+    /// How many workers
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub workers: u8,
+    /// What runs tasks
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: RuntimeArg,
+    /// Where echo answers, on 127.0.0.1
+    #[arg(long, default_value_t = 7777, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Start without the service echo
+    #[arg(long)]
+    pub no_echo: bool,
+    /// Keep the directory at the end, for a look at logs and data; the next `up` removes it
+    #[arg(long)]
+    pub keep: bool,
+    /// Return when the cluster is up, and let it run
+    #[arg(short, long)]
+    pub detach: bool,
+    /// This is the process that goes on
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub is_detached: bool,
+}
+
+impl Default for UpArgs {
+    fn default() -> Self {
+        Self {
+            managers: 3,
+            workers: 3,
+            runtime: RuntimeArg::Auto,
+            port: 7777,
+            no_echo: false,
+            keep: false,
+            detach: false,
+            is_detached: false,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// What to rehearse; `list` says what there is
+    #[arg(value_enum)]
+    pub drill: Kind,
+    /// How many times
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub repeat: u32,
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// What runs tasks, in a cluster of its own
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: RuntimeArg,
+    /// Writes a second meanwhile
+    #[arg(long, default_value_t = 50.0, value_name = "WPS")]
+    pub load: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure: idle, writes, create, many, restart [default: all]
+    pub parts: Vec<String>,
+    /// Seconds of writing
+    #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Repetitions of what is measured one by one
+    #[arg(long, default_value_t = 9, value_name = "N")]
+    pub repeat: usize,
+    /// What runs tasks
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: RuntimeArg,
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+impl DrillArgs {
+    pub fn into_options(self, dir: Option<PathBuf>) -> DrillOptions {
+        DrillOptions {
+            kind: self.drill,
+            repeat: self.repeat,
+            output: self.output,
+            runtime: self.runtime.kind(),
+            load_per_s: self.load,
+            dir,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

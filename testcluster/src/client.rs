@@ -1,0 +1,260 @@
+//! Calls to whichever manager answers, and to one in particular.
+//!
+//! Mutations carry a request id, so every call may be repeated until the outcome is known.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use goat_proto::MAX_MESSAGE_BYTES;
+use goat_proto::v1;
+use goat_proto::v1::control_client::ControlClient;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+
+use crate::error::Error;
+
+const CONNECT: Duration = Duration::from_millis(500);
+const BACKOFF: Duration = Duration::from_millis(10);
+const BACKOFF_MOST: Duration = Duration::from_millis(200);
+/// A connection to a manager that is frozen or cut off is given up after the sum of these.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub type Control = ControlClient<Channel>;
+
+/// A fresh request id: twelve digits of core's alphabet.
+pub fn request_id() -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let bits: u64 = rand::random();
+    (0..12)
+        .map(|at| char::from(DIGITS[(bits >> (5 * at) & 31) as usize]))
+        .collect()
+}
+
+/// All managers. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    controls: Arc<Vec<(String, Control)>>,
+    preferred: Arc<AtomicUsize>,
+    /// Of one attempt at one manager.
+    attempt: Duration,
+    /// Of a call with all its attempts.
+    within: Duration,
+}
+
+/// Whether another attempt may end differently.
+pub fn is_passing(status: &Status) -> bool {
+    use std::error::Error as _;
+    // What has a source was made on this side: the connection broke.
+    status.source().is_some()
+        || matches!(
+            status.code(),
+            Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded
+        )
+}
+
+impl Client {
+    /// Connects when first used. `addresses`: HOST:PORT.
+    pub fn new(addresses: &[String]) -> Result<Self, Error> {
+        let controls = addresses.iter().map(|address| {
+            let endpoint = Endpoint::from_shared(format!("http://{address}"))
+                .map_err(|error| Error::usage(format!("{address:?} is not a manager's address: {error}")))?
+                .connect_timeout(CONNECT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .keep_alive_while_idle(true);
+            let control = ControlClient::new(endpoint.connect_lazy())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            Ok((address.clone(), control))
+        });
+        let controls = controls.collect::<Result<Vec<_>, Error>>()?;
+        if controls.is_empty() {
+            return Err(Error::usage("there is no manager to talk to"));
+        }
+        Ok(Self {
+            controls: Arc::new(controls),
+            preferred: Arc::default(),
+            attempt: Duration::from_secs(2),
+            within: Duration::from_secs(15),
+        })
+    }
+
+    /// The same connections with other limits: of one attempt, and of a call with all its attempts.
+    #[must_use]
+    pub fn with_limits(&self, attempt: Duration, within: Duration) -> Self {
+        Self {
+            attempt,
+            within,
+            preferred: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    pub fn managers(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// One attempt at one manager, counted from 0.
+    pub async fn once<R, T, F, Fut>(&self, at: usize, request: R, call: F) -> Result<T, Status>
+    where
+        F: Fn(Control, Request<R>) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let (_, control) = &self.controls[at % self.controls.len()];
+        let mut request = Request::new(request);
+        request.set_timeout(self.attempt);
+        match tokio::time::timeout(self.attempt, call(control.clone(), request)).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "no answer within {} ms",
+                self.attempt.as_millis()
+            ))),
+        }
+    }
+
+    /// Attempts at one manager after the other until one answers.
+    pub async fn call<R, T, F, Fut>(&self, what: &'static str, request: R, call: F) -> Result<T, Error>
+    where
+        R: Clone,
+        F: Fn(Control, Request<R>) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + self.within;
+        let (mut backoff, mut failures) = (BACKOFF, 0);
+        loop {
+            let at = self.preferred.load(Ordering::Relaxed);
+            match self.once(at, request.clone(), &call).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) if is_passing(&status) => {
+                    if Instant::now() >= deadline {
+                        let text = format!(
+                            "no manager answered within {} s; the last said: {}",
+                            self.within.as_secs(),
+                            status.message()
+                        );
+                        return Err(Error::Refused {
+                            what,
+                            status: Box::new(Status::new(status.code(), text)),
+                        });
+                    }
+                }
+                Err(status) => {
+                    return Err(Error::Refused {
+                        what,
+                        status: Box::new(status),
+                    });
+                }
+            }
+            let _ = self.preferred.compare_exchange(
+                at,
+                (at + 1) % self.controls.len(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            failures += 1;
+            if failures % self.controls.len() == 0 {
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MOST);
+            }
+        }
+    }
+
+    /// What one manager thinks, without asking the others to agree.
+    pub async fn status_of(&self, at: usize) -> Result<v1::Status, Status> {
+        let request = v1::GetStatusRequest {
+            read: Some(v1::ReadOptions { stale: true }),
+        };
+        self.once(at, request, |mut control, request| async move {
+            control.get_status(request).await
+        })
+        .await
+    }
+
+    pub async fn status(&self) -> Result<v1::Status, Error> {
+        let request = v1::GetStatusRequest::default();
+        self.call("status", request, |mut control, request| async move {
+            control.get_status(request).await
+        })
+        .await
+    }
+
+    /// All current tasks; with `all`, those that have ended too.
+    pub async fn tasks(&self, all: bool) -> Result<Vec<v1::Task>, Error> {
+        let request = v1::ListTasksRequest {
+            all,
+            ..Default::default()
+        };
+        let reply = self.call("list tasks", request, |mut control, request| async move {
+            control.list_tasks(request).await
+        });
+        Ok(reply.await?.tasks)
+    }
+
+    pub async fn nodes(&self) -> Result<Vec<v1::Node>, Error> {
+        let request = v1::ListNodesRequest::default();
+        let reply = self.call("list nodes", request, |mut control, request| async move {
+            control.list_nodes(request).await
+        });
+        Ok(reply.await?.nodes)
+    }
+
+    /// Services that are not being removed.
+    pub async fn services(&self) -> Result<Vec<v1::Service>, Error> {
+        let request = v1::ListServicesRequest::default();
+        let reply = self.call("list services", request, |mut control, request| async move {
+            control.list_services(request).await
+        });
+        Ok(reply
+            .await?
+            .services
+            .into_iter()
+            .filter(|service| !service.removed)
+            .collect())
+    }
+
+    pub async fn peers(&self) -> Result<Vec<v1::Peer>, Error> {
+        let reply = self.call(
+            "list peers",
+            v1::ListPeersRequest {},
+            |mut control, request| async move { control.list_peers(request).await },
+        );
+        Ok(reply.await?.peers)
+    }
+
+    pub async fn create_service(&self, spec: v1::ServiceSpec) -> Result<v1::ServiceReply, Error> {
+        let request = v1::CreateServiceRequest {
+            request_id: request_id(),
+            spec: Some(spec),
+        };
+        self.call("create the service", request, |mut control, request| async move {
+            control.create_service(request).await
+        })
+        .await
+    }
+
+    pub async fn remove_service(&self, reference: &str) -> Result<v1::ServiceReply, Error> {
+        let request = v1::RemoveServiceRequest {
+            request_id: request_id(),
+            reference: reference.to_owned(),
+        };
+        self.call("remove the service", request, |mut control, request| async move {
+            control.remove_service(request).await
+        })
+        .await
+    }
+
+    /// Empty `to`: the manager most up to date.
+    pub async fn transfer_leader(&self, to: &str) -> Result<v1::TransferLeaderReply, Error> {
+        let request = v1::TransferLeaderRequest { to: to.to_owned() };
+        let patient = self.with_limits(Duration::from_secs(5), self.within);
+        let call = patient.call("transfer leadership", request, |mut control, request| async move {
+            control.transfer_leader(request).await
+        });
+        call.await
+    }
+}

@@ -1,0 +1,453 @@
+//! One cluster of real processes: starts, stops, kills, freezes and cuts off its members by name.
+//!
+//! Everything that it starts ends with it: by [`Cluster::down`], or when the next supervisor of the directory finds what
+//! a killed one left (`ledger`, `remains`).
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::layout::{self, Layout, MAX_MANAGERS, MAX_WORKERS, Member, SubnetLock};
+use crate::ledger::Ledger;
+use crate::links::{Links, Rule};
+use crate::process::Running;
+use crate::remains;
+use crate::runtime::RuntimeKind;
+
+/// A leader hands over first; an agent has nothing to wait for.
+const STOP_GRACE: Duration = Duration::from_secs(8);
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The cluster's own directory; what an earlier cluster left there is removed.
+    pub dir: PathBuf,
+    pub managers: u8,
+    pub workers: u8,
+    pub runtime: RuntimeKind,
+    /// Where goat-manager and goat-worker are.
+    pub binaries: PathBuf,
+    pub front: Option<std::net::SocketAddr>,
+    /// More options for every manager, as on its command line.
+    pub manager_args: Vec<String>,
+    /// What each worker offers.
+    pub cpu_millis: u64,
+    pub log_level: String,
+    /// Managers are reached directly, so that nothing can be cut: for measurements.
+    pub is_direct: bool,
+}
+
+impl Options {
+    /// Three managers and three workers without echo's front.
+    pub fn new(dir: PathBuf, runtime: RuntimeKind) -> Result<Self, Error> {
+        let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+        let mut binaries = own.parent().unwrap_or(Path::new("/")).to_owned();
+        // Tests run from target/debug/deps.
+        if binaries.ends_with("deps") {
+            binaries.pop();
+        }
+        Ok(Self {
+            dir,
+            managers: 3,
+            workers: 3,
+            runtime,
+            binaries,
+            front: None,
+            manager_args: Vec::new(),
+            cpu_millis: 16_000,
+            log_level: "info".into(),
+            is_direct: false,
+        })
+    }
+}
+
+/// How a member fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    Running,
+    Frozen,
+    /// Stopped or killed on request.
+    Stopped,
+    /// By itself; how.
+    Ended(String),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemberStatus {
+    pub name: String,
+    pub condition: Condition,
+    pub pid: Option<i32>,
+    pub address: String,
+}
+
+/// A running cluster. All methods may be called at the same time; changes to members take turns.
+#[derive(Debug)]
+pub struct Cluster {
+    layout: Layout,
+    options: Options,
+    links: Links,
+    members: Mutex<BTreeMap<String, Running>>,
+    ledger: Mutex<Ledger>,
+    is_ready: AtomicBool,
+    _subnet: SubnetLock,
+    _lock: Flock<File>,
+}
+
+impl Cluster {
+    /// Clears the directory and starts every member. Returns as soon as they are started: [`Cluster::client`] waits.
+    pub async fn up(mut options: Options) -> Result<Self, Error> {
+        check(&options)?;
+        std::fs::create_dir_all(&options.dir).map_err(Error::io("make", &options.dir))?;
+        options.dir = options.dir.canonicalize().map_err(Error::io("find", &options.dir))?;
+        let lock = lock(&options.dir)?;
+        clear(&options.dir).await?;
+        let subnet = layout::take_subnet()?;
+        let layout = Layout {
+            dir: options.dir.clone(),
+            subnet: subnet.subnet,
+            managers: options.managers,
+            workers: options.workers,
+            runtime: options.runtime,
+            front: options.front,
+            is_direct: options.is_direct,
+        };
+        let logs = options.dir.join("logs");
+        std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
+        layout.save()?;
+        let cluster = Self {
+            links: Links::new(layout.clone()),
+            members: Mutex::default(),
+            ledger: Mutex::new(Ledger::open(&options.dir)?),
+            layout,
+            options,
+            is_ready: AtomicBool::new(false),
+            _subnet: subnet,
+            _lock: lock,
+        };
+        for member in cluster.layout.members() {
+            if let Err(error) = cluster.start(&member.name()).await {
+                cluster.down(true).await?;
+                return Err(error);
+            }
+        }
+        Ok(cluster)
+    }
+
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What was to be started has been: for those who wait for that.
+    pub fn set_ready(&self) {
+        self.is_ready.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::SeqCst)
+    }
+
+    pub const fn links(&self) -> &Links {
+        &self.links
+    }
+
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::new(&self.layout.addresses())
+    }
+
+    /// Starts a member that does not run.
+    pub async fn start(&self, name: &str) -> Result<(), Error> {
+        let member = self.layout.find(name)?;
+        let mut members = self.members.lock().await;
+        if let Some(running) = members.get_mut(name)
+            && running.ended().is_none()
+        {
+            return Err(Error::failed(format!(
+                "{name} runs already, as process {}",
+                running.id.pid
+            )));
+        }
+        let (program, args) = self.command(member);
+        if let Member::Manager(n) = member
+            && !self.layout.is_direct
+        {
+            self.links.open(n).await?;
+        }
+        let running = Running::start(&program, &args, &self.layout.log_path(name))?;
+        self.ledger.lock().await.add(running.id.clone())?;
+        members.insert(name.to_owned(), running);
+        Ok(())
+    }
+
+    fn command(&self, member: Member) -> (PathBuf, Vec<String>) {
+        let (layout, options) = (&self.layout, &self.options);
+        let ip = layout.member_ip(member).to_string();
+        let data_dir = layout.data_dir(member).display().to_string();
+        let mut args = vec!["run".to_owned()];
+        let mut add = |name: &str, value: String| args.extend([format!("--{name}"), value]);
+        add("name", member.name());
+        add("data-dir", data_dir);
+        add("bind-source", ip.clone());
+        add("log-level", options.log_level.clone());
+        match member {
+            Member::Manager(n) => {
+                let peers = (1..=layout.managers).map(|peer| format!("{peer}=m{peer}@{}", layout.advertised(peer)));
+                add("id", n.to_string());
+                add("listen", layout.listen(n).to_string());
+                add("advertise", layout.advertised(n).to_string());
+                add("peers", peers.collect::<Vec<_>>().join(","));
+                args.extend(options.manager_args.iter().cloned());
+                (options.binaries.join("goat-manager"), args)
+            }
+            Member::Worker(_) => {
+                add("address", ip);
+                add("managers", layout.addresses().join(","));
+                add("runtimes", layout.runtime.word().to_owned());
+                add("cpu-millis", options.cpu_millis.to_string());
+                add("memory", "8GiB".to_owned());
+                (options.binaries.join("goat-worker"), args)
+            }
+        }
+    }
+
+    /// Kills a member by SIGKILL. `with_tasks`: a worker's containers or processes too, as if its machine had died.
+    pub async fn kill(&self, name: &str, with_tasks: bool) -> Result<(), Error> {
+        let member = self.layout.find(name)?;
+        if with_tasks && matches!(member, Member::Manager(_)) {
+            return Err(Error::usage(format!(
+                "{name} is a manager and has no tasks; leave out --with-tasks"
+            )));
+        }
+        self.take(name).await?.kill().await?;
+        match member {
+            Member::Manager(n) => self.links.close(n).await,
+            Member::Worker(_) if with_tasks => {
+                remains::kill(&self.layout, member).await?;
+            }
+            Member::Worker(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a member by SIGTERM. Tasks of a worker run on.
+    pub async fn stop(&self, name: &str) -> Result<(), Error> {
+        let member = self.layout.find(name)?;
+        let in_time = self.take(name).await?.stop(STOP_GRACE).await?;
+        if let Member::Manager(n) = member {
+            self.links.close(n).await;
+        }
+        if in_time {
+            return Ok(());
+        }
+        let log = self.layout.log_path(name);
+        Err(Error::failed(format!(
+            "{name} did not end within {} s and was killed; see {}",
+            STOP_GRACE.as_secs(),
+            log.display()
+        )))
+    }
+
+    /// Stops a member's process without ending it.
+    pub async fn freeze(&self, name: &str) -> Result<(), Error> {
+        self.signal(name, Signal::SIGSTOP).await
+    }
+
+    /// Lets a frozen member go on.
+    pub async fn thaw(&self, name: &str) -> Result<(), Error> {
+        self.signal(name, Signal::SIGCONT).await
+    }
+
+    async fn signal(&self, name: &str, signal: Signal) -> Result<(), Error> {
+        self.layout.find(name)?;
+        let mut members = self.members.lock().await;
+        match members
+            .get_mut(name)
+            .map(|running| (running.ended().is_none(), running))
+        {
+            Some((true, running)) => running.signal(signal),
+            _ => Err(not_running(name)),
+        }
+    }
+
+    async fn take(&self, name: &str) -> Result<Running, Error> {
+        let mut members = self.members.lock().await;
+        let mut running = members.remove(name).ok_or_else(|| not_running(name))?;
+        if running.ended().is_none() {
+            Ok(running)
+        } else {
+            Err(not_running(name))
+        }
+    }
+
+    /// Cuts the link between two members, or only what goes from the first to the second. Links end at managers:
+    /// workers talk to nobody else.
+    pub fn cut(&self, from: &str, to: &str, one_way: bool) -> Result<(), Error> {
+        self.set_rule(from, to, one_way, Some(Rule::Cut))
+    }
+
+    /// Delays what goes from one member to another, and back unless `one_way`.
+    pub fn delay(&self, from: &str, to: &str, one_way: bool, delay: Duration) -> Result<(), Error> {
+        self.set_rule(from, to, one_way, (!delay.is_zero()).then_some(Rule::Delay(delay)))
+    }
+
+    fn set_rule(&self, from: &str, to: &str, one_way: bool, rule: Option<Rule>) -> Result<(), Error> {
+        if self.layout.is_direct {
+            return Err(Error::usage("this cluster was started for measurements, without links that can be cut"));
+        }
+        let known = |name: &str| {
+            if name == layout::CLIENT {
+                Ok(None)
+            } else {
+                self.layout.find(name).map(Some)
+            }
+        };
+        let ends = [known(from)?, known(to)?];
+        if from == to || !ends.iter().flatten().any(|member| matches!(member, Member::Manager(_))) {
+            return Err(Error::usage(format!(
+                "there is no link between {from} and {to}: one end must be a manager"
+            )));
+        }
+        self.links.set(from, to, rule);
+        if !one_way {
+            self.links.set(to, from, rule);
+        }
+        Ok(())
+    }
+
+    /// Ends all cuts and delays.
+    pub fn heal(&self) {
+        self.links.heal();
+    }
+
+    pub async fn status(&self) -> Vec<MemberStatus> {
+        let mut members = self.members.lock().await;
+        let statuses = self.layout.members().map(|member| {
+            let name = member.name();
+            let (condition, pid) = match members.get_mut(&name) {
+                None => (Condition::Stopped, None),
+                Some(running) => match running.ended() {
+                    Some(how) => (Condition::Ended(how), None),
+                    None if running.is_frozen => (Condition::Frozen, Some(running.id.pid)),
+                    None => (Condition::Running, Some(running.id.pid)),
+                },
+            };
+            let address = match member {
+                Member::Manager(n) => self.layout.advertised(n).to_string(),
+                Member::Worker(_) => self.layout.member_ip(member).to_string(),
+            };
+            MemberStatus {
+                name,
+                condition,
+                pid,
+                address,
+            }
+        });
+        statuses.collect()
+    }
+
+    /// Ends everything that was started, and removes the directory unless `keep`.
+    pub async fn down(&self, keep: bool) -> Result<(), Error> {
+        let mut members = std::mem::take(&mut *self.members.lock().await);
+        // Nothing that they could still do matters.
+        for running in members.values_mut() {
+            running.kill().await?;
+        }
+        for manager in 1..=self.layout.managers {
+            self.links.close(manager).await;
+        }
+        remains::remove_all(&self.layout).await?;
+        if !keep {
+            remove_files(&self.layout.dir)?;
+            let _ = std::fs::remove_file(self.layout.dir.join("lock"));
+            // It may hold what is not ours.
+            let _ = std::fs::remove_dir(&self.layout.dir);
+        }
+        Ok(())
+    }
+}
+
+fn not_running(name: &str) -> Error {
+    Error::failed(format!("{name} does not run; start it with `testcluster start {name}`"))
+}
+
+fn check(options: &Options) -> Result<(), Error> {
+    if !(1..=MAX_MANAGERS).contains(&options.managers) {
+        return Err(Error::usage(format!(
+            "--managers: from 1 to {MAX_MANAGERS}, best an odd number"
+        )));
+    }
+    if options.workers > MAX_WORKERS {
+        return Err(Error::usage(format!("--workers: at most {MAX_WORKERS}")));
+    }
+    for name in ["goat-manager", "goat-worker"] {
+        let path = options.binaries.join(name);
+        if !path.is_file() {
+            return Err(Error::failed(format!(
+                "{} is missing; build it with `cargo build -p {name}`",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, Error> {
+    let path = dir.join("lock");
+    let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = open.map_err(Error::io("open", &path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        let dir = dir.display();
+        Error::failed(format!(
+            "a cluster runs in {dir}; `testcluster --dir {dir} down` ends it, another --dir leaves it"
+        ))
+    })
+}
+
+/// Ends what a killed supervisor left, and removes its files. Refuses a directory that is something else's.
+async fn clear(dir: &Path) -> Result<(), Error> {
+    let Some(left) = Layout::load(dir)? else {
+        let mut entries = std::fs::read_dir(dir).map_err(Error::io("read", dir))?;
+        if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock")) {
+            return Err(Error::usage(format!(
+                "{} is not empty and not a test cluster's; give another --dir",
+                dir.display()
+            )));
+        }
+        return Ok(());
+    };
+    Ledger::open(dir)?.sweep();
+    // The directory may have been moved; what it says about itself is then wrong.
+    remains::remove_all(&Layout {
+        dir: dir.to_owned(),
+        ..left
+    })
+    .await?;
+    remove_files(dir)
+}
+
+/// Removes what a cluster writes, and nothing else.
+fn remove_files(dir: &Path) -> Result<(), Error> {
+    for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
+        let entry = entry.map_err(Error::io("read", dir))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        let is_member = name.starts_with(['m', 'w']) && name[1..].parse::<u8>().is_ok();
+        let removed = match &*name {
+            "logs" => std::fs::remove_dir_all(&path),
+            _ if is_member => std::fs::remove_dir_all(&path),
+            "cluster.json" | "processes.json" | "processes.new" | "control.sock" => std::fs::remove_file(&path),
+            _ => Ok(()),
+        };
+        removed.map_err(Error::io("remove", &path))?;
+    }
+    Ok(())
+}

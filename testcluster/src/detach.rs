@@ -1,0 +1,97 @@
+//! `up -d`: starts the supervisor as a process of its own and returns when the cluster is up.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use goat_testcluster::control::Remote;
+use goat_testcluster::error::Error;
+use goat_testcluster::up::say;
+use goat_testcluster::view;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::cli::UpArgs;
+
+const READY: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Starts it, with its output in a file beside the directory.
+pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
+    if Remote::open(dir).await.is_ok() {
+        let dir = dir.display();
+        return Err(Error::failed(format!(
+            "a cluster runs in {dir}; `testcluster --dir {dir} down` ends it, another --dir leaves it"
+        )));
+    }
+    let log = log_path(dir);
+    if let Some(parent) = log.parent() {
+        std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+    }
+    let out = File::create(&log).map_err(Error::io("write", &log))?;
+    let err = out.try_clone().map_err(Error::io("write", &log))?;
+    let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+    let mut command = Command::new(own);
+    command
+        .arg("--dir")
+        .arg(dir)
+        .args(["up", "--is-detached", "--runtime", args.runtime.word()]);
+    command.args([
+        "--managers".to_owned(),
+        args.managers.to_string(),
+        "--workers".to_owned(),
+        args.workers.to_string(),
+    ]);
+    command.args(["--port".to_owned(), args.port.to_string()]);
+    command
+        .args(args.no_echo.then_some("--no-echo"))
+        .args(args.keep.then_some("--keep"));
+    command.stdin(Stdio::null()).stdout(out).stderr(err).current_dir("/");
+    let mut child = command.spawn().map_err(Error::io("start", Path::new("testcluster")))?;
+    let deadline = Instant::now() + READY;
+    loop {
+        if child
+            .try_wait()
+            .map_err(Error::io("wait for", Path::new("testcluster")))?
+            .is_some()
+        {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let _ = std::fs::remove_file(&log);
+            return Err(Error::failed(format!(
+                "the cluster did not come up:\n{}",
+                text.trim_end()
+            )));
+        }
+        if let Ok(remote) = Remote::open(dir).await
+            && remote.status().await.is_ok_and(|status| status.is_ready)
+        {
+            say(&format!(
+                "the cluster is up in {}; its supervisor writes to {}",
+                dir.display(),
+                log.display()
+            ));
+            let binaries = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+            say(&view::hints(
+                remote.layout(),
+                binaries.parent().unwrap_or(Path::new("/")),
+            ));
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::failed(format!(
+                "the cluster is not up after {} s; see {}",
+                READY.as_secs(),
+                log.display()
+            )));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Beside the directory, which the supervisor clears.
+fn log_path(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".log");
+    dir.with_file_name(name)
+}

@@ -1,0 +1,223 @@
+//! Where a cluster is: its directory, its addresses, its ports. Knows no processes.
+//!
+//! | path in the directory | what |
+//! | --- | --- |
+//! | `lock` | held by the supervisor while the cluster runs |
+//! | `cluster.json` | this layout |
+//! | `processes.json` | what was started (`ledger`) |
+//! | `control.sock` | the supervisor's control socket (`control`) |
+//! | `m1/ w1/ ...` | data directories |
+//! | `logs/m1.log ...` | output |
+//!
+//! Each cluster has a subnet 127.X.0.0/24 of its own. Manager n listens on 127.X.0.n:7800 and advertises
+//! 127.X.0.n:7700, where its link (`links`) listens; worker n is 127.X.0.(10+n). Connections leave from these addresses
+//! too, so that a link knows who is calling.
+
+use std::fs::{File, OpenOptions};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::runtime::RuntimeKind;
+
+const ADVERTISED_PORT: u16 = 7700;
+const LISTEN_PORT: u16 = 7800;
+const SUBNETS: std::ops::RangeInclusive<u8> = 20..=119;
+pub const MAX_MANAGERS: u8 = 9;
+pub const MAX_WORKERS: u8 = 100;
+
+/// A cluster on paper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    pub dir: PathBuf,
+    pub subnet: u8,
+    pub managers: u8,
+    pub workers: u8,
+    pub runtime: RuntimeKind,
+    /// Where echo answers; None without echo.
+    pub front: Option<SocketAddr>,
+    /// Without links: managers listen where they are reached.
+    #[serde(default)]
+    pub is_direct: bool,
+}
+
+/// Who takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Member {
+    Manager(u8),
+    Worker(u8),
+}
+
+impl Member {
+    pub fn name(self) -> String {
+        match self {
+            Self::Manager(n) => format!("m{n}"),
+            Self::Worker(n) => format!("w{n}"),
+        }
+    }
+}
+
+/// Holds a subnet for as long as it lives.
+#[derive(Debug)]
+pub struct SubnetLock {
+    pub subnet: u8,
+    _lock: Flock<File>,
+}
+
+/// Where a cluster is when nobody says otherwise.
+pub fn default_dir() -> PathBuf {
+    PathBuf::from(format!("/tmp/goat-testcluster-{}", nix::unistd::getuid()))
+}
+
+/// Takes a subnet that no other test cluster has.
+pub fn take_subnet() -> Result<SubnetLock, Error> {
+    let dir = PathBuf::from(format!("/tmp/.goat-testcluster-subnets-{}", nix::unistd::getuid()));
+    std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+    for subnet in SUBNETS {
+        let path = dir.join(subnet.to_string());
+        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = open.map_err(Error::io("open", &path))?;
+        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            continue;
+        };
+        // Another user's, or one that somebody started by hand.
+        let is_free = |port| TcpListener::bind((Ipv4Addr::new(127, subnet, 0, 1), port)).is_ok();
+        if is_free(ADVERTISED_PORT) && is_free(LISTEN_PORT) {
+            return Ok(SubnetLock { subnet, _lock: lock });
+        }
+    }
+    Err(Error::failed(
+        "all 100 subnets of test clusters are taken; take some down with `testcluster down`",
+    ))
+}
+
+impl Layout {
+    pub fn member_ip(&self, member: Member) -> Ipv4Addr {
+        let last = match member {
+            Member::Manager(n) => n,
+            Member::Worker(n) => 10 + n,
+        };
+        Ipv4Addr::new(127, self.subnet, 0, last)
+    }
+
+    /// Where everybody reaches a manager: its link.
+    pub fn advertised(&self, manager: u8) -> SocketAddr {
+        (self.member_ip(Member::Manager(manager)), ADVERTISED_PORT).into()
+    }
+
+    /// Where the manager itself listens.
+    pub fn listen(&self, manager: u8) -> SocketAddr {
+        let port = if self.is_direct { ADVERTISED_PORT } else { LISTEN_PORT };
+        (self.member_ip(Member::Manager(manager)), port).into()
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = Member> + use<> {
+        (1..=self.managers)
+            .map(Member::Manager)
+            .chain((1..=self.workers).map(Member::Worker))
+    }
+
+    /// All managers' advertised addresses, in order.
+    pub fn addresses(&self) -> Vec<String> {
+        (1..=self.managers).map(|n| self.advertised(n).to_string()).collect()
+    }
+
+    /// The member of that name; the error names those that there are.
+    pub fn find(&self, name: &str) -> Result<Member, Error> {
+        self.members().find(|member| member.name() == name).ok_or_else(|| {
+            let names: Vec<_> = self.members().map(Member::name).collect();
+            Error::usage(format!(
+                "there is no {name:?} in this cluster; its members are {}",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// Whose connections leave from that address; `client` for everybody outside.
+    pub fn name_of(&self, ip: IpAddr) -> String {
+        let found = self.members().find(|member| IpAddr::V4(self.member_ip(*member)) == ip);
+        found.map_or_else(|| CLIENT.to_owned(), Member::name)
+    }
+
+    pub fn data_dir(&self, member: Member) -> PathBuf {
+        self.dir.join(member.name())
+    }
+
+    pub fn log_path(&self, name: &str) -> PathBuf {
+        self.dir.join("logs").join(format!("{name}.log"))
+    }
+
+    pub fn control_socket(&self) -> PathBuf {
+        control_socket(&self.dir)
+    }
+
+    /// Writes `cluster.json`.
+    pub fn save(&self) -> Result<(), Error> {
+        let path = self.dir.join("cluster.json");
+        let text = serde_json::to_vec_pretty(self).expect("it is plain data");
+        std::fs::write(&path, text).map_err(Error::io("write", &path))
+    }
+
+    /// Reads `cluster.json`; None where there is none.
+    pub fn load(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join("cluster.json");
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                Error::failed(format!(
+                    "{} is damaged ({error}); remove the directory {}",
+                    path.display(),
+                    dir.display()
+                ))
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
+    }
+}
+
+/// The name of connections that come from none of the members.
+pub const CLIENT: &str = "client";
+
+pub fn control_socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_member_has_an_address_of_its_own_and_is_known_by_it() {
+        let layout = Layout {
+            dir: "/tmp/x".into(),
+            subnet: 33,
+            managers: MAX_MANAGERS,
+            workers: MAX_WORKERS,
+            runtime: RuntimeKind::Process,
+            front: None,
+            is_direct: false,
+        };
+        for member in layout.members() {
+            assert_eq!(layout.name_of(layout.member_ip(member).into()), member.name());
+            assert_eq!(layout.find(&member.name()).expect("it is there"), member);
+        }
+        assert_eq!(layout.name_of(Ipv4Addr::LOCALHOST.into()), CLIENT);
+        assert!(
+            layout
+                .find("m10")
+                .expect_err("there are nine")
+                .to_string()
+                .contains("its members are m1, m2")
+        );
+    }
+
+    #[test]
+    fn two_clusters_get_two_subnets() {
+        let first = take_subnet().expect("a subnet");
+        let second = take_subnet().expect("another");
+        assert_ne!(first.subnet, second.subnet);
+    }
+}

@@ -1,0 +1,210 @@
+//! What the runtimes themselves say runs for a cluster's workers, whatever managers and agents say; and ending it, as
+//! the end of a machine would. Touches only what belongs to the workers of the given layout.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use bollard::query_parameters as query;
+use futures::future::join_all;
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::layout::{Layout, Member};
+use crate::process::{ProcessId, command_lines};
+use crate::runtime::{RuntimeKind, docker};
+
+/// One task that really runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveTask {
+    pub service: String,
+    pub slot: u32,
+    /// The worker's name.
+    pub node: String,
+    pub task: String,
+}
+
+/// Everything that runs now, sorted.
+pub async fn live(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
+    let mut live = match layout.runtime {
+        RuntimeKind::Docker => live_containers(layout).await?,
+        RuntimeKind::Process => layout
+            .members()
+            .flat_map(|member| live_processes(layout, member))
+            .collect(),
+    };
+    live.sort();
+    Ok(live)
+}
+
+/// Kills everything of the worker at once. Its agent must be dead already, or it would start more.
+pub async fn kill(layout: &Layout, worker: Member) -> Result<usize, Error> {
+    match layout.runtime {
+        RuntimeKind::Docker => kill_containers(layout, worker).await,
+        RuntimeKind::Process => Ok(kill_processes(&layout.data_dir(worker))),
+    }
+}
+
+/// Removes everything of all workers, ended containers too.
+pub async fn remove_all(layout: &Layout) -> Result<usize, Error> {
+    let workers = layout.members().filter(|member| matches!(member, Member::Worker(_)));
+    match layout.runtime {
+        RuntimeKind::Process => Ok(workers.map(|worker| kill_processes(&layout.data_dir(worker))).sum()),
+        RuntimeKind::Docker => {
+            let client = docker()?;
+            let mut containers = Vec::new();
+            for worker in workers {
+                containers.extend(containers_of(layout, worker, true).await?);
+            }
+            let options = query::RemoveContainerOptionsBuilder::default()
+                .force(true)
+                .v(true)
+                .build();
+            let removals = containers
+                .iter()
+                .map(|(id, _)| client.remove_container(id, Some(options.clone())));
+            for result in join_all(removals).await {
+                result
+                    .or_else(ignore_gone)
+                    .map_err(Error::docker("remove a container"))?;
+            }
+            Ok(containers.len())
+        }
+    }
+}
+
+fn ignore_gone(error: bollard::errors::Error) -> Result<(), bollard::errors::Error> {
+    match error {
+        // Gone, going, or not running any more.
+        bollard::errors::Error::DockerResponseServerError {
+            status_code: 404 | 409, ..
+        } => Ok(()),
+        error => Err(error),
+    }
+}
+
+type Labels = HashMap<String, String>;
+
+/// Id and labels; `all`: also those that have ended.
+async fn containers_of(layout: &Layout, worker: Member, all: bool) -> Result<Vec<(String, Labels)>, Error> {
+    let Some(node) = node_id(&layout.data_dir(worker)) else {
+        return Ok(Vec::new());
+    };
+    let filters = HashMap::from([("label", vec![format!("io.goat.node={node}")])]);
+    let options = query::ListContainersOptionsBuilder::default()
+        .all(all)
+        .filters(&filters)
+        .build();
+    let listed = docker()?
+        .list_containers(Some(options))
+        .await
+        .map_err(Error::docker("list containers"))?;
+    Ok(listed
+        .into_iter()
+        .filter_map(|found| Some((found.id?, found.labels?)))
+        .collect())
+}
+
+async fn live_containers(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
+    let mut live = Vec::new();
+    for worker in layout.members().filter(|member| matches!(member, Member::Worker(_))) {
+        let containers = containers_of(layout, worker, false).await?;
+        live.extend(containers.into_iter().filter_map(|(_, mut labels)| {
+            Some(LiveTask {
+                service: labels.remove("io.goat.service")?,
+                slot: labels.remove("io.goat.slot")?.parse().ok()?,
+                node: worker.name(),
+                task: labels.remove("io.goat.task")?,
+            })
+        }));
+    }
+    Ok(live)
+}
+
+async fn kill_containers(layout: &Layout, worker: Member) -> Result<usize, Error> {
+    let client = docker()?;
+    let containers = containers_of(layout, worker, false).await?;
+    let options = query::KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+    let kills = containers
+        .iter()
+        .map(|(id, _)| client.kill_container(id, Some(options.clone())));
+    for result in join_all(kills).await {
+        result.or_else(ignore_gone).map_err(Error::docker("kill a container"))?;
+    }
+    Ok(containers.len())
+}
+
+fn node_id(data_dir: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Node {
+        node_id: String,
+    }
+    let bytes = std::fs::read(data_dir.join("node.json")).ok()?;
+    serde_json::from_slice::<Node>(&bytes).ok().map(|node| node.node_id)
+}
+
+/// `spec.json` and `state.json` of the process runtime: what is needed of them.
+#[derive(Deserialize)]
+struct Spec {
+    meta: Meta,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    task: String,
+    service: String,
+    slot: u32,
+}
+
+#[derive(Deserialize)]
+struct State {
+    process: ProcessId,
+}
+
+fn task_dirs(data_dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(data_dir.join("process")) else {
+        return Vec::new();
+    };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn live_processes(layout: &Layout, member: Member) -> Vec<LiveTask> {
+    let live = task_dirs(&layout.data_dir(member)).into_iter().filter_map(|dir| {
+        let state: State = read(&dir.join("state.json"))?;
+        let Meta { task, service, slot } = read::<Spec>(&dir.join("spec.json"))?.meta;
+        state.process.is_alive().then(|| LiveTask {
+            service,
+            slot,
+            node: member.name(),
+            task,
+        })
+    });
+    live.collect()
+}
+
+/// First the supervisors, so that none reports the end of its task; then the tasks.
+fn kill_processes(data_dir: &Path) -> usize {
+    let root = data_dir.join("process");
+    // A supervisor that is just starting a task may do so while it is looked for: twice finds what the first missed.
+    for _ in 0..2 {
+        for (pid, args) in command_lines() {
+            let supervises =
+                matches!(&args[..], [_, verb, dir] if verb == "supervise" && Path::new(dir).starts_with(&root));
+            if supervises && let Some(id) = ProcessId::of(pid) {
+                id.signal(Signal::SIGKILL);
+            }
+        }
+    }
+    let states = task_dirs(data_dir)
+        .into_iter()
+        .filter_map(|dir| read::<State>(&dir.join("state.json")));
+    let live: Vec<_> = states.map(|state| state.process).filter(ProcessId::is_alive).collect();
+    for process in &live {
+        process.signal_group(Signal::SIGKILL);
+    }
+    live.len()
+}

@@ -1,0 +1,111 @@
+//! A cluster with its control socket, for as long as one process hosts it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::cluster::{Cluster, Options};
+use crate::control;
+use crate::error::Error;
+use crate::taskset::TaskSet;
+
+const STOP_GRACE: Duration = Duration::from_secs(3);
+const FORMED: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// A running cluster that answers on its control socket.
+#[derive(Debug)]
+pub struct Hosted {
+    pub cluster: Arc<Cluster>,
+    tasks: TaskSet,
+    /// Cancelled when somebody has had the cluster taken down over the socket.
+    pub down: CancellationToken,
+}
+
+impl Hosted {
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let cluster = Arc::new(Cluster::up(options).await?);
+        let hosted = Self {
+            cluster,
+            tasks: TaskSet::new("supervisor"),
+            down: CancellationToken::new(),
+        };
+        match control::serve(hosted.cluster.clone(), &hosted.tasks, &hosted.down) {
+            Ok(()) => Ok(hosted),
+            Err(error) => {
+                hosted.end(true).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What runs in the background until the end.
+    pub const fn tasks(&self) -> &TaskSet {
+        &self.tasks
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.cluster.layout().dir.clone()
+    }
+
+    /// Waits until a manager leads; fails at once when a manager ended by itself, with the end of its log.
+    pub async fn formed(&self) -> Result<Client, Error> {
+        let client = self
+            .cluster
+            .client()?
+            .with_limits(Duration::from_millis(500), Duration::from_secs(1));
+        let formed = async {
+            loop {
+                if let Ok(status) = client.status().await
+                    && !status.leader.is_empty()
+                {
+                    return Ok(());
+                }
+                self.check_members().await?;
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        match tokio::time::timeout(FORMED, formed).await {
+            Ok(result) => result?,
+            Err(_) => {
+                let logs = self.dir().join("logs");
+                let seconds = FORMED.as_secs();
+                return Err(Error::failed(format!(
+                    "no manager led within {seconds} s; see the logs in {}",
+                    logs.display()
+                )));
+            }
+        }
+        self.cluster.client()
+    }
+
+    async fn check_members(&self) -> Result<(), Error> {
+        for member in self.cluster.status().await {
+            if let crate::cluster::Condition::Ended(how) = member.condition {
+                let log = self.cluster.layout().log_path(&member.name);
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let last: Vec<_> = text.lines().rev().take(5).collect();
+                let last: Vec<_> = last.into_iter().rev().collect();
+                return Err(Error::failed(format!(
+                    "{} ended by itself ({how}):\n  {}",
+                    member.name,
+                    last.join("\n  ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the cluster down, unless that was done over the socket.
+    pub async fn end(self, keep: bool) -> Result<(), Error> {
+        if self.down.is_cancelled() {
+            self.tasks.stop(STOP_GRACE).await;
+            return Ok(());
+        }
+        self.tasks.stop(STOP_GRACE).await;
+        self.cluster.down(keep).await
+    }
+}
