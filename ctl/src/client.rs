@@ -162,7 +162,10 @@ impl Client {
                     Err(Attempt::Final(status)) => return Err(Failure::from_status(&status)),
                     Err(Attempt::Next { why, is_reached }) => {
                         is_any_reached |= is_reached;
-                        reasons[at] = Some(why);
+                        // An attempt that the end of the time cut short tells less than the one before it.
+                        if left == share || reasons[at].is_none() {
+                            reasons[at] = Some(why);
+                        }
                     }
                 }
             }

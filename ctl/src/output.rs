@@ -88,9 +88,16 @@ impl Out {
         table.set_header(header);
         for row in rows {
             let last = row.len().saturating_sub(1);
-            let cells = row.into_iter().enumerate().map(|(at, text)| match at == last {
-                true => Cell::new(self.shortened(&text)),
-                false => self.cell(text),
+            // The first state is the thing's own; what is wanted of it needs no colour.
+            let mut state = None;
+            let cells = row.into_iter().enumerate().map(|(at, text)| {
+                if at == last {
+                    return Cell::new_owned(self.shortened(&text));
+                }
+                let color = color(&text).filter(|_| self.is_coloured && state.is_none());
+                state = state.or(color);
+                let cell = Cell::new_owned(text);
+                if let Some(color) = color { cell.fg(color) } else { cell }
             });
             table.add_row(cells.collect::<Vec<_>>());
         }
@@ -121,19 +128,14 @@ impl Out {
         }
         line.chars().take(MAX_PROBLEM_CHARS - 1).chain(['…']).collect()
     }
+}
 
-    fn cell(&self, text: String) -> Cell {
-        let color = match text.as_str() {
-            "running" | "ready" | "leader" => Some(Color::Green),
-            "failed" | "rejected" | "lost" | "down" => Some(Color::Red),
-            "pending" | "assigned" | "preparing" | "starting" | "disconnected" | "drain" => Some(Color::Yellow),
-            _ => None,
-        };
-        let cell = Cell::new_owned(text);
-        match color.filter(|_| self.is_coloured) {
-            Some(color) => cell.fg(color),
-            None => cell,
-        }
+fn color(text: &str) -> Option<Color> {
+    match text {
+        "running" | "ready" | "leader" => Some(Color::Green),
+        "failed" | "rejected" | "lost" | "down" => Some(Color::Red),
+        "pending" | "assigned" | "preparing" | "starting" | "disconnected" | "drain" => Some(Color::Yellow),
+        _ => None,
     }
 }
 

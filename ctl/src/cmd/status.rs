@@ -12,7 +12,7 @@ use crate::output::{or_dash, span};
 use crate::rows::StatusRow;
 
 pub async fn status(context: &Context, read: &ReadFlags) -> Result<(), Failure> {
-    let failure = match ask(context, read.stale, 2).await {
+    let failure = match ask(context, read.stale).await {
         Ok(status) => {
             context.note_staleness(read, status.read);
             return print(context, &status);
@@ -20,7 +20,7 @@ pub async fn status(context: &Context, read: &ReadFlags) -> Result<(), Failure> 
         Err(failure) if failure.exit == Exit::Unreachable && !read.stale => failure,
         Err(failure) => return Err(failure),
     };
-    let Ok(status) = ask(context, true, 4).await else {
+    let Ok(status) = ask(context, true).await else {
         return Err(failure);
     };
     let age = span(status.read.unwrap_or_default().age_ms);
@@ -32,9 +32,9 @@ pub async fn status(context: &Context, read: &ReadFlags) -> Result<(), Failure> 
     Err(failure)
 }
 
-/// In that part of the time for one request.
-async fn ask(context: &Context, stale: bool, part: u32) -> Result<Status, Failure> {
-    let within = context.client.timeout() / part;
+/// Two of these must fit into the time for one request, and who asks when all is not well should not wait long.
+async fn ask(context: &Context, stale: bool) -> Result<Status, Failure> {
+    let within = context.client.timeout() / 4;
     let request = GetStatusRequest {
         read: Some(ReadOptions { stale }),
     };
@@ -69,7 +69,7 @@ fn print(context: &Context, status: &Status) -> Result<(), Failure> {
         .try_for_each(|warning| context.out.line(format_args!("warning: {warning}")))
 }
 
-/// `3: 2 ready, 1 down`.
+/// `3 (1 down, 2 ready)`.
 fn counted(by_state: &HashMap<String, u32>) -> String {
     let mut states: Vec<_> = by_state
         .iter()
@@ -84,7 +84,7 @@ fn counted(by_state: &HashMap<String, u32>) -> String {
     if parts.is_empty() {
         total.to_string()
     } else {
-        format!("{total}: {}", parts.join(", "))
+        format!("{total} ({})", parts.join(", "))
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
         let states = |states: &[(&str, u32)]| counted(&states.iter().map(|(state, n)| ((*state).into(), *n)).collect());
         assert_eq!(
             states(&[("ready", 2), ("down", 1), ("total", 3), ("disconnected", 0)]),
-            "3: 1 down, 2 ready"
+            "3 (1 down, 2 ready)"
         );
         assert_eq!(states(&[]), "0");
     }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use goat_proto::v1::Task;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::view::{Slot, Stage, View};
 use crate::exit::say;
@@ -103,28 +103,32 @@ impl Lines {
 }
 
 impl Bars {
-    fn overall(&mut self, template: &str) -> &ProgressBar {
-        let all = &self.all;
-        self.overall.get_or_insert_with(|| {
-            let bar = all.insert(0, ProgressBar::new(0));
-            bar.set_style(style(template));
-            bar.enable_steady_tick(TICK);
-            bar
-        })
+    /// The line above all others. It is whole before it is first drawn.
+    fn overall(&mut self, template: &str, name: &str, text: String, (done, of): (u64, u64)) {
+        if let Some(bar) = &self.overall {
+            bar.set_length(of);
+            bar.set_position(done);
+            bar.set_message(text);
+            return;
+        }
+        let bar = hidden(of).with_style(style(template)).with_prefix(name.to_owned());
+        let bar = self.all.insert(0, bar.with_message(text).with_position(done));
+        bar.enable_steady_tick(TICK);
+        self.overall = Some(bar);
     }
 
     fn spinner(&mut self, name: &str, text: String) {
-        let bar = self.overall("{spinner} {prefix}: {msg}");
-        bar.set_prefix(name.to_owned());
-        bar.set_message(text);
+        self.overall("{spinner} {prefix}: {msg}", name, text, (0, 1));
     }
 
     fn service(&mut self, view: &View) {
-        let bar = self.overall("{spinner} {prefix} [{bar:30}] {msg}");
-        bar.set_prefix(view.name.clone());
-        bar.set_length(u64::from(view.desired).max(1));
-        bar.set_position(view.settled() as u64);
-        bar.set_message(view.summary());
+        let counts = (view.settled() as u64, u64::from(view.desired).max(1));
+        self.overall(
+            "{spinner} {prefix} [{bar:30}] {msg}",
+            &view.name,
+            view.summary(),
+            counts,
+        );
         if view.slots.len() > MAX_BARS {
             return;
         }
@@ -136,17 +140,25 @@ impl Bars {
             is_there
         });
         for slot in &view.slots {
-            let all = &self.all;
-            let bar = self.slots.entry(slot.number).or_insert_with(|| {
-                let bar = all.insert(slot.number as usize, ProgressBar::new(STEPS));
-                bar.set_style(style("  {prefix:>12} [{bar:8}] {wide_msg}"));
-                bar.set_prefix(format!("{}.{}", view.name, slot.number));
-                bar
-            });
-            bar.set_position(step(slot));
-            bar.set_message(slot_text(slot));
+            match self.slots.get(&slot.number) {
+                Some(bar) => {
+                    bar.set_position(step(slot));
+                    bar.set_message(slot_text(slot));
+                }
+                None => {
+                    let bar = hidden(STEPS).with_style(style("  {prefix:>12} [{bar:8}] {wide_msg}"));
+                    let bar = bar.with_prefix(format!("{}.{}", view.name, slot.number));
+                    let bar = bar.with_message(slot_text(slot)).with_position(step(slot));
+                    self.slots
+                        .insert(slot.number, self.all.insert(slot.number as usize, bar));
+                }
+            }
         }
     }
+}
+
+fn hidden(length: u64) -> ProgressBar {
+    ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden())
 }
 
 fn style(template: &str) -> ProgressStyle {

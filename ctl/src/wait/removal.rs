@@ -63,7 +63,9 @@ impl Goal for Removed {
             return Ok(Verdict::Reached);
         };
         self.left = listed.tasks.len();
-        display.remaining(&self.name, &listed.tasks, "to stop");
+        if self.left > 0 {
+            display.remaining(&self.name, &listed.tasks, "to stop");
+        }
         Ok(Verdict::NotYet(Duration::MAX))
     }
 

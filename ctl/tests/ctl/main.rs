@@ -1,0 +1,8 @@
+//! goatctl as it is used: the binary itself against managers that a test makes up, on loopback.
+
+mod changes;
+mod fake;
+mod faults;
+mod reads;
+mod run;
+mod usage;

@@ -1,0 +1,62 @@
+//! What is wrong with a command line is said before anybody is asked.
+
+use crate::fake::nobody;
+use crate::run::goatctl;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_command_line_names_the_flag_says_what_is_right_and_ends_with_two() {
+    let nobody = nobody().await;
+    for (line, texts) in [
+        ("run --replicas -1 echo:1", ["--replicas", "not in"]),
+        ("run -e A echo:1", ["--env", "KEY=VALUE"]),
+        ("run -p 99999:80 echo:1", ["--publish", "HOST:CONTAINER"]),
+        ("run --memory lots echo:1", ["--memory", "64MiB"]),
+        ("run --cpu -1 echo:1", ["--cpu", "0.5"]),
+        ("run --restart never echo:1", ["--restart", "on-failure[:N]"]),
+        ("run --strategy tight echo:1", ["--strategy", "spread, binpack, epvm"]),
+        ("run --constraint zone=a echo:1", ["--constraint", "LABEL==VALUE"]),
+        ("run --stop-grace 5 echo:1", ["--stop-grace", "10s"]),
+        ("run", ["an image is needed", "goatctl run IMAGE"]),
+        (
+            "run --driver process",
+            ["needs a program", "goatctl run --driver process"],
+        ),
+        ("node ls --frobnicate", ["--frobnicate", "--help"]),
+        ("node ls --timeout 0s", ["--timeout", "above zero"]),
+        ("node ls -H https://m1", ["--address", "TLS"]),
+        ("node ls -q -o json", ["--quiet", "--output"]),
+        ("task ls --state runing", ["--state", "running"]),
+        ("task logs web.1 -o json", ["no JSON", "-o json"]),
+        ("service scale web many", ["REPLICAS", "many"]),
+    ] {
+        let ended = goatctl(&nobody, line).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line}: {ended:?}");
+        assert!(
+            texts.iter().all(|text| ended.stderr.contains(text)),
+            "{line}: {}",
+            ended.stderr
+        );
+        assert!(ended.stderr.starts_with("error: "), "{line}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_version_and_completion_need_no_manager() {
+    let nobody = nobody().await;
+    let help = goatctl(&nobody, "--help").await;
+    assert!(
+        help.lines().iter().any(|line| line.starts_with("Exit codes: 0 done")),
+        "{help:?}"
+    );
+    assert!(goatctl(&nobody, "version").await.stdout.starts_with("goatctl "));
+    assert!(goatctl(&nobody, "version -o json").await.json()["version"].is_string());
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            goatctl(&nobody, &format!("completion {shell}"))
+                .await
+                .stdout
+                .contains("transfer-leader"),
+            "{shell}"
+        );
+    }
+}
