@@ -18,17 +18,9 @@ pub use plan::check_plan;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
     /// Tasks of one slot that may run side by side.
-    Twice {
-        service: ServiceId,
-        slot: u32,
-        tasks: Vec<TaskId>,
-    },
+    Twice { service: ServiceId, slot: u32, tasks: Vec<TaskId> },
     /// Something was given away on a node that did not have it any more.
-    Oversubscribed {
-        node: NodeId,
-        reserved: Resources,
-        total: Resources,
-    },
+    Oversubscribed { node: NodeId, reserved: Resources, total: Resources },
     /// Two tasks hold one port of a node.
     PortTwice { node: NodeId, port: u16 },
     /// A task's row contradicts itself or the rows around it.
@@ -65,17 +57,8 @@ pub fn check_state(state: &State) -> Vec<Violation> {
     let mut by_slot: BTreeMap<(ServiceId, u32), Vec<&Task>> = BTreeMap::new();
     let mut holders: BTreeMap<NodeId, Vec<&Task>> = BTreeMap::new();
     for task in state.tasks() {
-        let problems = [
-            own_problem(task),
-            place_problem(state, task),
-            version_problem(state, task),
-        ];
-        found.extend(
-            problems
-                .into_iter()
-                .flatten()
-                .map(|problem| Violation::Task { task: task.id, problem }),
-        );
+        let problems = [own_problem(task), place_problem(state, task), version_problem(state, task)];
+        found.extend(problems.into_iter().flatten().map(|problem| Violation::Task { task: task.id, problem }));
         by_slot.entry((task.service, task.slot)).or_default().push(task);
         if let Some(node) = task.node.filter(|_| !has_ended(task)) {
             holders.entry(node).or_default().push(task);
@@ -152,17 +135,9 @@ fn version_problem(state: &State, task: &Task) -> Option<&'static str> {
 /// A slot's tasks follow one another: only the newest may run, and each bears a greater fencing token.
 fn check_slot(service: ServiceId, slot: u32, tasks: &mut [&Task], found: &mut Vec<Violation>) {
     tasks.sort_by_key(|task| task.attempt);
-    let live: Vec<TaskId> = tasks
-        .iter()
-        .filter(|task| !has_ended(task))
-        .map(|task| task.id)
-        .collect();
+    let live: Vec<TaskId> = tasks.iter().filter(|task| !has_ended(task)).map(|task| task.id).collect();
     if live.len() > 1 {
-        found.push(Violation::Twice {
-            service,
-            slot,
-            tasks: live,
-        });
+        found.push(Violation::Twice { service, slot, tasks: live });
     }
     let mut token = 0;
     for (at, task) in tasks.iter().enumerate() {
@@ -175,9 +150,7 @@ fn check_slot(service: ServiceId, slot: u32, tasks: &mut [&Task], found: &mut Ve
         }
         // The one it followed may have been forgotten.
         let is_there = |id| tasks.iter().any(|other| other.id == id);
-        let follows = task
-            .previous
-            .is_some_and(|id| id == tasks[at.max(1) - 1].id || !is_there(id));
+        let follows = task.previous.is_some_and(|id| id == tasks[at.max(1) - 1].id || !is_there(id));
         if at > 0 && !follows {
             wrong("does not follow the task before it");
         }
@@ -194,10 +167,7 @@ fn check_slot(service: ServiceId, slot: u32, tasks: &mut [&Task], found: &mut Ve
 /// what has run out; `fencing_token` tells which grants came after the node's row last changed.
 fn check_node(state: &State, node: NodeId, tasks: &[&Task], found: &mut Vec<Violation>) {
     let mut ports: BTreeSet<(u16, Protocol)> = BTreeSet::new();
-    for Port {
-        host_port, protocol, ..
-    } in tasks.iter().flat_map(|task| &task.ports)
-    {
+    for Port { host_port, protocol, .. } in tasks.iter().flat_map(|task| &task.ports) {
         if !ports.insert((*host_port, *protocol)) {
             found.push(Violation::PortTwice { node, port: *host_port });
         }
@@ -209,9 +179,7 @@ fn check_node(state: &State, node: NodeId, tasks: &[&Task], found: &mut Vec<Viol
     let reserved = sum(tasks);
     let granted_since = |amount: fn(&Resources) -> u64| {
         amount(&reserved) > amount(&total)
-            && tasks
-                .iter()
-                .any(|task| task.fencing_token > row.version && amount(&task.reservations) > 0)
+            && tasks.iter().any(|task| task.fencing_token > row.version && amount(&task.reservations) > 0)
     };
     if AMOUNTS.into_iter().any(granted_since) {
         found.push(Violation::Oversubscribed { node, reserved, total });
@@ -222,19 +190,10 @@ const AMOUNTS: [fn(&Resources) -> u64; 3] = [|r| r.cpu_millis, |r| r.memory_byte
 
 fn sum(tasks: &[&Task]) -> Resources {
     let of = |amount: fn(&Resources) -> u64| {
-        tasks
-            .iter()
-            .map(|task| u128::from(amount(&task.reservations)))
-            .sum::<u128>()
-            .try_into()
-            .unwrap_or(u64::MAX)
+        tasks.iter().map(|task| u128::from(amount(&task.reservations))).sum::<u128>().try_into().unwrap_or(u64::MAX)
     };
     let [cpu_millis, memory_bytes, disk_bytes] = AMOUNTS.map(of);
-    Resources {
-        cpu_millis,
-        memory_bytes,
-        disk_bytes,
-    }
+    Resources { cpu_millis, memory_bytes, disk_bytes }
 }
 
 fn check_names(state: &State, found: &mut Vec<Violation>) {

@@ -22,7 +22,8 @@ pub enum Error {
 /// Encodes a value of ours.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = vec![FORMAT];
-    rmp_serde::encode::write_named(&mut out, value).expect("our types have no failing serializer and memory does not fail");
+    rmp_serde::encode::write_named(&mut out, value)
+        .expect("our types have no failing serializer and memory does not fail");
     out
 }
 

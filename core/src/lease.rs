@@ -41,11 +41,11 @@ impl Default for LeasePolicy {
     fn default() -> Self {
         Self {
             heartbeat_ms: 500,
-            lease_ttl_ms: 3_000,
+            lease_ttl_ms: 2_500,
             kill_ms: 1_500,
             rate_error_ppm: 1_000,
             disconnected_after_ms: 1_500,
-            down_after_ms: 3_000,
+            down_after_ms: 2_500,
         }
     }
 }
@@ -110,7 +110,11 @@ struct Entry {
 
 impl LeaderLeases {
     /// A new leader's: every node has its full time from now. Nodes that are down stay so until they report.
-    pub fn new(policy: LeasePolicy, leader_since_ms: u64, nodes: impl IntoIterator<Item = (NodeId, NodeState)>) -> Self {
+    pub fn new(
+        policy: LeasePolicy,
+        leader_since_ms: u64,
+        nodes: impl IntoIterator<Item = (NodeId, NodeState)>,
+    ) -> Self {
         let nodes = nodes.into_iter().map(|(node, told)| (node, Entry { granted_ms: leader_since_ms, told })).collect();
         Self { policy, nodes }
     }
@@ -252,7 +256,7 @@ mod tests {
         let policy = LeasePolicy { kill_ms: 4_000, ..LeasePolicy::default() };
         assert_eq!(
             policy.validate().expect_err("wrong").to_string(),
-            "lease_ttl_ms: 3000 ms is shorter than the time that killing takes (4000 ms)"
+            "lease_ttl_ms: 2500 ms is shorter than the time that killing takes (4000 ms)"
         );
     }
 }

@@ -43,7 +43,15 @@ impl fmt::Display for Plan {
             }
             match step {
                 Step::CreateTask(new) => {
-                    write!(f, "create {} {}.{} attempt {} ({})", new.id, new.service, new.slot, new.attempt, new.cause.as_str())?;
+                    write!(
+                        f,
+                        "create {} {}.{} attempt {} ({})",
+                        new.id,
+                        new.service,
+                        new.slot,
+                        new.attempt,
+                        new.cause.as_str()
+                    )?;
                     if let Some(node) = new.node {
                         write!(f, " on {node}")?;
                     }

@@ -65,10 +65,7 @@ fn address(text: &str) -> Result<Address, String> {
     let has_port = match bare.rfind(':') {
         None => false,
         Some(at) => {
-            !bare.ends_with(']')
-                && bare
-                    .get(..at)
-                    .is_some_and(|host| !host.contains(':') || host.ends_with(']'))
+            !bare.ends_with(']') && bare.get(..at).is_some_and(|host| !host.contains(':') || host.ends_with(']'))
         }
     };
     let authority = match has_port {
@@ -76,9 +73,7 @@ fn address(text: &str) -> Result<Address, String> {
         false if bare.contains(':') && !bare.starts_with('[') => format!("[{bare}]:{DEFAULT_PORT}"),
         false => format!("{bare}:{DEFAULT_PORT}"),
     };
-    let uri: Uri = format!("http://{authority}")
-        .parse()
-        .map_err(|_| wrong("the host is malformed"))?;
+    let uri: Uri = format!("http://{authority}").parse().map_err(|_| wrong("the host is malformed"))?;
     match (uri.host(), uri.port_u16()) {
         (None | Some(""), _) => Err(wrong("the host is missing")),
         (_, None | Some(0)) => Err(wrong("the port is not a number from 1 to 65535")),
@@ -105,17 +100,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_an_example() {
-        for text in [
-            "https://m1",
-            "ftp://m1",
-            "m1:99999",
-            "m1:",
-            "m1:x",
-            ":7700",
-            "m 1",
-            "m1/path",
-            "u@m1",
-        ] {
+        for text in ["https://m1", "ftp://m1", "m1:99999", "m1:", "m1:x", ":7700", "m 1", "m1/path", "u@m1"] {
             let error = text.parse::<Addresses>().expect_err(text);
             assert!(error.contains("as in 10.0.0.1:7700"), "{text}: {error}");
         }

@@ -28,13 +28,7 @@ pub struct Cli {
 #[command(next_help_heading = "Options of every command")]
 pub struct Globals {
     /// Managers to ask, tried in turn: HOST[:PORT],...
-    #[arg(
-        short = 'H',
-        long,
-        global = true,
-        env = "GOAT_ADDR",
-        default_value = "http://127.0.0.1:7700"
-    )]
+    #[arg(short = 'H', long, global = true, env = "GOAT_ADDR", default_value = "http://127.0.0.1:7700")]
     pub address: Addresses,
     /// How long one request may take, over all managers and retries
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
@@ -348,17 +342,8 @@ mod tests {
 
     #[test]
     fn what_follows_the_image_is_its_own() {
-        assert_eq!(
-            words("goatctl run --replicas 2 echo:1 sh -c true"),
-            ["echo:1", "sh", "-c", "true"]
-        );
-        assert_eq!(
-            words("goatctl service create echo:1 --replicas 2 -- -c true"),
-            ["echo:1", "-c", "true"]
-        );
-        assert_eq!(
-            words("goatctl service create echo:1 sleep 60 --name x"),
-            ["echo:1", "sleep", "60"]
-        );
+        assert_eq!(words("goatctl run --replicas 2 echo:1 sh -c true"), ["echo:1", "sh", "-c", "true"]);
+        assert_eq!(words("goatctl service create echo:1 --replicas 2 -- -c true"), ["echo:1", "-c", "true"]);
+        assert_eq!(words("goatctl service create echo:1 sleep 60 --name x"), ["echo:1", "sleep", "60"]);
     }
 }

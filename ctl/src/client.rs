@@ -98,14 +98,13 @@ impl Client {
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<T>, Status>,
     {
         // NOT_FOUND is an answer here; as a reply it takes the way of one.
-        let reply = self.unary(
-            request,
-            async |control: &mut Control, request: Request<R>| match call(control, request).await {
+        let reply = self.unary(request, async |control: &mut Control, request: Request<R>| {
+            match call(control, request).await {
                 Ok(reply) => Ok(Response::new(Some(reply.into_inner()))),
                 Err(status) if status.code() == Code::NotFound => Ok(Response::new(None)),
                 Err(status) => Err(status),
-            },
-        );
+            }
+        });
         reply.await
     }
 
@@ -129,10 +128,7 @@ impl Client {
         R: Clone,
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<Streaming<T>>, Status>,
     {
-        self.ask(self.timeout, async |control, _| {
-            call(control, Request::new(request.clone())).await
-        })
-        .await
+        self.ask(self.timeout, async |control, _| call(control, Request::new(request.clone())).await).await
     }
 
     async fn ask<T, F>(&self, within: Duration, call: F) -> Result<T, Failure>
@@ -169,11 +165,7 @@ impl Client {
                     }
                 }
             }
-            let until = if is_any_reached {
-                deadline
-            } else {
-                deadline.min(started + self.patience.get())
-            };
+            let until = if is_any_reached { deadline } else { deadline.min(started + self.patience.get()) };
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(self.unreachable(started.elapsed(), &reasons));
@@ -189,10 +181,7 @@ impl Client {
         F: AsyncFn(&mut Control, Duration) -> Result<Response<T>, Status>,
     {
         let started = Instant::now();
-        let channel = self
-            .channel(at, left)
-            .await
-            .map_err(|why| Attempt::Next { why, is_reached: false })?;
+        let channel = self.channel(at, left).await.map_err(|why| Attempt::Next { why, is_reached: false })?;
         let mut control = ControlClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -256,14 +245,7 @@ fn judge(status: &Status) -> Option<(String, bool)> {
         // Cancelled and deadline: the manager gave up on its own limits, of which another may have more left.
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => {
             let text = status.message();
-            Some((
-                if text.is_empty() {
-                    "unavailable".into()
-                } else {
-                    text.into()
-                },
-                true,
-            ))
+            Some((if text.is_empty() { "unavailable".into() } else { text.into() }, true))
         }
         _ => None,
     }
@@ -300,19 +282,10 @@ mod tests {
 
     #[test]
     fn only_an_answer_that_another_manager_would_give_too_is_final() {
-        for code in [
-            Code::NotFound,
-            Code::InvalidArgument,
-            Code::Aborted,
-            Code::Internal,
-            Code::Unimplemented,
-        ] {
+        for code in [Code::NotFound, Code::InvalidArgument, Code::Aborted, Code::Internal, Code::Unimplemented] {
             assert_eq!(judge(&Status::new(code, "x")), None);
         }
-        assert_eq!(
-            judge(&Status::unavailable("no leader")),
-            Some(("no leader".into(), true))
-        );
+        assert_eq!(judge(&Status::unavailable("no leader")), Some(("no leader".into(), true)));
         let broken = Status::from_error(Box::new(io::Error::from(io::ErrorKind::BrokenPipe)));
         assert!(judge(&broken).is_some());
     }

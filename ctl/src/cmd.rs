@@ -27,10 +27,7 @@ pub struct Context {
 
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.globals.output);
-    let context = Context {
-        client: Client::new(cli.globals.address, cli.globals.timeout),
-        out,
-    };
+    let context = Context { client: Client::new(cli.globals.address, cli.globals.timeout), out };
     match cli.command {
         Command::Run(run) => service::run(&context, run).await,
         Command::Service(command) => run_service(&context, command).await,
@@ -49,80 +46,32 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
 
 async fn run_service(context: &Context, command: ServiceCommand) -> Result<(), Failure> {
     match command {
-        ServiceCommand::Create {
-            name,
-            spec,
-            wait,
-            words,
-        } => service::create(context, spec.into_spec(name, words)?, &wait).await,
-        ServiceCommand::Update {
-            reference,
-            image,
-            env_rm,
-            label_rm,
-            spec,
-            wait,
-            args,
-        } => {
-            let change = service::Change {
-                image,
-                env_rm,
-                label_rm,
-                flags: *spec,
-                args,
-            };
+        ServiceCommand::Create { name, spec, wait, words } => {
+            service::create(context, spec.into_spec(name, words)?, &wait).await
+        }
+        ServiceCommand::Update { reference, image, env_rm, label_rm, spec, wait, args } => {
+            let change = service::Change { image, env_rm, label_rm, flags: *spec, args };
             service::update(context, reference, change, &wait).await
         }
         ServiceCommand::Ls(list) => service::ls(context, &list).await,
-        ServiceCommand::Ps {
-            reference,
-            current,
-            list,
-        } => service::ps(context, reference, current, &list).await,
+        ServiceCommand::Ps { reference, current, list } => service::ps(context, reference, current, &list).await,
         ServiceCommand::Inspect { reference, read } => service::inspect(context, reference, &read).await,
-        ServiceCommand::Scale {
-            reference,
-            replicas,
-            wait,
-        } => service::scale(context, reference, replicas, &wait).await,
+        ServiceCommand::Scale { reference, replicas, wait } => {
+            service::scale(context, reference, replicas, &wait).await
+        }
         ServiceCommand::Rm { references, wait } => service::rm(context, references, &wait).await,
     }
 }
 
 async fn run_task(context: &Context, command: TaskCommand) -> Result<(), Failure> {
     match command {
-        TaskCommand::Ls {
-            all,
-            service,
-            node,
-            state,
-            list,
-        } => {
-            let filter = task::Filter {
-                all,
-                service,
-                node,
-                state,
-            };
+        TaskCommand::Ls { all, service, node, state, list } => {
+            let filter = task::Filter { all, service, node, state };
             task::ls(context, filter, &list).await
         }
         TaskCommand::Inspect { reference, read } => task::inspect(context, reference, &read).await,
-        TaskCommand::Logs {
-            reference,
-            follow,
-            tail,
-            timestamps,
-        } => {
-            logs::logs(
-                context,
-                goat_proto::v1::TaskLogsRequest {
-                    reference,
-                    follow,
-                    tail,
-                    timestamps,
-                },
-            )
-            .await
+        TaskCommand::Logs { reference, follow, tail, timestamps } => {
+            logs::logs(context, goat_proto::v1::TaskLogsRequest { reference, follow, tail, timestamps }).await
         }
     }
 }
@@ -146,11 +95,7 @@ fn completion(out: &Out, shell: Shell) -> Result<(), Failure> {
 
 fn version(out: &Out) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    if out.is_json() {
-        out.json(&json!({ "version": version }))
-    } else {
-        out.line(format_args!("goatctl {version}"))
-    }
+    if out.is_json() { out.json(&json!({ "version": version })) } else { out.line(format_args!("goatctl {version}")) }
 }
 
 impl ReadFlags {
@@ -164,10 +109,7 @@ impl Context {
     fn note_staleness(&self, read: &ReadFlags, info: Option<ReadInfo>) {
         if read.stale {
             let age = span(info.unwrap_or_default().age_ms);
-            say(&format!(
-                "stale: from {}, which last heard from the leader {age} ago",
-                self.client.answered_by()
-            ));
+            say(&format!("stale: from {}, which last heard from the leader {age} ago", self.client.answered_by()));
         }
     }
 }

@@ -32,12 +32,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-            hint: None,
-            is_quiet: false,
-        }
+        Self { exit, message: message.into(), hint: None, is_quiet: false }
     }
 
     pub fn failed(message: impl Into<String>) -> Self {
@@ -49,10 +44,7 @@ impl Failure {
     }
 
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// What a manager answered, and means.
@@ -98,10 +90,7 @@ impl From<std::io::Error> for Failure {
     /// Only standard output is written to.
     fn from(error: std::io::Error) -> Self {
         let is_quiet = error.kind() == std::io::ErrorKind::BrokenPipe;
-        Self {
-            is_quiet,
-            ..Self::failed(format!("cannot write the output: {error}"))
-        }
+        Self { is_quiet, ..Self::failed(format!("cannot write the output: {error}")) }
     }
 }
 
@@ -120,13 +109,7 @@ mod tests {
         assert_eq!(exit(Code::InvalidArgument), Exit::Usage);
         assert_eq!(exit(Code::Unavailable), Exit::Unreachable);
         assert_eq!(exit(Code::DeadlineExceeded), Exit::TimedOut);
-        for code in [
-            Code::NotFound,
-            Code::AlreadyExists,
-            Code::FailedPrecondition,
-            Code::Aborted,
-            Code::Internal,
-        ] {
+        for code in [Code::NotFound, Code::AlreadyExists, Code::FailedPrecondition, Code::Aborted, Code::Internal] {
             assert_eq!(exit(code), Exit::Failed);
         }
     }

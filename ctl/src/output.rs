@@ -35,11 +35,7 @@ impl Out {
         let is_terminal = std::io::stdout().is_terminal();
         // https://no-color.org: set and not empty.
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            format,
-            is_terminal,
-            is_coloured: is_terminal && !no_color,
-        }
+        Self { format, is_terminal, is_coloured: is_terminal && !no_color }
     }
 
     pub fn is_json(&self) -> bool {
@@ -77,9 +73,7 @@ impl Out {
     /// Columns without borders. Cells that are states are coloured on a terminal.
     pub fn table(&self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         let mut table = Table::new();
-        table
-            .load_style(NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         if self.is_coloured {
             table.enforce_styling();
         } else {
@@ -147,10 +141,7 @@ pub fn rfc3339(at_ms: u64) -> Option<String> {
 /// Unix milliseconds by the local clock, to the millisecond.
 pub fn local_time(at_ms: u64) -> String {
     match timestamp(at_ms) {
-        Some(at) => at
-            .to_zoned_datetime(TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M:%S%.3f")
-            .to_string(),
+        Some(at) => at.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
         None => "-".into(),
     }
 }
@@ -163,11 +154,7 @@ fn timestamp(at_ms: u64) -> Option<Timestamp> {
 /// How long ago that was.
 pub fn age(at_ms: u64) -> String {
     let now_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
-    if at_ms == 0 {
-        "-".into()
-    } else {
-        age_between(at_ms, now_ms)
-    }
+    if at_ms == 0 { "-".into() } else { age_between(at_ms, now_ms) }
 }
 
 fn age_between(at_ms: u64, now_ms: u64) -> String {
@@ -210,23 +197,14 @@ mod tests {
     #[test]
     fn ages_are_rounded_to_what_matters() {
         let age = |seconds: u64| age_between(1, 1 + seconds * 1_000);
-        assert_eq!(
-            [age(0), age(59), age(60), age(3_599)],
-            ["now", "59s ago", "1m ago", "59m ago"]
-        );
-        assert_eq!(
-            [age(3_600), age(172_799), age(172_800)],
-            ["1h ago", "47h ago", "2d ago"]
-        );
+        assert_eq!([age(0), age(59), age(60), age(3_599)], ["now", "59s ago", "1m ago", "59m ago"]);
+        assert_eq!([age(3_600), age(172_799), age(172_800)], ["1h ago", "47h ago", "2d ago"]);
         assert_eq!(age_between(9_000, 1_000), "now");
     }
 
     #[test]
     fn amounts_are_shown_without_needless_digits() {
-        assert_eq!(
-            [cpus(0), cpus(500), cpus(2_000), cpus(1_250)],
-            ["0", "0.5", "2", "1.25"]
-        );
+        assert_eq!([cpus(0), cpus(500), cpus(2_000), cpus(1_250)], ["0", "0.5", "2", "1.25"]);
         assert_eq!(size(64 << 20), "64.0 MiB");
         assert_eq!(span(90_000), "1m 30s");
     }

@@ -153,10 +153,7 @@ impl From<&v1::Status> for StatusRow {
             cluster_id: status.cluster_id.clone(),
             leader: present(&status.leader),
             term: status.term,
-            managers: ManagersRow {
-                total: managers.total,
-                reachable: managers.reachable,
-            },
+            managers: ManagersRow { total: managers.total, reachable: managers.reachable },
             nodes: status.nodes.clone().into_iter().collect(),
             services: status.services,
             tasks: status.tasks.clone().into_iter().collect(),
@@ -303,13 +300,10 @@ impl From<&v1::Node> for NodePage {
 
 /// A spec from a manager; one that this build cannot read is a newer manager's.
 pub fn spec_of(spec: Option<&v1::ServiceSpec>) -> Result<ServiceSpec, Failure> {
-    spec.cloned()
-        .unwrap_or_default()
-        .try_into()
-        .map_err(|error: goat_proto::convert::Error| {
-            Failure::failed(format!("the manager's answer is not understood: {error}"))
-                .with_hint("this goatctl is older than the manager: use one of the same version")
-        })
+    spec.cloned().unwrap_or_default().try_into().map_err(|error: goat_proto::convert::Error| {
+        Failure::failed(format!("the manager's answer is not understood: {error}"))
+            .with_hint("this goatctl is older than the manager: use one of the same version")
+    })
 }
 
 fn present(text: &str) -> Option<String> {

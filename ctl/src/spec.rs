@@ -118,10 +118,7 @@ impl SpecFlags {
     /// A new service's spec. `words`: the image and its arguments; for the process driver, the program (where `--command`
     /// does not name it) and its arguments.
     pub fn into_spec(self, name: Option<String>, words: Vec<String>) -> Result<v1::ServiceSpec, Failure> {
-        let mut spec = v1::ServiceSpec {
-            replicas: 1,
-            ..Default::default()
-        };
+        let mut spec = v1::ServiceSpec { replicas: 1, ..Default::default() };
         self.apply(&mut spec);
         let mut words = words.into_iter();
         let is_process = spec.driver == "process";
@@ -170,13 +167,7 @@ fn generated_name(of: &str) -> String {
     let mut name: String = stem
         .to_ascii_lowercase()
         .chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
         .take(MAX_STEM_CHARS)
         .collect();
     name = name.trim_matches('-').to_owned();
@@ -206,9 +197,7 @@ mod tests {
 
     #[test]
     fn an_image_is_followed_by_its_arguments() {
-        let spec = SpecFlags::default()
-            .into_spec(Some("web".into()), words("echo:1 --port 80"))
-            .expect("it is whole");
+        let spec = SpecFlags::default().into_spec(Some("web".into()), words("echo:1 --port 80")).expect("it is whole");
         assert_eq!((spec.image.as_str(), spec.replicas), ("echo:1", 1));
         assert_eq!(spec.args, words("--port 80"));
         assert_eq!(spec.name, "web");
@@ -216,17 +205,11 @@ mod tests {
 
     #[test]
     fn the_process_driver_takes_its_program_from_the_words_or_the_flag() {
-        let process = || SpecFlags {
-            driver: Some("process".into()),
-            ..SpecFlags::default()
-        };
+        let process = || SpecFlags { driver: Some("process".into()), ..SpecFlags::default() };
         let spec = process().into_spec(None, words("/bin/sleep 60")).expect("it is whole");
         assert_eq!((spec.command, spec.args), (words("/bin/sleep"), words("60")));
         assert!(spec.name.starts_with("sleep-"), "{}", spec.name);
-        let flags = SpecFlags {
-            command: words("/bin/sleep"),
-            ..process()
-        };
+        let flags = SpecFlags { command: words("/bin/sleep"), ..process() };
         let spec = flags.into_spec(None, words("60")).expect("it is whole");
         assert_eq!((spec.command, spec.args), (words("/bin/sleep"), words("60")));
         assert!(process().into_spec(None, vec![]).is_err());
@@ -235,13 +218,7 @@ mod tests {
 
     #[test]
     fn generated_names_are_names() {
-        for of in [
-            "registry:5000/team/Echo_Server:1.0",
-            "a@sha256:00",
-            "///",
-            &"x".repeat(200),
-            "-é-",
-        ] {
+        for of in ["registry:5000/team/Echo_Server:1.0", "a@sha256:00", "///", &"x".repeat(200), "-é-"] {
             let name = generated_name(of);
             assert_eq!(goat_core::model::validate::validate_name(&name), Ok(()), "{of}");
         }
@@ -250,13 +227,9 @@ mod tests {
 
     #[test]
     fn a_change_leaves_what_was_not_given() {
-        let mut spec = SpecFlags {
-            replicas: Some(3),
-            env: vec![("A".into(), "1".into())],
-            ..SpecFlags::default()
-        }
-        .into_spec(Some("web".into()), words("echo:1"))
-        .expect("it is whole");
+        let mut spec = SpecFlags { replicas: Some(3), env: vec![("A".into(), "1".into())], ..SpecFlags::default() }
+            .into_spec(Some("web".into()), words("echo:1"))
+            .expect("it is whole");
         let change = SpecFlags {
             env: vec![("B".into(), "2".into())],
             restart: Some(("on-failure".into(), Some(2))),

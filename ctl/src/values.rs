@@ -25,18 +25,8 @@ pub fn port(text: &str) -> Result<v1::Port, String> {
         return Err(wrong());
     }
     let (host, container) = ports.split_once(':').unwrap_or((ports, ports));
-    let number = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|port| *port > 0)
-            .map(u32::from)
-            .ok_or_else(wrong)
-    };
-    Ok(v1::Port {
-        host_port: number(host)?,
-        container_port: number(container)?,
-        protocol: protocol.into(),
-    })
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).map(u32::from).ok_or_else(wrong);
+    Ok(v1::Port { host_port: number(host)?, container_port: number(container)?, protocol: protocol.into() })
 }
 
 /// SOURCE:TARGET[:ro].
@@ -50,11 +40,7 @@ pub fn mount(text: &str) -> Result<v1::Mount, String> {
     if source.is_empty() || target.is_empty() {
         return Err("SOURCE:TARGET[:ro] is expected, as in /srv/data:/data:ro".into());
     }
-    Ok(v1::Mount {
-        source: source.into(),
-        target: target.into(),
-        read_only,
-    })
+    Ok(v1::Mount { source: source.into(), target: target.into(), read_only })
 }
 
 /// CPUs as a decimal number, in thousandths.
@@ -67,23 +53,15 @@ pub fn cpu_millis(text: &str) -> Result<u64, String> {
     if !part_fits || !(is_number(whole) || is_bare_fraction) {
         return Err(wrong());
     }
-    let whole: u64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().map_err(|_| wrong())?
-    };
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
     let thousandths: u64 = format!("{part:0<3}")[..3].parse().map_err(|_| wrong())?;
-    whole
-        .checked_mul(1_000)
-        .and_then(|millis| millis.checked_add(thousandths))
-        .ok_or_else(wrong)
+    whole.checked_mul(1_000).and_then(|millis| millis.checked_add(thousandths)).ok_or_else(wrong)
 }
 
 /// An amount of bytes with a unit.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let size = text.parse::<bytesize::ByteSize>();
-    size.map(|size| size.as_u64())
-        .map_err(|_| "an amount with a unit is expected, as in 64MiB or 2GiB".into())
+    size.map(|size| size.as_u64()).map_err(|_| "an amount with a unit is expected, as in 64MiB or 2GiB".into())
 }
 
 /// A span of time with a unit.
@@ -101,9 +79,7 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
 
 /// A condition, and for `on-failure` how many restarts in a row.
 pub fn restart(text: &str) -> Result<(String, Option<u32>), String> {
-    let (condition, attempts) = text
-        .split_once(':')
-        .map_or((text, None), |(name, count)| (name, Some(count)));
+    let (condition, attempts) = text.split_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
     let known = word::<RestartCondition>("restart", condition);
     let wrong = || "no, on-failure[:N], always or unless-stopped is expected, as in on-failure:5".to_owned();
     match (known, attempts) {
@@ -121,20 +97,16 @@ pub fn constraint(text: &str) -> Result<v1::Constraint, String> {
     let unequal = text.find("!=").map(|at| (at, false));
     let found = [equal, unequal].into_iter().flatten().min();
     match found {
-        Some((at, equal)) if at > 0 => Ok(v1::Constraint {
-            label: text[..at].trim().into(),
-            equal,
-            value: text[at + 2..].trim().into(),
-        }),
+        Some((at, equal)) if at > 0 => {
+            Ok(v1::Constraint { label: text[..at].trim().into(), equal, value: text[at + 2..].trim().into() })
+        }
         _ => Err("LABEL==VALUE or LABEL!=VALUE is expected, as in zone==a or node.name!=w1".into()),
     }
 }
 
 /// One of a fixed vocabulary's words, kept as text: the manager reads it again.
 pub fn one_of<W: Word>(text: &str) -> Result<String, String> {
-    word::<W>("", text)
-        .map(|found| found.word().to_owned())
-        .map_err(|error| error.problem)
+    word::<W>("", text).map(|found| found.word().to_owned()).map_err(|error| error.problem)
 }
 
 #[cfg(test)]
@@ -144,29 +116,10 @@ mod tests {
 
     #[test]
     fn cpus_are_read_to_the_thousandth() {
-        for (text, millis) in [
-            ("0.5", 500),
-            ("2", 2_000),
-            (".25", 250),
-            ("1.125", 1_125),
-            ("0.1000", 100),
-            ("0", 0),
-        ] {
+        for (text, millis) in [("0.5", 500), ("2", 2_000), (".25", 250), ("1.125", 1_125), ("0.1000", 100), ("0", 0)] {
             assert_eq!(cpu_millis(text), Ok(millis), "{text}");
         }
-        for text in [
-            "",
-            ".",
-            "-1",
-            "0.0001",
-            "1e3",
-            "NaN",
-            "inf",
-            "0.5 ",
-            "99999999999999999999",
-            "é",
-            "0.é",
-        ] {
+        for text in ["", ".", "-1", "0.0001", "1e3", "NaN", "inf", "0.5 ", "99999999999999999999", "é", "0.é"] {
             assert!(cpu_millis(text).is_err(), "{text}");
         }
     }
@@ -206,9 +159,6 @@ mod tests {
         assert!(duration("5").is_err() && timeout("0s").is_err());
         assert_eq!(key_value("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert!(key_value("A").is_err() && key_value("=b").is_err());
-        assert_eq!(
-            one_of::<Strategy>("tight"),
-            Err("\"tight\" is not one of spread, binpack, epvm".into())
-        );
+        assert_eq!(one_of::<Strategy>("tight"), Err("\"tight\" is not one of spread, binpack, epvm".into()));
     }
 }

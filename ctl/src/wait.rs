@@ -101,11 +101,7 @@ pub async fn wait(
         }
         Err(Some(failure)) => Err(failure),
         Err(None) => {
-            let message = format!(
-                "timed out after {}: {}",
-                humantime::format_duration(within),
-                goal.missing()
-            );
+            let message = format!("timed out after {}: {}", humantime::format_duration(within), goal.missing());
             Err(Failure::new(Exit::TimedOut, message).with_hint(goal.goes_on()))
         }
     }
@@ -135,18 +131,9 @@ async fn look_until_settled(
 
 /// Keeps a stream of events open over all managers. Where there is none, the looks go on without.
 async fn wake_on_events(client: &Client, service: &str, since_index: u64, wake: &Notify) -> Infallible {
-    let request = WatchEventsRequest {
-        since_index,
-        follow: true,
-        service: service.to_owned(),
-        tail: None,
-    };
+    let request = WatchEventsRequest { since_index, follow: true, service: service.to_owned(), tail: None };
     loop {
-        let opened = client
-            .stream(request.clone(), async |control, request| {
-                control.watch_events(request).await
-            })
-            .await;
+        let opened = client.stream(request.clone(), async |control, request| control.watch_events(request).await).await;
         if let Ok(mut events) = opened {
             wake.notify_one();
             while let Ok(Some(_)) = events.message().await {

@@ -98,7 +98,7 @@ pub struct Options {
     /// How often workers report that they live [default: 500]
     #[arg(long, env = "GOAT_MANAGER_WORKER_HEARTBEAT_MS", value_name = "MS")]
     pub worker_heartbeat_ms: Option<u64>,
-    /// How long a worker's lease on its tasks lasts without a renewal [default: 3000]
+    /// How long a worker's lease on its tasks lasts without a renewal [default: 2500]
     #[arg(long, env = "GOAT_MANAGER_LEASE_TTL_MS", value_name = "MS")]
     pub lease_ttl_ms: Option<u64>,
     /// A snapshot is taken after so many log entries [default: 20000]
@@ -188,7 +188,10 @@ impl Options {
         if advertise != own.address {
             return Err(Error::Invalid {
                 key: "advertise",
-                problem: format!("{advertise} is not this manager's address in `peers`, {}; make them the same", own.address),
+                problem: format!(
+                    "{advertise} is not this manager's address in `peers`, {}; make them the same",
+                    own.address
+                ),
             });
         }
         let config = Config {
@@ -203,7 +206,7 @@ impl Options {
             election_timeout_min_ms: self.election_timeout_min_ms.unwrap_or(250),
             election_timeout_max_ms: self.election_timeout_max_ms.unwrap_or(450),
             worker_heartbeat_ms: self.worker_heartbeat_ms.unwrap_or(500),
-            lease_ttl_ms: self.lease_ttl_ms.unwrap_or(3_000),
+            lease_ttl_ms: self.lease_ttl_ms.unwrap_or(2_500),
             snapshot_entries: self.snapshot_entries.unwrap_or(20_000),
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
@@ -256,7 +259,10 @@ impl Config {
         if self.election_timeout_min_ms >= self.election_timeout_max_ms {
             return invalid(
                 "election_timeout_max_ms",
-                format!("{} ms must be above election_timeout_min_ms ({} ms)", self.election_timeout_max_ms, self.election_timeout_min_ms),
+                format!(
+                    "{} ms must be above election_timeout_min_ms ({} ms)",
+                    self.election_timeout_max_ms, self.election_timeout_min_ms
+                ),
             );
         }
         if self.worker_heartbeat_ms == 0 || self.worker_heartbeat_ms * 3 > self.lease_ttl_ms {

@@ -244,7 +244,8 @@ mod tests {
     fn events_are_found_by_index_and_by_tail() {
         let events = Events::default();
         events.push(vec![event(1, "a"), event(2, "b"), event(2, "c"), event(5, "d")]);
-        let from = |since, tail| names(&events.read(events.find(since, tail, |_| true)).expect("they are there").0).join("");
+        let from =
+            |since, tail| names(&events.read(events.find(since, tail, |_| true)).expect("they are there").0).join("");
         assert_eq!(from(0, None), "abcd");
         assert_eq!(from(2, None), "bcd");
         assert_eq!(from(3, None), "d");

@@ -81,7 +81,11 @@ fn start_logging(config: &Config) -> anyhow::Result<()> {
     // openraft warns of each try to reach a peer that is gone, ten times a second; `raft::network` says it once.
     let filter = EnvFilter::try_new(format!("openraft=error,{}", config.log_level))
         .map_err(|error| anyhow::anyhow!("log_level: {error}; use error, warn, info, debug or trace"))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),

@@ -39,7 +39,10 @@ struct Parts {
 /// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {}: is another manager running there? Change `listen`, or stop the other", config.listen)
+        format!(
+            "cannot listen on {}: is another manager running there? Change `listen`, or stop the other",
+            config.listen
+        )
     })?;
     let formation = Arc::new(Formation::new(&config));
     let tasks = TaskSet::new("manager");
@@ -77,7 +80,9 @@ async fn live(config: &Config, formation: &Formation, parts: &Parts, tasks: &Tas
     tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
     learn_cluster(&group).await?;
     let reason = group.stopped().await;
-    anyhow::bail!("Raft has stopped: {reason}. What was acknowledged is safe; look at the disk and start this manager again")
+    anyhow::bail!(
+        "Raft has stopped: {reason}. What was acknowledged is safe; look at the disk and start this manager again"
+    )
 }
 
 /// Writes the cluster's id beside the data as soon as it is known.

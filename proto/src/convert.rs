@@ -30,10 +30,7 @@ pub struct Error {
 
 impl Error {
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            problem: problem.into(),
-        }
+        Self { field: field.into(), problem: problem.into() }
     }
 }
 
@@ -48,26 +45,18 @@ pub fn word<W: Word>(field: &str, text: &str) -> Result<W, Error> {
     let found = W::ALL.iter().copied().find(|word| word.word() == text);
     found.ok_or_else(|| {
         let allowed: Vec<&str> = W::ALL.iter().map(|word| word.word()).collect();
-        Error::new(
-            field,
-            format!("{:?} is not one of {}", shortened(text), allowed.join(", ")),
-        )
+        Error::new(field, format!("{:?} is not one of {}", shortened(text), allowed.join(", ")))
     })
 }
 
 /// As [`word`], and the empty text is `default`.
 pub fn word_or<W: Word>(field: &str, text: &str, default: W) -> Result<W, Error> {
-    if text.is_empty() {
-        Ok(default)
-    } else {
-        word(field, text)
-    }
+    if text.is_empty() { Ok(default) } else { word(field, text) }
 }
 
 /// Reads an id of core's, or anything else whose error explains itself.
 pub fn parse<T: FromStr<Err: fmt::Display>>(field: &str, text: &str) -> Result<T, Error> {
-    text.parse()
-        .map_err(|error: T::Err| Error::new(field, error.to_string()))
+    text.parse().map_err(|error: T::Err| Error::new(field, error.to_string()))
 }
 
 /// Absence is the empty text on the wire.
@@ -85,21 +74,13 @@ fn port(field: impl Into<String>, number: u32) -> Result<u16, Error> {
 
 impl From<v1::Resources> for Resources {
     fn from(wire: v1::Resources) -> Self {
-        Self {
-            cpu_millis: wire.cpu_millis,
-            memory_bytes: wire.memory_bytes,
-            disk_bytes: wire.disk_bytes,
-        }
+        Self { cpu_millis: wire.cpu_millis, memory_bytes: wire.memory_bytes, disk_bytes: wire.disk_bytes }
     }
 }
 
 impl From<Resources> for v1::Resources {
     fn from(core: Resources) -> Self {
-        Self {
-            cpu_millis: core.cpu_millis,
-            memory_bytes: core.memory_bytes,
-            disk_bytes: core.disk_bytes,
-        }
+        Self { cpu_millis: core.cpu_millis, memory_bytes: core.memory_bytes, disk_bytes: core.disk_bytes }
     }
 }
 
@@ -112,10 +93,7 @@ mod tests {
     #[test]
     fn an_unknown_word_is_answered_with_the_field_and_the_words_that_are_known() {
         let error = word::<Availability>("availability", "paused").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "availability: \"paused\" is not one of active, drain"
-        );
+        assert_eq!(error.to_string(), "availability: \"paused\" is not one of active, drain");
         let status = tonic::Status::from(error);
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
     }

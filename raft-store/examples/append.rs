@@ -42,12 +42,8 @@ async fn main() {
         figures.sort_by(f64::total_cmp);
         figures[figures.len() / 2]
     });
-    let names = [
-        "plain file, fdatasync each",
-        "store, one at a time",
-        "store, 64 in flight",
-        "three managers, 64 clients",
-    ];
+    let names =
+        ["plain file, fdatasync each", "store, one at a time", "store, 64 in flight", "three managers, 64 clients"];
     for (name, per_s) in names.iter().zip(medians) {
         println!("{name:<28} {per_s:>8.0} /s   {:>5.2} x plain", per_s / medians[0]);
     }
@@ -58,9 +54,7 @@ fn plain(path: &Path) -> f64 {
     let payload = vec![b'.'; PAYLOAD_BYTES];
     let (start, mut count) = (Instant::now(), 0);
     while start.elapsed() < ROUND {
-        file.write_all(&payload)
-            .and_then(|()| file.sync_data())
-            .expect("a healthy disk");
+        file.write_all(&payload).and_then(|()| file.sync_data()).expect("a healthy disk");
         count += 1;
     }
     per_s(count, start)
@@ -74,20 +68,11 @@ async fn appends(store: &mut Store, in_flight: usize) -> f64 {
         while flushed.len() < in_flight {
             let (done, is_flushed) = TypeConfig::oneshot();
             let entry = put(1, index, vec![b'.'; PAYLOAD_BYTES]);
-            store
-                .log
-                .append([entry], IOFlushed::signal(done))
-                .await
-                .expect("a healthy disk");
+            store.log.append([entry], IOFlushed::signal(done)).await.expect("a healthy disk");
             flushed.push_back(is_flushed);
             index += 1;
         }
-        flushed
-            .next()
-            .await
-            .expect("some are in flight")
-            .expect("the writer answers")
-            .expect("a healthy disk");
+        flushed.next().await.expect("some are in flight").expect("the writer answers").expect("a healthy disk");
         count += 1;
     }
     let per_s = per_s(count, start);

@@ -58,12 +58,8 @@ impl DirLock {
 
     pub(crate) fn take(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(Self::FILE_NAME);
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("open", &path))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self(lock)),
             Err((_, Errno::EWOULDBLOCK)) => Err(Error::Locked { dir: dir.to_path_buf() }),
@@ -108,9 +104,7 @@ impl Db {
     }
 
     pub(crate) fn family(&self, name: &str) -> &ColumnFamily {
-        self.db
-            .cf_handle(name)
-            .expect("all column families are opened with the database")
+        self.db.cf_handle(name).expect("all column families are opened with the database")
     }
 
     pub(crate) fn error(&self, error: rocksdb::Error) -> Error {
@@ -124,10 +118,7 @@ impl Db {
     }
 
     pub(crate) fn meta<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let bytes = self
-            .db
-            .get_pinned_cf(self.family(META), key)
-            .map_err(|error| self.error(error))?;
+        let bytes = self.db.get_pinned_cf(self.family(META), key).map_err(|error| self.error(error))?;
         bytes.map(|bytes| record::decode(key, &self.path, &bytes)).transpose()
     }
 
@@ -174,10 +165,7 @@ fn classify(path: &Path, error: rocksdb::Error) -> Error {
     let path = path.to_path_buf();
     match error.kind() {
         // "Invalid argument" is what a missing or unknown column family gives.
-        ErrorKind::Corruption | ErrorKind::InvalidArgument => Error::Corrupt {
-            path,
-            reason: error.into_string(),
-        },
+        ErrorKind::Corruption | ErrorKind::InvalidArgument => Error::Corrupt { path, reason: error.into_string() },
         ErrorKind::IOError if error.as_ref().contains("No space left") => Error::Io {
             action: "write the database in",
             path,

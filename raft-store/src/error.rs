@@ -10,11 +10,7 @@ use crate::state_machine::RestoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {action} {path}: {source}", path = path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 
     #[error(
         "the data directory {dir} is in use by another process: stop that one first, or give this one a directory of \
@@ -51,11 +47,7 @@ pub enum Error {
         "{path} belongs to cluster {found}, not to cluster {wanted}: give another data directory, or an empty one to \
          join that cluster", path = path.display()
     )]
-    OtherCluster {
-        path: PathBuf,
-        found: String,
-        wanted: String,
-    },
+    OtherCluster { path: PathBuf, found: String, wanted: String },
 
     #[error("the cluster id {id:?} cannot be kept: 1 to 128 printable ASCII characters without spaces are allowed")]
     ClusterId { id: String },
@@ -87,18 +79,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.to_path_buf(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_path_buf(), source }
     }
 
     pub(crate) fn snapshot(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Snapshot {
-            path: path.to_path_buf(),
-            reason: reason.into(),
-        }
+        Self::Snapshot { path: path.to_path_buf(), reason: reason.into() }
     }
 }
 
@@ -119,7 +104,5 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T, Error> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::Background(error.to_string()))?
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Background(error.to_string()))?
 }

@@ -58,10 +58,7 @@ impl IdentityFile {
                 wanted.clone()
             }
         };
-        let file = Self {
-            path,
-            current: Mutex::new(current),
-        };
+        let file = Self { path, current: Mutex::new(current) };
         if let Some(id) = &wanted.cluster_id {
             file.set_cluster_id(id)?;
         }
@@ -80,10 +77,7 @@ impl IdentityFile {
             Some(found) if found == id => Ok(()),
             Some(found) => Err(self.other_cluster(found, id)),
             None => {
-                let named = Identity {
-                    cluster_id: Some(id.to_owned()),
-                    node_id: current.node_id,
-                };
+                let named = Identity { cluster_id: Some(id.to_owned()), node_id: current.node_id };
                 write(&self.path, &named)?;
                 *current = named;
                 Ok(())
@@ -94,56 +88,37 @@ impl IdentityFile {
     /// Refuses what another cluster made. What names no cluster, or comes before this one knows its own, passes.
     pub(crate) fn check_cluster(&self, path: &Path, found: Option<&str>) -> Result<(), Error> {
         match (found, &self.current.lock().cluster_id) {
-            (Some(found), Some(own)) if found != own => Err(Error::OtherCluster {
-                path: path.to_path_buf(),
-                found: found.into(),
-                wanted: own.clone(),
-            }),
+            (Some(found), Some(own)) if found != own => {
+                Err(Error::OtherCluster { path: path.to_path_buf(), found: found.into(), wanted: own.clone() })
+            }
             _ => Ok(()),
         }
     }
 
     fn other_cluster(&self, found: &str, wanted: &str) -> Error {
-        Error::OtherCluster {
-            path: self.path.clone(),
-            found: found.into(),
-            wanted: wanted.into(),
-        }
+        Error::OtherCluster { path: self.path.clone(), found: found.into(), wanted: wanted.into() }
     }
 }
 
 fn check_cluster_id(id: &str) -> Result<(), Error> {
     let is_fine = (1..=128).contains(&id.len()) && id != UNKNOWN_CLUSTER && id.bytes().all(|b| b.is_ascii_graphic());
-    if is_fine {
-        Ok(())
-    } else {
-        Err(Error::ClusterId { id: id.to_owned() })
-    }
+    if is_fine { Ok(()) } else { Err(Error::ClusterId { id: id.to_owned() }) }
 }
 
 fn agree(path: &Path, found: Identity, wanted: &Identity) -> Result<Identity, Error> {
     if found.node_id != wanted.node_id {
-        return Err(Error::OtherNode {
-            path: path.into(),
-            found: found.node_id,
-            wanted: wanted.node_id,
-        });
+        return Err(Error::OtherNode { path: path.into(), found: found.node_id, wanted: wanted.node_id });
     }
     match (&found.cluster_id, &wanted.cluster_id) {
-        (Some(on_disk), Some(asked)) if on_disk != asked => Err(Error::OtherCluster {
-            path: path.into(),
-            found: on_disk.clone(),
-            wanted: asked.clone(),
-        }),
+        (Some(on_disk), Some(asked)) if on_disk != asked => {
+            Err(Error::OtherCluster { path: path.into(), found: on_disk.clone(), wanted: asked.clone() })
+        }
         _ => Ok(found),
     }
 }
 
 fn read(path: &Path) -> Result<Option<Identity>, Error> {
-    let damaged = |reason: String| Error::IdentityDamaged {
-        path: path.to_path_buf(),
-        reason,
-    };
+    let damaged = |reason: String| Error::IdentityDamaged { path: path.to_path_buf(), reason };
     let size_bytes = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -156,11 +131,7 @@ fn read(path: &Path) -> Result<Option<Identity>, Error> {
     let text = String::from_utf8(bytes).map_err(|_| damaged("not a text".into()))?;
     match parse(&text) {
         Ok(identity) => Ok(Some(identity)),
-        Err(Unreadable::Newer(found)) => Err(Error::NewerFormat {
-            path: path.to_path_buf(),
-            found,
-            supported: FORMAT,
-        }),
+        Err(Unreadable::Newer(found)) => Err(Error::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT }),
         Err(Unreadable::Damaged(reason)) => Err(damaged(reason)),
     }
 }
@@ -183,13 +154,8 @@ fn parse(text: &str) -> Result<Identity, Unreadable> {
         return Err(Unreadable::Newer(format));
     }
     let mut field = |name: &str| -> Result<String, Unreadable> {
-        let value = lines
-            .next()
-            .and_then(|line| line.strip_prefix(name))
-            .and_then(|rest| rest.strip_prefix(": "));
-        value
-            .map(str::to_owned)
-            .ok_or_else(|| damaged(&format!("its line \"{name}\" is missing")))
+        let value = lines.next().and_then(|line| line.strip_prefix(name)).and_then(|rest| rest.strip_prefix(": "));
+        value.map(str::to_owned).ok_or_else(|| damaged(&format!("its line \"{name}\" is missing")))
     };
     let node_id = field("node-id")?;
     let cluster_id = field("cluster-id")?;
@@ -206,10 +172,7 @@ fn parse(text: &str) -> Result<Identity, Unreadable> {
 
 fn render(identity: &Identity) -> String {
     let cluster_id = identity.cluster_id.as_deref().unwrap_or(UNKNOWN_CLUSTER);
-    let body = format!(
-        "{TITLE}{FORMAT}\nnode-id: {}\ncluster-id: {cluster_id}\n",
-        identity.node_id
-    );
+    let body = format!("{TITLE}{FORMAT}\nnode-id: {}\ncluster-id: {cluster_id}\n", identity.node_id);
     format!("{body}crc32: {:08x}\n", crc32fast::hash(body.as_bytes()))
 }
 
@@ -217,8 +180,7 @@ fn render(identity: &Identity) -> String {
 fn write(path: &Path, identity: &Identity) -> Result<(), Error> {
     let temporary = path.with_file_name(TEMPORARY_NAME);
     let mut file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-    file.write_all(render(identity).as_bytes())
-        .map_err(Error::io("write", &temporary))?;
+    file.write_all(render(identity).as_bytes()).map_err(Error::io("write", &temporary))?;
     file.sync_all().map_err(Error::io("sync", &temporary))?;
     fs::rename(&temporary, path).map_err(Error::io("rename to", path))?;
     sync_dir(path.parent().unwrap_or(Path::new(".")))
@@ -226,9 +188,7 @@ fn write(path: &Path, identity: &Identity) -> Result<(), Error> {
 
 /// Makes renames and removals in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(Error::io("sync", dir))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
 }
 
 #[cfg(test)]
@@ -238,21 +198,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         for cluster_id in [None, Some("c-1".to_owned())] {
-            let identity = Identity {
-                cluster_id,
-                node_id: u64::MAX,
-            };
+            let identity = Identity { cluster_id, node_id: u64::MAX };
             assert!(matches!(parse(&render(&identity)), Ok(read) if read == identity));
         }
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let text = render(&Identity {
-            cluster_id: Some("c-1".into()),
-            node_id: 7,
-        })
-        .into_bytes();
+        let text = render(&Identity { cluster_id: Some("c-1".into()), node_id: 7 }).into_bytes();
         // All but the last line end, which carries nothing.
         for at in 0..text.len() - 1 {
             for bit in 0..7 {

@@ -59,10 +59,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("data"),
-            identity: Identity {
-                cluster_id: None,
-                node_id: 0,
-            },
+            identity: Identity { cluster_id: None, node_id: 0 },
             cached_entries: 8_192,
             cached_bytes: 8 << 20,
         }
@@ -107,10 +104,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), Error> {
         // A new file system has it.
         if !is_ours && name != "lost+found" {
             let found = name.to_string_lossy().into_owned();
-            return Err(Error::NotADataDir {
-                dir: dir.to_path_buf(),
-                found,
-            });
+            return Err(Error::NotADataDir { dir: dir.to_path_buf(), found });
         }
     }
     Ok(())

@@ -54,17 +54,13 @@ struct Machine<S> {
 
 impl<S> Clone for MachineStore<S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-        }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 
 impl<S> std::fmt::Debug for MachineStore<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MachineStore")
-            .field("db", &self.inner.db)
-            .finish_non_exhaustive()
+        f.debug_struct("MachineStore").field("db", &self.inner.db).finish_non_exhaustive()
     }
 }
 
@@ -75,17 +71,8 @@ impl<S: StateMachine> MachineStore<S> {
         snapshots: Arc<SnapshotDir>,
         state: S,
     ) -> Result<Self, Error> {
-        let machine = Mutex::new(Machine {
-            state,
-            applied: None,
-            membership: StoredMembership::default(),
-        });
-        let inner = Inner {
-            db,
-            identity,
-            snapshots,
-            machine,
-        };
+        let machine = Mutex::new(Machine { state, applied: None, membership: StoredMembership::default() });
+        let inner = Inner { db, identity, snapshots, machine };
         if let Some(name) = inner.interrupted_install()? {
             tracing::info!(snapshot = name, "finishing the installation of a snapshot");
             let snapshot = inner.snapshots.open_named(&name)?;
@@ -118,10 +105,7 @@ impl<S: StateMachine> Inner<S> {
         if let Some(error) = failed {
             return Err(error);
         }
-        restored.map_err(|source| Error::Restore {
-            path: self.db.path().to_path_buf(),
-            source,
-        })?;
+        restored.map_err(|source| Error::Restore { path: self.db.path().to_path_buf(), source })?;
         machine.applied = self.db.meta(db::APPLIED)?;
         machine.membership = self.db.meta(db::MEMBERSHIP)?.unwrap_or_default();
         if let Some(applied) = &machine.applied {
@@ -164,10 +148,7 @@ impl<S: StateMachine> Inner<S> {
     fn install(&self, meta: &SnapshotMeta, snapshot: &SnapshotFile) -> Result<(), Error> {
         let path = snapshot.path();
         if snapshot.meta() != meta {
-            return Err(Error::snapshot(
-                &path,
-                format!("it covers {} where {meta} was announced", snapshot.meta()),
-            ));
+            return Err(Error::snapshot(&path, format!("it covers {} where {meta} was announced", snapshot.meta())));
         }
         self.identity.check_cluster(&path, snapshot.cluster_id())?;
         let mut machine = self.machine.lock();
@@ -206,8 +187,7 @@ impl<S: StateMachine> Inner<S> {
             Some(last) => self.db.put_meta(&mut batch, db::APPLIED, last),
             None => batch.delete_cf(meta, db::APPLIED),
         }
-        self.db
-            .put_meta(&mut batch, db::MEMBERSHIP, &snapshot.meta().last_membership);
+        self.db.put_meta(&mut batch, db::MEMBERSHIP, &snapshot.meta().last_membership);
         batch.delete_cf(meta, db::INSTALLING);
         self.db.write(batch, true)
     }
@@ -269,10 +249,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for MachineStore<S> {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotFile>>, io::Error> {
         let current = self.inner.snapshots.current();
-        Ok(current.map(|file| SnapshotOf::<TypeConfig, _> {
-            meta: file.meta().clone(),
-            snapshot: file,
-        }))
+        Ok(current.map(|file| SnapshotOf::<TypeConfig, _> { meta: file.meta().clone(), snapshot: file }))
     }
 }
 
@@ -281,10 +258,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotFile>, io::Error> {
         let file = self.build().await?;
-        Ok(SnapshotOf::<TypeConfig, _> {
-            meta: file.meta().clone(),
-            snapshot: file,
-        })
+        Ok(SnapshotOf::<TypeConfig, _> { meta: file.meta().clone(), snapshot: file })
     }
 }
 
@@ -317,15 +291,8 @@ mod tests {
     }
 
     fn open(dir: &std::path::Path) -> MachineStore<Echo> {
-        let identity = Identity {
-            cluster_id: None,
-            node_id: 1,
-        };
-        let options = Options {
-            dir: dir.to_path_buf(),
-            identity,
-            ..Options::default()
-        };
+        let identity = Identity { cluster_id: None, node_id: 1 };
+        let options = Options { dir: dir.to_path_buf(), identity, ..Options::default() };
         crate::open(options, Echo::default()).expect("the store opens").1
     }
 
@@ -334,10 +301,7 @@ mod tests {
             log_id: openraft::testing::log_id::<TypeConfig>(1, 1, index),
             payload: EntryPayload::Normal(Payload(key.to_owned().into())),
         };
-        store
-            .apply(futures::stream::iter([Ok((entry, None))]))
-            .await
-            .expect("a healthy disk");
+        store.apply(futures::stream::iter([Ok((entry, None))])).await.expect("a healthy disk");
     }
 
     #[tokio::test]
@@ -354,11 +318,7 @@ mod tests {
             let db = &store.inner.db;
             let mut batch = WriteBatch::default();
             batch.delete_cf(db.family(db::ROWS), "a");
-            batch.put_cf(
-                db.family(db::META),
-                db::INSTALLING,
-                SnapshotDir::name_of(snapshot.meta()),
-            );
+            batch.put_cf(db.family(db::META), db::INSTALLING, SnapshotDir::name_of(snapshot.meta()));
             db.write(batch, true).unwrap();
             SnapshotDir::name_of(snapshot.meta())
         };
@@ -378,10 +338,7 @@ mod tests {
         std::fs::remove_file(dir.path().join("snapshots").join(&name)).unwrap();
         let options = Options {
             dir: dir.path().into(),
-            identity: Identity {
-                cluster_id: None,
-                node_id: 1,
-            },
+            identity: Identity { cluster_id: None, node_id: 1 },
             ..Options::default()
         };
         let error = crate::open(options, Echo::default()).map(drop).expect_err("refused");

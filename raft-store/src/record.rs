@@ -20,19 +20,12 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// Decodes what [`encode`] of this build wrote. `what` and `path` are for the message.
 pub(crate) fn decode<T: DeserializeOwned>(what: &str, path: &Path, bytes: &[u8]) -> Result<T, Error> {
     match bytes.split_first() {
-        Some((&VERSION, body)) => rmp_serde::from_slice(body).map_err(|error| Error::Corrupt {
-            path: path.to_path_buf(),
-            reason: format!("{what}: {error}"),
-        }),
-        Some((&version, _)) if version > VERSION => Err(Error::NewerFormat {
-            path: path.to_path_buf(),
-            found: version.into(),
-            supported: VERSION.into(),
-        }),
-        _ => Err(Error::Corrupt {
-            path: path.to_path_buf(),
-            reason: format!("{what}: no format version"),
-        }),
+        Some((&VERSION, body)) => rmp_serde::from_slice(body)
+            .map_err(|error| Error::Corrupt { path: path.to_path_buf(), reason: format!("{what}: {error}") }),
+        Some((&version, _)) if version > VERSION => {
+            Err(Error::NewerFormat { path: path.to_path_buf(), found: version.into(), supported: VERSION.into() })
+        }
+        _ => Err(Error::Corrupt { path: path.to_path_buf(), reason: format!("{what}: no format version") }),
     }
 }
 
@@ -45,13 +38,7 @@ mod tests {
         let mut bytes = encode(&5_u64);
         assert_eq!(decode::<u64>("x", Path::new("db"), &bytes).unwrap(), 5);
         bytes[0] = VERSION + 1;
-        assert!(matches!(
-            decode::<u64>("x", Path::new("db"), &bytes),
-            Err(Error::NewerFormat { found: 2, .. })
-        ));
-        assert!(matches!(
-            decode::<u64>("x", Path::new("db"), &[]),
-            Err(Error::Corrupt { .. })
-        ));
+        assert!(matches!(decode::<u64>("x", Path::new("db"), &bytes), Err(Error::NewerFormat { found: 2, .. })));
+        assert!(matches!(decode::<u64>("x", Path::new("db"), &[]), Err(Error::Corrupt { .. })));
     }
 }

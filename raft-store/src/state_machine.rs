@@ -44,8 +44,6 @@ impl RowChanges {
 
     /// The changes so far: a value, or nothing where the row goes.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.changes
-            .iter()
-            .map(|(key, value)| (key.as_slice(), value.as_deref()))
+        self.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 }

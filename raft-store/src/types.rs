@@ -80,10 +80,7 @@ pub struct EntryId {
 
 impl EntryId {
     pub(crate) fn of(id: &LogId) -> Self {
-        Self {
-            term: id.committed_leader_id().term,
-            index: id.index(),
-        }
+        Self { term: id.committed_leader_id().term, index: id.index() }
     }
 }
 

@@ -24,45 +24,20 @@ async fn a_group_replicates_brings_a_newcomer_up_by_snapshot_and_comes_back_from
     // The log is gone from the leader, so the newcomer needs the snapshot.
     let leading = managers[at].raft.clone();
     leading.trigger().snapshot().await.unwrap();
-    let snapshot_at = leading
-        .wait(LONG)
-        .metrics(|metrics| metrics.snapshot.is_some(), "a snapshot")
-        .await
-        .unwrap()
-        .snapshot
-        .unwrap();
+    let snapshot_at =
+        leading.wait(LONG).metrics(|metrics| metrics.snapshot.is_some(), "a snapshot").await.unwrap().snapshot.unwrap();
     leading.trigger().purge_log(snapshot_at.index()).await.unwrap();
-    leading
-        .wait(LONG)
-        .metrics(|metrics| metrics.purged.is_some(), "a purge")
-        .await
-        .unwrap();
+    leading.wait(LONG).metrics(|metrics| metrics.purged.is_some(), "a purge").await.unwrap();
     let newcomer = start(&net, dir.path(), 4).await;
-    leading
-        .add_learner(4, members(4..=4).remove(&4).unwrap(), true)
-        .await
-        .unwrap();
+    leading.add_learner(4, members(4..=4).remove(&4).unwrap(), true).await.unwrap();
     let written = write(&leading, 16, 10, 200).await.max(written);
     managers.push(newcomer);
     for manager in &managers {
-        manager
-            .raft
-            .wait(LONG)
-            .applied_index_at_least(Some(written), "all of it")
-            .await
-            .unwrap();
+        manager.raft.wait(LONG).applied_index_at_least(Some(written), "all of it").await.unwrap();
         assert_eq!(manager.toy.rows(), managers[0].toy.rows());
     }
-    let newcomer = managers[3]
-        .raft
-        .wait(LONG)
-        .metrics(|metrics| metrics.snapshot.is_some(), "its snapshot")
-        .await;
-    assert_eq!(
-        newcomer.unwrap().snapshot,
-        Some(snapshot_at),
-        "it cannot have come by the log"
-    );
+    let newcomer = managers[3].raft.wait(LONG).metrics(|metrics| metrics.snapshot.is_some(), "its snapshot").await;
+    assert_eq!(newcomer.unwrap().snapshot, Some(snapshot_at), "it cannot have come by the log");
 
     let rows = managers[0].toy.rows();
     for (id, manager) in (1..).zip(managers) {
@@ -74,12 +49,7 @@ async fn a_group_replicates_brings_a_newcomer_up_by_snapshot_and_comes_back_from
     }
     leader(&managers[0]).await;
     for manager in &managers {
-        manager
-            .raft
-            .wait(LONG)
-            .applied_index_at_least(Some(written), "all of it")
-            .await
-            .unwrap();
+        manager.raft.wait(LONG).applied_index_at_least(Some(written), "all of it").await.unwrap();
         assert_eq!(manager.toy.rows(), rows);
         assert_eq!(manager.toy.0.lock().restored, 1);
     }

@@ -30,10 +30,7 @@ fn nothing_acknowledged_is_missing_after_a_kill() {
     if let Some(dir) = std::env::var_os(CHILD_DIR) {
         return child(Path::new(&dir));
     }
-    let seed = std::env::var(SEED)
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
+    let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("{SEED}={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let dir = TempDir::new().unwrap();
@@ -61,11 +58,7 @@ struct Told {
 impl std::fmt::Display for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let last = self.entries.last_key_value().map_or(0, |(index, _)| *index);
-        write!(
-            f,
-            "{} acknowledged, last {last}, applied {:?}, vote {}",
-            self.acked, self.applied, self.vote
-        )
+        write!(f, "{} acknowledged, last {last}, applied {:?}, vote {}", self.acked, self.applied, self.vote)
     }
 }
 
@@ -125,17 +118,10 @@ async fn check(dir: &Path, told: &mut Told) {
     let found = store.log.try_get_log_entries(0..).await.unwrap();
     let found: BTreeMap<u64, &Entry> = found.iter().map(|entry| (entry.log_id.index(), entry)).collect();
     for (index, term) in &told.entries {
-        let entry = found
-            .get(index)
-            .unwrap_or_else(|| panic!("entry {index} of term {term} is missing: {ends:?}"));
+        let entry = found.get(index).unwrap_or_else(|| panic!("entry {index} of term {term} is missing: {ends:?}"));
         assert_eq!(**entry, command(*term, *index));
     }
-    let vote = store
-        .log
-        .read_vote()
-        .await
-        .unwrap()
-        .map_or(0, |vote| vote.leader_id.term);
+    let vote = store.log.read_vote().await.unwrap().map_or(0, |vote| vote.leader_id.term);
     assert!(vote >= told.vote, "vote {vote} after {} was acknowledged", told.vote);
     // Rows are not synced, but a kill takes nothing that was handed to the kernel.
     let applied = store.machine.applied_state().await.unwrap().0.map(|id| id.index());
@@ -144,13 +130,8 @@ async fn check(dir: &Path, told: &mut Told) {
     let rows = store.toy.rows();
     for key in 0..KEYS {
         let newest = applied.and_then(|applied| (0..=applied).rev().take(50).find(|index| index % KEYS == key));
-        let row = rows
-            .get(format!("key-{key}").as_bytes())
-            .map(|row| String::from_utf8_lossy(row).into_owned());
-        assert_eq!(
-            row.and_then(|row| row.split('.').next().and_then(|index| index.parse().ok())),
-            newest
-        );
+        let row = rows.get(format!("key-{key}").as_bytes()).map(|row| String::from_utf8_lossy(row).into_owned());
+        assert_eq!(row.and_then(|row| row.split('.').next().and_then(|index| index.parse().ok())), newest);
     }
 }
 
@@ -194,10 +175,7 @@ async fn child(dir: &Path) {
         let entries: Vec<Entry> = (next..end).map(|index| command(term, index)).collect();
         let (done, flushed) = TypeConfig::oneshot();
         store.log.append(entries, IOFlushed::signal(done)).await.unwrap();
-        tell.send(Tell::When(flushed, format!("appended {term} {next} {end}")))
-            .await
-            .ok()
-            .unwrap();
+        tell.send(Tell::When(flushed, format!("appended {term} {next} {end}"))).await.ok().unwrap();
         match random.random_range(0..40) {
             0 => {
                 term += 1;
@@ -237,13 +215,7 @@ async fn truncate(store: &mut Store, tell: &mpsc::Sender<Tell>) {
 }
 
 async fn apply_some(store: &mut Store) {
-    let from = store
-        .machine
-        .applied_state()
-        .await
-        .unwrap()
-        .0
-        .map_or(0, |id| id.index() + 1);
+    let from = store.machine.applied_state().await.unwrap().0.map_or(0, |id| id.index() + 1);
     let entries = store.log.try_get_log_entries(from..from + 40).await.unwrap();
     let Some(last) = entries.last().map(|entry| entry.log_id.index()) else {
         return;

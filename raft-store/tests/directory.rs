@@ -11,10 +11,7 @@ use tempfile::TempDir;
 
 fn open_as(dir: &Path, cluster_id: Option<&str>, node_id: u64) -> Result<(), Error> {
     let mut options = options(dir);
-    options.identity = Identity {
-        cluster_id: cluster_id.map(str::to_owned),
-        node_id,
-    };
+    options.identity = Identity { cluster_id: cluster_id.map(str::to_owned), node_id };
     goat_raft_store::open(options, Toy::default()).map(drop)
 }
 
@@ -42,10 +39,7 @@ fn a_directory_with_other_things_in_it_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("holiday.jpg"), "x").unwrap();
     let error = try_open(dir.path()).err().expect("refused");
-    assert!(
-        matches!(&error, Error::NotADataDir { found, .. } if found == "holiday.jpg"),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::NotADataDir { found, .. } if found == "holiday.jpg"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     assert!(!exists(dir.path()));
 }
@@ -63,20 +57,12 @@ fn a_damaged_identity_is_refused_with_its_path_and_what_to_do() {
     let dir = used();
     let path = dir.path().join("IDENTITY");
     let whole = fs::read_to_string(&path).unwrap();
-    for damaged in [
-        "",
-        "goat",
-        &whole[..whole.len() / 2],
-        &whole.replace("node-id: 1", "node-id: 2"),
-    ] {
+    for damaged in ["", "goat", &whole[..whole.len() / 2], &whole.replace("node-id: 1", "node-id: 2")] {
         fs::write(&path, damaged).unwrap();
         let error = try_open(dir.path()).err().expect("refused");
         assert!(matches!(error, Error::IdentityDamaged { .. }), "{damaged:?}: {error}");
         let message = error.to_string();
-        assert!(
-            message.contains("IDENTITY") && message.contains("restore it from a backup"),
-            "{message}"
-        );
+        assert!(message.contains("IDENTITY") && message.contains("restore it from a backup"), "{message}");
     }
     fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(matches!(try_open(dir.path()), Err(Error::IdentityDamaged { .. })));
@@ -91,17 +77,7 @@ fn a_newer_directory_is_left_to_a_newer_build() {
     let newer = fs::read_to_string(&path).unwrap().replace("format 1", "format 2");
     fs::write(&path, &newer).unwrap();
     let error = try_open(dir.path()).err().expect("refused");
-    assert!(
-        matches!(
-            error,
-            Error::NewerFormat {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1, .. }), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), newer);
 }
 
@@ -111,17 +87,7 @@ fn the_directory_of_another_manager_or_cluster_is_refused() {
     open_as(dir.path(), Some("c1"), 1).unwrap();
     reopen(dir.path());
     let error = open_as(dir.path(), Some("c1"), 2).expect_err("another manager");
-    assert!(
-        matches!(
-            error,
-            Error::OtherNode {
-                found: 1,
-                wanted: 2,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::OtherNode { found: 1, wanted: 2, .. }), "{error}");
     let error = open_as(dir.path(), Some("c2"), 1).expect_err("another cluster");
     assert!(matches!(error, Error::OtherCluster { .. }), "{error}");
 }
@@ -133,14 +99,8 @@ fn a_cluster_id_is_learned_once_and_kept() {
     assert_eq!(store.log.cluster_id(), None);
     store.log.set_cluster_id("c1").unwrap();
     store.log.set_cluster_id("c1").unwrap();
-    assert!(matches!(
-        store.log.set_cluster_id("c2"),
-        Err(Error::OtherCluster { .. })
-    ));
-    assert!(matches!(
-        store.log.set_cluster_id("not an id"),
-        Err(Error::ClusterId { .. })
-    ));
+    assert!(matches!(store.log.set_cluster_id("c2"), Err(Error::OtherCluster { .. })));
+    assert!(matches!(store.log.set_cluster_id("not an id"), Err(Error::ClusterId { .. })));
     drop(store);
     assert_eq!(reopen(dir.path()).log.cluster_id().as_deref(), Some("c1"));
 }

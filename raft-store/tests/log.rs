@@ -24,13 +24,7 @@ async fn a_read_crosses_from_disk_to_memory_without_a_seam() {
         let read = store.log.try_get_log_entries(range.clone()).await.unwrap();
         assert_eq!(read, entries(range.start..range.end.min(1_000)), "{range:?}");
     }
-    let streamed: Vec<_> = store
-        .log
-        .entries_stream(0..1_000)
-        .await
-        .map(Result::unwrap)
-        .collect()
-        .await;
+    let streamed: Vec<_> = store.log.entries_stream(0..1_000).await.map(Result::unwrap).collect().await;
     assert_eq!(streamed, entries(0..1_000));
 }
 
@@ -39,11 +33,7 @@ async fn entries_can_be_read_before_they_are_synced() {
     let dir = TempDir::new().unwrap();
     let mut store = try_open(dir.path()).unwrap();
     for index in 0..500 {
-        store
-            .log
-            .append(entries(index..index + 1), IOFlushed::noop())
-            .await
-            .unwrap();
+        store.log.append(entries(index..index + 1), IOFlushed::noop()).await.unwrap();
         let read = store.log.try_get_log_entries(index..=index).await.unwrap();
         assert_eq!(read, entries(index..index + 1));
     }
@@ -57,22 +47,14 @@ async fn a_log_far_larger_than_one_piece_streams_whole() {
     for index in 0..100 {
         store.append(vec![large(index)]).await;
     }
-    let mut indexes = store
-        .log
-        .entries_stream(0..100)
-        .await
-        .map(|entry| entry.unwrap().log_id.index());
+    let mut indexes = store.log.entries_stream(0..100).await.map(|entry| entry.unwrap().log_id.index());
     for index in 0..100 {
         assert_eq!(indexes.next().await, Some(index));
     }
     assert_eq!(indexes.next().await, None);
     drop(indexes);
     let limited = store.log.limited_get_log_entries(0, 100).await.unwrap();
-    assert!(
-        !limited.is_empty() && limited.len() < 100,
-        "one answer to a follower is bounded: {}",
-        limited.len()
-    );
+    assert!(!limited.is_empty() && limited.len() < 100, "one answer to a follower is bounded: {}", limited.len());
 }
 
 #[tokio::test]
@@ -96,13 +78,7 @@ async fn what_was_truncated_stays_away_after_a_restart() {
         store.log.truncate_after(Some(log_id(2, 100))).await.unwrap();
     }
     let mut store = reopen(dir.path());
-    assert_eq!(
-        store.log.ends(),
-        LogEnds {
-            purged: None,
-            last: Some(EntryId { term: 2, index: 100 })
-        }
-    );
+    assert_eq!(store.log.ends(), LogEnds { purged: None, last: Some(EntryId { term: 2, index: 100 }) });
     let mut expected = entries(0..100);
     expected.push(put(2, 100, "new=1"));
     assert_eq!(store.log.try_get_log_entries(0..).await.unwrap(), expected);
@@ -123,10 +99,7 @@ async fn a_restart_finds_vote_commit_and_both_ends_of_the_log() {
     assert_eq!(store.log.read_vote().await.unwrap(), Some(vote));
     assert_eq!(store.log.read_committed().await.unwrap(), Some(log_id(1, 2_300)));
     let state = store.log.get_log_state().await.unwrap();
-    assert_eq!(
-        (state.last_purged_log_id, state.last_log_id),
-        (Some(log_id(1, 1_999)), Some(log_id(1, 2_499)))
-    );
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 1_999)), Some(log_id(1, 2_499))));
     assert_eq!(store.log.try_get_log_entries(0..).await.unwrap(), entries(2_000..2_500));
     assert!(store.log.data_dir().ends_with(dir.path()));
 }
@@ -152,18 +125,8 @@ async fn a_restart_reads_the_rows_and_applies_only_the_tail() {
         store.append(vec![common::membership(1, 0)]).await;
         store.apply(vec![common::membership(1, 0)]).await;
         store.fill(1..1_000).await;
-        store
-            .append(
-                (1_000..1_020)
-                    .map(|index| put(1, index, format!("late-{index}=1")))
-                    .collect(),
-            )
-            .await;
-        store
-            .log
-            .save_vote(&VoteOf::<TypeConfig>::new_committed(1, 1))
-            .await
-            .unwrap();
+        store.append((1_000..1_020).map(|index| put(1, index, format!("late-{index}=1"))).collect()).await;
+        store.log.save_vote(&VoteOf::<TypeConfig>::new_committed(1, 1)).await.unwrap();
         store.log.save_committed(Some(log_id(1, 1_009))).await.unwrap();
     }
     let mut store = reopen(dir.path());

@@ -53,11 +53,7 @@ async fn a_snapshot_is_of_the_moment_it_was_asked_for() {
     let other = TempDir::new().unwrap();
     let mut receiver = try_open(other.path()).unwrap();
     let received = receive(&receiver, &bytes_of(&snapshot.snapshot).await).await.unwrap();
-    receiver
-        .machine
-        .install_snapshot(&snapshot.meta, received)
-        .await
-        .unwrap();
+    receiver.machine.install_snapshot(&snapshot.meta, received).await.unwrap();
     assert_eq!(receiver.toy.rows(), before);
 }
 
@@ -75,11 +71,7 @@ async fn an_installed_snapshot_replaces_what_was_there_and_survives_a_restart() 
     receiver.append(stale.clone()).await;
     receiver.apply(stale).await;
     let received = receive(&receiver, &bytes_of(&snapshot.snapshot).await).await.unwrap();
-    receiver
-        .machine
-        .install_snapshot(&snapshot.meta, received)
-        .await
-        .unwrap();
+    receiver.machine.install_snapshot(&snapshot.meta, received).await.unwrap();
     assert_eq!(receiver.toy.rows(), sender.toy.rows());
     assert_eq!(receiver.toy.0.lock().published, Some(EntryId { term: 1, index: 1_999 }));
     let current = receiver.machine.get_current_snapshot().await.unwrap().unwrap();
@@ -96,14 +88,8 @@ async fn an_installed_snapshot_replaces_what_was_there_and_survives_a_restart() 
     let state = receiver.log.get_log_state().await.unwrap();
     assert_eq!(state.last_purged_log_id, Some(log_id(1, 1_999)));
     assert!(receiver.log.try_get_log_entries(0..).await.unwrap().is_empty());
-    assert_eq!(
-        receiver.machine.applied_state().await.unwrap().0,
-        Some(log_id(1, 1_999))
-    );
-    assert_eq!(
-        receiver.machine.get_current_snapshot().await.unwrap().unwrap().meta,
-        snapshot.meta
-    );
+    assert_eq!(receiver.machine.applied_state().await.unwrap().0, Some(log_id(1, 1_999)));
+    assert_eq!(receiver.machine.get_current_snapshot().await.unwrap().unwrap().meta, snapshot.meta);
     receiver.fill(2_000..2_010).await;
 }
 
@@ -168,10 +154,7 @@ async fn only_the_newest_snapshot_is_kept_and_a_sender_of_the_older_one_can_fini
     store.fill(10..20).await;
     let newer = store.snapshot().await;
     assert_eq!(files(dir.path()), [newer.snapshot.path()]);
-    assert_eq!(
-        store.machine.get_current_snapshot().await.unwrap().unwrap().meta,
-        newer.meta
-    );
+    assert_eq!(store.machine.get_current_snapshot().await.unwrap().unwrap().meta, newer.meta);
     let rest = reader.read_chunk(usize::MAX).await.unwrap();
     assert_eq!(rest.len() as u64 + 16, older.snapshot.len_bytes());
 }
@@ -203,13 +186,7 @@ async fn a_snapshot_of_another_cluster_is_refused() {
     let bytes = bytes_of(&snapshot.snapshot).await;
     let error = receive(&receiver, &bytes).await.expect_err("another cluster");
     assert!(matches!(error, Error::OtherCluster { .. }), "{error}");
-    assert!(
-        receiver
-            .machine
-            .install_snapshot(&snapshot.meta, snapshot.snapshot)
-            .await
-            .is_err()
-    );
+    assert!(receiver.machine.install_snapshot(&snapshot.meta, snapshot.snapshot).await.is_err());
     assert!(receiver.toy.rows().is_empty() && files(to.path()).is_empty());
 }
 

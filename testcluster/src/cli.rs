@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use goat_testcluster::drill::{DrillOptions, Kind, Output};
+use goat_testcluster::layout;
 use goat_testcluster::runtime::RuntimeKind;
 
 /// A local GOAT cluster of real processes: start it, break it, heal it, rehearse its failures
@@ -16,10 +17,27 @@ use goat_testcluster::runtime::RuntimeKind;
 )]
 pub struct Cli {
     /// The cluster's own directory [default: /tmp/goat-testcluster-UID; drills: one of their own]
-    #[arg(long, global = true, env = "GOAT_TESTCLUSTER_DIR", value_name = "DIR")]
+    #[arg(long, visible_alias = "data-dir", global = true, env = "GOAT_TESTCLUSTER_DIR", value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Which of several clusters side by side: the default directory with this behind it
+    #[arg(long, global = true, env = "GOAT_TESTCLUSTER_TAG", conflicts_with = "dir", value_parser = tag)]
+    pub tag: Option<String>,
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// It becomes part of a directory's name.
+fn tag(text: &str) -> Result<String, String> {
+    let fits = (1..=32).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if fits { Ok(text.to_owned()) } else { Err("up to 32 letters, digits and - are expected".into()) }
+}
+
+impl Cli {
+    /// Where the cluster is, or None for the default.
+    pub fn named_dir(&self) -> Option<PathBuf> {
+        let tagged = || self.tag.as_ref().map(|tag| layout::tagged_dir(tag));
+        self.dir.clone().or_else(tagged)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -59,12 +77,26 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Again every second, until Ctrl-C
+        #[arg(short, long, conflicts_with = "json")]
+        watch: bool,
+    },
+    /// Print the end of what members have logged
+    Logs {
+        /// m1, w1, ..., or: leader, follower, worker, random [default: all]
+        name: Option<String>,
+        /// Go on until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+        /// Lines of each
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        tail: u32,
     },
     /// Print what sets up goatctl: eval "$(testcluster env)"
     Env,
     /// Kill a member by SIGKILL
     Kill {
-        /// m1, w1, ..., or: leader, follower, worker
+        /// m1, w1, ..., or: leader, follower, worker, random
         name: String,
         /// Of a worker: its containers or processes too, as if its machine had died
         #[arg(long)]
@@ -72,7 +104,7 @@ pub enum Command {
     },
     /// End a member by SIGTERM; tasks of a worker run on
     Stop {
-        /// m1, w1, ..., or: leader, follower, worker
+        /// m1, w1, ..., or: leader, follower, worker, random
         name: String,
     },
     /// Start a member that was stopped or killed
@@ -82,16 +114,18 @@ pub enum Command {
     },
     /// Stop a member and start it again
     Restart {
-        /// m1, w1, ..., or: leader, follower, worker
+        /// m1, w1, ..., or: leader, follower, worker, random
         name: String,
     },
     /// Halt a member's process without ending it
-    Freeze {
-        /// m1, w1, ..., or: leader, follower, worker
+    #[command(visible_alias = "freeze")]
+    Pause {
+        /// m1, w1, ..., or: leader, follower, worker, random
         name: String,
     },
-    /// Let a frozen member go on
-    Thaw {
+    /// Let a paused member go on
+    #[command(visible_alias = "thaw")]
+    Resume {
         /// m1, w1, ...
         name: String,
     },
@@ -116,6 +150,19 @@ pub enum Command {
         /// Only what goes from FROM to TO
         #[arg(long)]
         one_way: bool,
+    },
+    /// Cut every link of a member, as if its cable were pulled
+    Isolate {
+        /// m1, w1, ..., or: leader, follower, worker, random
+        name: String,
+    },
+    /// Cut every link between two groups: testcluster partition m1,w1 / m2,m3
+    ///
+    /// Members that are not named, and clients, keep their links to everybody.
+    Partition {
+        /// Members separated by commas, groups by a /
+        #[arg(required = true, num_args = 1.., value_name = "MEMBERS / MEMBERS")]
+        groups: Vec<String>,
     },
     /// End all cuts and delays
     Heal,

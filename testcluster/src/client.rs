@@ -29,9 +29,7 @@ pub type Control = ControlClient<Channel>;
 pub fn request_id() -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let bits: u64 = rand::random();
-    (0..12)
-        .map(|at| char::from(DIGITS[(bits >> (5 * at) & 31) as usize]))
-        .collect()
+    (0..12).map(|at| char::from(DIGITS[(bits >> (5 * at) & 31) as usize])).collect()
 }
 
 /// All managers. Clones share connections.
@@ -49,11 +47,7 @@ pub struct Client {
 pub fn is_passing(status: &Status) -> bool {
     use std::error::Error as _;
     // What has a source was made on this side: the connection broke.
-    status.source().is_some()
-        || matches!(
-            status.code(),
-            Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded
-        )
+    status.source().is_some() || matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded)
 }
 
 impl Client {
@@ -87,12 +81,7 @@ impl Client {
     /// The same connections with other limits: of one attempt, and of a call with all its attempts.
     #[must_use]
     pub fn with_limits(&self, attempt: Duration, within: Duration) -> Self {
-        Self {
-            attempt,
-            within,
-            preferred: Arc::default(),
-            ..self.clone()
-        }
+        Self { attempt, within, preferred: Arc::default(), ..self.clone() }
     }
 
     pub fn managers(&self) -> usize {
@@ -110,10 +99,7 @@ impl Client {
         request.set_timeout(self.attempt);
         match tokio::time::timeout(self.attempt, call(control.clone(), request)).await {
             Ok(answer) => answer.map(Response::into_inner),
-            Err(_) => Err(Status::deadline_exceeded(format!(
-                "no answer within {} ms",
-                self.attempt.as_millis()
-            ))),
+            Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} ms", self.attempt.as_millis()))),
         }
     }
 
@@ -137,17 +123,11 @@ impl Client {
                             self.within.as_secs(),
                             status.message()
                         );
-                        return Err(Error::Refused {
-                            what,
-                            status: Box::new(Status::new(status.code(), text)),
-                        });
+                        return Err(Error::Refused { what, status: Box::new(Status::new(status.code(), text)) });
                     }
                 }
                 Err(status) => {
-                    return Err(Error::Refused {
-                        what,
-                        status: Box::new(status),
-                    });
+                    return Err(Error::Refused { what, status: Box::new(status) });
                 }
             }
             let _ = self.preferred.compare_exchange(
@@ -166,85 +146,62 @@ impl Client {
 
     /// What one manager thinks, without asking the others to agree.
     pub async fn status_of(&self, at: usize) -> Result<v1::Status, Status> {
-        let request = v1::GetStatusRequest {
-            read: Some(v1::ReadOptions { stale: true }),
-        };
-        self.once(at, request, |mut control, request| async move {
-            control.get_status(request).await
-        })
-        .await
+        let request = v1::GetStatusRequest { read: Some(v1::ReadOptions { stale: true }) };
+        self.once(at, request, |mut control, request| async move { control.get_status(request).await }).await
     }
 
     pub async fn status(&self) -> Result<v1::Status, Error> {
         let request = v1::GetStatusRequest::default();
-        self.call("status", request, |mut control, request| async move {
-            control.get_status(request).await
-        })
-        .await
+        self.call("status", request, |mut control, request| async move { control.get_status(request).await }).await
     }
 
     /// All current tasks; with `all`, those that have ended too.
     pub async fn tasks(&self, all: bool) -> Result<Vec<v1::Task>, Error> {
-        let request = v1::ListTasksRequest {
-            all,
-            ..Default::default()
-        };
-        let reply = self.call("list tasks", request, |mut control, request| async move {
-            control.list_tasks(request).await
-        });
+        let request = v1::ListTasksRequest { all, ..Default::default() };
+        let reply =
+            self.call("list tasks", request, |mut control, request| async move { control.list_tasks(request).await });
         Ok(reply.await?.tasks)
     }
 
     pub async fn nodes(&self) -> Result<Vec<v1::Node>, Error> {
         let request = v1::ListNodesRequest::default();
-        let reply = self.call("list nodes", request, |mut control, request| async move {
-            control.list_nodes(request).await
-        });
+        let reply =
+            self.call("list nodes", request, |mut control, request| async move { control.list_nodes(request).await });
         Ok(reply.await?.nodes)
     }
 
     /// Services that are not being removed.
     pub async fn services(&self) -> Result<Vec<v1::Service>, Error> {
         let request = v1::ListServicesRequest::default();
-        let reply = self.call("list services", request, |mut control, request| async move {
-            control.list_services(request).await
-        });
-        Ok(reply
-            .await?
-            .services
-            .into_iter()
-            .filter(|service| !service.removed)
-            .collect())
+        let reply = self
+            .call("list services", request, |mut control, request| async move { control.list_services(request).await });
+        Ok(reply.await?.services.into_iter().filter(|service| !service.removed).collect())
     }
 
     pub async fn peers(&self) -> Result<Vec<v1::Peer>, Error> {
-        let reply = self.call(
-            "list peers",
-            v1::ListPeersRequest {},
-            |mut control, request| async move { control.list_peers(request).await },
-        );
+        let reply = self.call("list peers", v1::ListPeersRequest {}, |mut control, request| async move {
+            control.list_peers(request).await
+        });
         Ok(reply.await?.peers)
     }
 
     pub async fn create_service(&self, spec: v1::ServiceSpec) -> Result<v1::ServiceReply, Error> {
-        let request = v1::CreateServiceRequest {
-            request_id: request_id(),
-            spec: Some(spec),
-        };
-        self.call("create the service", request, |mut control, request| async move {
-            control.create_service(request).await
-        })
+        let request = v1::CreateServiceRequest { request_id: request_id(), spec: Some(spec) };
+        self.call(
+            "create the service",
+            request,
+            |mut control, request| async move { control.create_service(request).await },
+        )
         .await
     }
 
     pub async fn remove_service(&self, reference: &str) -> Result<v1::ServiceReply, Error> {
-        let request = v1::RemoveServiceRequest {
-            request_id: request_id(),
-            reference: reference.to_owned(),
-        };
-        self.call("remove the service", request, |mut control, request| async move {
-            control.remove_service(request).await
-        })
+        let request = v1::RemoveServiceRequest { request_id: request_id(), reference: reference.to_owned() };
+        self.call(
+            "remove the service",
+            request,
+            |mut control, request| async move { control.remove_service(request).await },
+        )
         .await
     }
 

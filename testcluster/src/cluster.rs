@@ -75,6 +75,7 @@ impl Options {
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     Running,
+    #[serde(rename = "paused")]
     Frozen,
     /// Stopped or killed on request.
     Stopped,
@@ -171,10 +172,7 @@ impl Cluster {
         if let Some(running) = members.get_mut(name)
             && running.ended().is_none()
         {
-            return Err(Error::failed(format!(
-                "{name} runs already, as process {}",
-                running.id.pid
-            )));
+            return Err(Error::failed(format!("{name} runs already, as process {}", running.id.pid)));
         }
         let (program, args) = self.command(member);
         if let Member::Manager(n) = member
@@ -223,9 +221,7 @@ impl Cluster {
     pub async fn kill(&self, name: &str, with_tasks: bool) -> Result<(), Error> {
         let member = self.layout.find(name)?;
         if with_tasks && matches!(member, Member::Manager(_)) {
-            return Err(Error::usage(format!(
-                "{name} is a manager and has no tasks; leave out --with-tasks"
-            )));
+            return Err(Error::usage(format!("{name} is a manager and has no tasks; leave out --with-tasks")));
         }
         self.take(name).await?.kill().await?;
         match member {
@@ -269,10 +265,7 @@ impl Cluster {
     async fn signal(&self, name: &str, signal: Signal) -> Result<(), Error> {
         self.layout.find(name)?;
         let mut members = self.members.lock().await;
-        match members
-            .get_mut(name)
-            .map(|running| (running.ended().is_none(), running))
-        {
+        match members.get_mut(name).map(|running| (running.ended().is_none(), running)) {
             Some((true, running)) => running.signal(signal),
             _ => Err(not_running(name)),
         }
@@ -281,11 +274,7 @@ impl Cluster {
     async fn take(&self, name: &str) -> Result<Running, Error> {
         let mut members = self.members.lock().await;
         let mut running = members.remove(name).ok_or_else(|| not_running(name))?;
-        if running.ended().is_none() {
-            Ok(running)
-        } else {
-            Err(not_running(name))
-        }
+        if running.ended().is_none() { Ok(running) } else { Err(not_running(name)) }
     }
 
     /// Cuts the link between two members, or only what goes from the first to the second. Links end at managers:
@@ -304,17 +293,11 @@ impl Cluster {
             return Err(Error::usage("this cluster was started for measurements, without links that can be cut"));
         }
         let known = |name: &str| {
-            if name == layout::CLIENT {
-                Ok(None)
-            } else {
-                self.layout.find(name).map(Some)
-            }
+            if name == layout::CLIENT { Ok(None) } else { self.layout.find(name).map(Some) }
         };
         let ends = [known(from)?, known(to)?];
         if from == to || !ends.iter().flatten().any(|member| matches!(member, Member::Manager(_))) {
-            return Err(Error::usage(format!(
-                "there is no link between {from} and {to}: one end must be a manager"
-            )));
+            return Err(Error::usage(format!("there is no link between {from} and {to}: one end must be a manager")));
         }
         self.links.set(from, to, rule);
         if !one_way {
@@ -344,12 +327,7 @@ impl Cluster {
                 Member::Manager(n) => self.layout.advertised(n).to_string(),
                 Member::Worker(_) => self.layout.member_ip(member).to_string(),
             };
-            MemberStatus {
-                name,
-                condition,
-                pid,
-                address,
-            }
+            MemberStatus { name, condition, pid, address }
         });
         statuses.collect()
     }
@@ -381,9 +359,7 @@ fn not_running(name: &str) -> Error {
 
 fn check(options: &Options) -> Result<(), Error> {
     if !(1..=MAX_MANAGERS).contains(&options.managers) {
-        return Err(Error::usage(format!(
-            "--managers: from 1 to {MAX_MANAGERS}, best an odd number"
-        )));
+        return Err(Error::usage(format!("--managers: from 1 to {MAX_MANAGERS}, best an odd number")));
     }
     if options.workers > MAX_WORKERS {
         return Err(Error::usage(format!("--workers: at most {MAX_WORKERS}")));
@@ -391,10 +367,7 @@ fn check(options: &Options) -> Result<(), Error> {
     for name in ["goat-manager", "goat-worker"] {
         let path = options.binaries.join(name);
         if !path.is_file() {
-            return Err(Error::failed(format!(
-                "{} is missing; build it with `cargo build -p {name}`",
-                path.display()
-            )));
+            return Err(Error::failed(format!("{} is missing; build it with `cargo build -p {name}`", path.display())));
         }
     }
     Ok(())
@@ -426,11 +399,7 @@ async fn clear(dir: &Path) -> Result<(), Error> {
     };
     Ledger::open(dir)?.sweep();
     // The directory may have been moved; what it says about itself is then wrong.
-    remains::remove_all(&Layout {
-        dir: dir.to_owned(),
-        ..left
-    })
-    .await?;
+    remains::remove_all(&Layout { dir: dir.to_owned(), ..left }).await?;
     remove_files(dir)
 }
 

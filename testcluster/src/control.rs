@@ -116,10 +116,7 @@ async fn converse(cluster: &Cluster, stream: UnixStream, down: &CancellationToke
                 return Ok(());
             }
             Ok(ask) => perform(cluster, ask).await,
-            Err(error) => Answer::Refused {
-                problem: format!("not understood: {error}"),
-                is_usage: true,
-            },
+            Err(error) => Answer::Refused { problem: format!("not understood: {error}"), is_usage: true },
         };
         writer.write_all(&line_of(&answer)).await?;
     }
@@ -134,10 +131,7 @@ fn line_of(answer: &impl Serialize) -> Vec<u8> {
 fn answered(result: Result<(), Error>) -> Answer {
     match result {
         Ok(()) => Answer::Done,
-        Err(error) => Answer::Refused {
-            problem: error.to_string(),
-            is_usage: matches!(error, Error::Usage(_)),
-        },
+        Err(error) => Answer::Refused { problem: error.to_string(), is_usage: matches!(error, Error::Usage(_)) },
     }
 }
 
@@ -159,12 +153,9 @@ async fn perform(cluster: &Cluster, ask: Ask) -> Answer {
         Ask::Freeze { name } => cluster.freeze(&name).await,
         Ask::Thaw { name } => cluster.thaw(&name).await,
         Ask::Cut { from, to, one_way } => cluster.cut(&from, &to, one_way),
-        Ask::Delay {
-            from,
-            to,
-            one_way,
-            delay_ms,
-        } => cluster.delay(&from, &to, one_way, Duration::from_millis(delay_ms)),
+        Ask::Delay { from, to, one_way, delay_ms } => {
+            cluster.delay(&from, &to, one_way, Duration::from_millis(delay_ms))
+        }
         Ask::Heal => {
             cluster.heal();
             Ok(())
@@ -185,13 +176,8 @@ impl Remote {
     pub async fn open(dir: &Path) -> Result<Self, Error> {
         let socket = layout::control_socket(dir);
         match ask(&socket, &Ask::Status).await? {
-            Answer::Status(status) => Ok(Self {
-                socket,
-                layout: status.layout,
-            }),
-            other => Err(Error::failed(format!(
-                "the supervisor's answer makes no sense: {other:?}"
-            ))),
+            Answer::Status(status) => Ok(Self { socket, layout: status.layout }),
+            other => Err(Error::failed(format!("the supervisor's answer makes no sense: {other:?}"))),
         }
     }
 
@@ -206,9 +192,7 @@ impl Remote {
     pub async fn status(&self) -> Result<Status, Error> {
         match ask(&self.socket, &Ask::Status).await? {
             Answer::Status(status) => Ok(*status),
-            other => Err(Error::failed(format!(
-                "the supervisor's answer makes no sense: {other:?}"
-            ))),
+            other => Err(Error::failed(format!("the supervisor's answer makes no sense: {other:?}"))),
         }
     }
 
@@ -218,11 +202,7 @@ impl Remote {
     }
 
     pub async fn kill(&self, name: &str, with_tasks: bool) -> Result<(), Error> {
-        self.ask(&Ask::Kill {
-            name: name.to_owned(),
-            with_tasks,
-        })
-        .await
+        self.ask(&Ask::Kill { name: name.to_owned(), with_tasks }).await
     }
 
     pub async fn stop(&self, name: &str) -> Result<(), Error> {
@@ -233,14 +213,11 @@ impl Remote {
         self.ask(&Ask::Start { name: name.to_owned() }).await
     }
 
-    /// The member that `leader`, `follower` or `worker` means now; any other name is a member's own.
+    /// The member that `leader`, `follower`, `worker` or `random` means now; any other name is a member's own.
     pub async fn resolve(&self, name: &str) -> Result<String, Error> {
         let running = async || -> Result<Vec<String>, Error> {
             let members = self.status().await?.members.into_iter();
-            Ok(members
-                .filter(|member| member.pid.is_some())
-                .map(|member| member.name)
-                .collect())
+            Ok(members.filter(|member| member.pid.is_some()).map(|member| member.name).collect())
         };
         let leader = async || -> Result<String, Error> {
             let leader = self.client()?.status().await?.leader;
@@ -252,29 +229,21 @@ impl Remote {
         };
         let first = |mut names: Vec<String>, what: &str| {
             names.sort();
-            names
-                .into_iter()
-                .next()
-                .ok_or_else(|| Error::failed(format!("no {what} runs")))
+            names.into_iter().next().ok_or_else(|| Error::failed(format!("no {what} runs")))
         };
         match name {
             "leader" => leader().await,
             "follower" => {
                 let leader = leader().await?;
-                let names = running()
-                    .await?
-                    .into_iter()
-                    .filter(|name| name.starts_with('m') && *name != leader);
+                let names = running().await?.into_iter().filter(|name| name.starts_with('m') && *name != leader);
                 first(names.collect(), "follower")
             }
-            "worker" => first(
-                running()
-                    .await?
-                    .into_iter()
-                    .filter(|name| name.starts_with('w'))
-                    .collect(),
-                "worker",
-            ),
+            "worker" => first(running().await?.into_iter().filter(|name| name.starts_with('w')).collect(), "worker"),
+            "random" => {
+                let running = running().await?;
+                let none = || Error::failed("no member runs");
+                running.get(rand::random_range(0..running.len().max(1))).cloned().ok_or_else(none)
+            }
             name => self.layout.find(name).map(|member| member.name()),
         }
     }
@@ -299,21 +268,15 @@ async fn ask(socket: &Path, what: &Ask) -> Result<Answer, Error> {
         Ok(Ok(line)) if !line.is_empty() => line,
         Ok(_) => return Err(Error::failed("the supervisor ended before it answered")),
         Err(_) => {
-            return Err(Error::failed(format!(
-                "the supervisor does not answer within {} s",
-                ANSWER.as_secs()
-            )));
+            return Err(Error::failed(format!("the supervisor does not answer within {} s", ANSWER.as_secs())));
         }
     };
     match serde_json::from_str(&line) {
-        Ok(Answer::Refused {
-            problem,
-            is_usage: true,
-        }) => Err(Error::Usage(problem)),
+        Ok(Answer::Refused { problem, is_usage: true }) => Err(Error::Usage(problem)),
         Ok(Answer::Refused { problem, .. }) => Err(Error::Failed(problem)),
         Ok(answer) => Ok(answer),
-        Err(error) => Err(Error::failed(format!(
-            "the supervisor's answer makes no sense ({error}); is it of another version?"
-        ))),
+        Err(error) => {
+            Err(Error::failed(format!("the supervisor's answer makes no sense ({error}); is it of another version?")))
+        }
     }
 }

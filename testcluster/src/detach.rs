@@ -33,10 +33,7 @@ pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
     let err = out.try_clone().map_err(Error::io("write", &log))?;
     let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     let mut command = Command::new(own);
-    command
-        .arg("--dir")
-        .arg(dir)
-        .args(["up", "--is-detached", "--runtime", args.runtime.word()]);
+    command.arg("--dir").arg(dir).args(["up", "--is-detached", "--runtime", args.runtime.word()]);
     command.args([
         "--managers".to_owned(),
         args.managers.to_string(),
@@ -44,38 +41,22 @@ pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
         args.workers.to_string(),
     ]);
     command.args(["--port".to_owned(), args.port.to_string()]);
-    command
-        .args(args.no_echo.then_some("--no-echo"))
-        .args(args.keep.then_some("--keep"));
+    command.args(args.no_echo.then_some("--no-echo")).args(args.keep.then_some("--keep"));
     command.stdin(Stdio::null()).stdout(out).stderr(err).current_dir("/");
     let mut child = command.spawn().map_err(Error::io("start", Path::new("testcluster")))?;
     let deadline = Instant::now() + READY;
     loop {
-        if child
-            .try_wait()
-            .map_err(Error::io("wait for", Path::new("testcluster")))?
-            .is_some()
-        {
+        if child.try_wait().map_err(Error::io("wait for", Path::new("testcluster")))?.is_some() {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let _ = std::fs::remove_file(&log);
-            return Err(Error::failed(format!(
-                "the cluster did not come up:\n{}",
-                text.trim_end()
-            )));
+            return Err(Error::failed(format!("the cluster did not come up:\n{}", text.trim_end())));
         }
         if let Ok(remote) = Remote::open(dir).await
             && remote.status().await.is_ok_and(|status| status.is_ready)
         {
-            say(&format!(
-                "the cluster is up in {}; its supervisor writes to {}",
-                dir.display(),
-                log.display()
-            ));
+            say(&format!("the cluster is up in {}; its supervisor writes to {}", dir.display(), log.display()));
             let binaries = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
-            say(&view::hints(
-                remote.layout(),
-                binaries.parent().unwrap_or(Path::new("/")),
-            ));
+            say(&view::hints(remote.layout(), binaries.parent().unwrap_or(Path::new("/"))));
             return Ok(());
         }
         if Instant::now() >= deadline {
@@ -87,6 +68,12 @@ pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Removes what [`up`] wrote beside the directory.
+pub fn forget(dir: &Path) {
+    // There is none where the supervisor ran in the foreground.
+    let _ = std::fs::remove_file(log_path(dir));
 }
 
 /// Beside the directory, which the supervisor clears.

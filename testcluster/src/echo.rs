@@ -39,24 +39,15 @@ pub fn spec(name: &str, runtime: RuntimeKind, replicas: u32, program: &Path) -> 
 
 /// [`spec`] with a port on the worker's address.
 pub fn published(name: &str, runtime: RuntimeKind, replicas: u32, program: &Path) -> v1::ServiceSpec {
-    let port = v1::Port {
-        host_port: PORT.into(),
-        container_port: PORT.into(),
-        protocol: "tcp".into(),
-    };
-    v1::ServiceSpec {
-        ports: vec![port],
-        ..spec(name, runtime, replicas, program)
-    }
+    let port = v1::Port { host_port: PORT.into(), container_port: PORT.into(), protocol: "tcp".into() };
+    v1::ServiceSpec { ports: vec![port], ..spec(name, runtime, replicas, program) }
 }
 
 /// Where testcluster/run puts the static binary, seen from the directory of the other binaries (target/debug).
 pub fn static_binary(binaries: &Path) -> Option<PathBuf> {
     let targets = std::fs::read_dir(binaries.parent()?.join("static")).ok()?;
     let profile = binaries.file_name()?;
-    targets
-        .filter_map(|entry| Some(entry.ok()?.path().join(profile).join("echo")))
-        .find(|path| path.is_file())
+    targets.filter_map(|entry| Some(entry.ok()?.path().join(profile).join("echo"))).find(|path| path.is_file())
 }
 
 /// Makes sure that the image is there and made of the binary that is there. Pulls nothing.
@@ -77,17 +68,11 @@ pub async fn ensure_image(binaries: &Path) -> Result<(), Error> {
     };
     let bytes = std::fs::read(&binary).map_err(Error::io("read", &binary))?;
     let fingerprint = fingerprint(&bytes);
-    let labels = present
-        .as_ref()
-        .and_then(|image| image.config.as_ref()?.labels.as_ref());
+    let labels = present.as_ref().and_then(|image| image.config.as_ref()?.labels.as_ref());
     if labels.and_then(|labels| labels.get(LABEL)) == Some(&fingerprint) {
         return Ok(());
     }
-    build(
-        &client,
-        context(&bytes, &fingerprint).map_err(Error::io("pack", &binary))?,
-    )
-    .await?;
+    build(&client, context(&bytes, &fingerprint).map_err(Error::io("pack", &binary))?).await?;
     if let Some(old) = present.and_then(|image| image.id) {
         // Nameless by now. Where containers still use it, it stays.
         let _ = client.remove_image(&old, None::<query::RemoveImageOptions>, None).await;
@@ -96,18 +81,12 @@ pub async fn ensure_image(binaries: &Path) -> Result<(), Error> {
 }
 
 async fn build(client: &Docker, context: Vec<u8>) -> Result<(), Error> {
-    let options = query::BuildImageOptionsBuilder::default()
-        .t(IMAGE)
-        .rm(true)
-        .forcerm(true)
-        .build();
+    let options = query::BuildImageOptionsBuilder::default().t(IMAGE).rm(true).forcerm(true).build();
     let mut progress = client.build_image(options, None, Some(bollard::body_full(Bytes::from(context))));
     while let Some(step) = progress.next().await {
         let step = step.map_err(Error::docker("build the image of echo"))?;
         if let Some(problem) = step.error_detail.and_then(|detail| detail.message) {
-            return Err(Error::failed(format!(
-                "docker cannot build the image of echo: {problem}"
-            )));
+            return Err(Error::failed(format!("docker cannot build the image of echo: {problem}")));
         }
     }
     Ok(())

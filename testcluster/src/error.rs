@@ -15,15 +15,9 @@ pub enum Error {
     Io { what: String, source: std::io::Error },
     /// A manager's final answer.
     #[error("{what}: {} ({:?})", .status.message(), .status.code())]
-    Refused {
-        what: &'static str,
-        status: Box<tonic::Status>,
-    },
+    Refused { what: &'static str, status: Box<tonic::Status> },
     #[error("docker: {what}: {source}")]
-    Docker {
-        what: &'static str,
-        source: bollard::errors::Error,
-    },
+    Docker { what: &'static str, source: bollard::errors::Error },
 }
 
 impl Error {

@@ -72,6 +72,11 @@ pub fn default_dir() -> PathBuf {
     PathBuf::from(format!("/tmp/goat-testcluster-{}", nix::unistd::getuid()))
 }
 
+/// The directory of the cluster with this tag.
+pub fn tagged_dir(tag: &str) -> PathBuf {
+    PathBuf::from(format!("{}-{tag}", default_dir().display()))
+}
+
 /// Takes a subnet that no other test cluster has.
 pub fn take_subnet() -> Result<SubnetLock, Error> {
     let dir = PathBuf::from(format!("/tmp/.goat-testcluster-subnets-{}", nix::unistd::getuid()));
@@ -89,9 +94,7 @@ pub fn take_subnet() -> Result<SubnetLock, Error> {
             return Ok(SubnetLock { subnet, _lock: lock });
         }
     }
-    Err(Error::failed(
-        "all 100 subnets of test clusters are taken; take some down with `testcluster down`",
-    ))
+    Err(Error::failed("all 100 subnets of test clusters are taken; take some down with `testcluster down`"))
 }
 
 impl Layout {
@@ -115,9 +118,7 @@ impl Layout {
     }
 
     pub fn members(&self) -> impl Iterator<Item = Member> + use<> {
-        (1..=self.managers)
-            .map(Member::Manager)
-            .chain((1..=self.workers).map(Member::Worker))
+        (1..=self.managers).map(Member::Manager).chain((1..=self.workers).map(Member::Worker))
     }
 
     /// All managers' advertised addresses, in order.
@@ -129,10 +130,7 @@ impl Layout {
     pub fn find(&self, name: &str) -> Result<Member, Error> {
         self.members().find(|member| member.name() == name).ok_or_else(|| {
             let names: Vec<_> = self.members().map(Member::name).collect();
-            Error::usage(format!(
-                "there is no {name:?} in this cluster; its members are {}",
-                names.join(", ")
-            ))
+            Error::usage(format!("there is no {name:?} in this cluster; its members are {}", names.join(", ")))
         })
     }
 
@@ -205,13 +203,7 @@ mod tests {
             assert_eq!(layout.find(&member.name()).expect("it is there"), member);
         }
         assert_eq!(layout.name_of(Ipv4Addr::LOCALHOST.into()), CLIENT);
-        assert!(
-            layout
-                .find("m10")
-                .expect_err("there are nine")
-                .to_string()
-                .contains("its members are m1, m2")
-        );
+        assert!(layout.find("m10").expect_err("there are nine").to_string().contains("its members are m1, m2"));
     }
 
     #[test]

@@ -66,12 +66,7 @@ mod tests {
         let id = ProcessId::of(child.id() as i32).expect("it runs");
         let own = ProcessId::of(std::process::id() as i32).expect("it runs");
         let mut ledger = Ledger::open(dir.path()).expect("opened");
-        ledger
-            .add(ProcessId {
-                start_ticks: own.start_ticks + 1,
-                ..own
-            })
-            .expect("written");
+        ledger.add(ProcessId { start_ticks: own.start_ticks + 1, ..own }).expect("written");
         ledger.add(id.clone()).expect("written");
         assert_eq!(Ledger::open(dir.path()).expect("opened").sweep(), 1);
         assert!(!child.wait().expect("it ends").success());

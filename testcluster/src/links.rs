@@ -48,11 +48,7 @@ pub struct Links {
 
 impl Links {
     pub fn new(layout: Layout) -> Self {
-        Self {
-            layout,
-            rules: watch::Sender::new(Arc::default()),
-            open: Mutex::default(),
-        }
+        Self { layout, rules: watch::Sender::new(Arc::default()), open: Mutex::default() }
     }
 
     /// Lets connections to the manager through. Without this they are refused, as at a machine without the program.
@@ -137,11 +133,7 @@ impl Acceptor {
                 continue;
             };
             let from = self.layout.name_of(peer.ip());
-            let wire = Wire {
-                rules: self.rules.subscribe(),
-                from,
-                to: self.to.clone(),
-            };
+            let wire = Wire { rules: self.rules.subscribe(), from, to: self.to.clone() };
             let target = self.target;
             self.tasks.spawn(async move {
                 // A broken connection is what both ends see; there is nobody to tell.
@@ -168,11 +160,7 @@ struct Way {
 
 impl Wire {
     fn rule(&self, is_forth: bool) -> Option<Rule> {
-        let (from, to) = if is_forth {
-            (&self.from, &self.to)
-        } else {
-            (&self.to, &self.from)
-        };
+        let (from, to) = if is_forth { (&self.from, &self.to) } else { (&self.to, &self.from) };
         self.rules.borrow().get(&(from.clone(), to.clone())).copied()
     }
 
@@ -242,10 +230,7 @@ impl Wire {
         writer: impl AsyncWrite + Unpin,
     ) -> std::io::Result<()> {
         let (send, receive) = mpsc::channel(IN_FLIGHT);
-        let way = Way {
-            is_forth,
-            has_lost: AtomicBool::new(false),
-        };
+        let way = Way { is_forth, has_lost: AtomicBool::new(false) };
         tokio::try_join!(self.read(&way, reader, send), self.write(&way, writer, receive)).map(drop)
     }
 
@@ -270,11 +255,7 @@ impl Wire {
             if bytes == 0 {
                 return Ok(());
             }
-            let delay = if let Some(Rule::Delay(delay)) = rule {
-                delay
-            } else {
-                Duration::ZERO
-            };
+            let delay = if let Some(Rule::Delay(delay)) = rule { delay } else { Duration::ZERO };
             let chunk = Bytes::copy_from_slice(&buffer[..bytes]);
             if send.send((Instant::now() + delay, chunk)).await.is_err() {
                 return Ok(());
@@ -354,30 +335,19 @@ mod tests {
                 });
             }
         });
-        World {
-            links,
-            layout,
-            tasks,
-            heard,
-            _subnet: subnet,
-        }
+        World { links, layout, tasks, heard, _subnet: subnet }
     }
 
     async fn dial(world: &World, worker: u8) -> TcpStream {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket
-            .bind((world.layout.member_ip(Member::Worker(worker)), 0).into())
-            .expect("bound");
+        socket.bind((world.layout.member_ip(Member::Worker(worker)), 0).into()).expect("bound");
         socket.connect(world.layout.advertised(1)).await.expect("accepted")
     }
 
     async fn says(stream: &mut TcpStream, text: &str) -> String {
         stream.write_all(text.as_bytes()).await.expect("written");
         let mut answer = vec![0; text.len()];
-        tokio::time::timeout(SOON, stream.read_exact(&mut answer))
-            .await
-            .expect("in time")
-            .expect("answered");
+        tokio::time::timeout(SOON, stream.read_exact(&mut answer)).await.expect("in time").expect("answered");
         String::from_utf8(answer).expect("text")
     }
 
@@ -392,16 +362,10 @@ mod tests {
         late.write_all(b"lost").await.expect("the kernel takes it");
         assert_eq!(says(&mut second, "through").await, "through");
         let mut buffer = [0; 8];
-        assert!(
-            first
-                .try_read(&mut buffer)
-                .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-        );
+        assert!(first.try_read(&mut buffer).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
         world.links.heal();
         for stream in [&mut first, &mut late] {
-            let closed = tokio::time::timeout(SOON, stream.read(&mut buffer))
-                .await
-                .expect("healing closes it");
+            let closed = tokio::time::timeout(SOON, stream.read(&mut buffer)).await.expect("healing closes it");
             assert!(matches!(closed, Ok(0) | Err(_)));
         }
         assert_eq!(says(&mut dial(&world, 1).await, "again").await, "again");
@@ -417,22 +381,12 @@ mod tests {
         // Forth it still goes; back it does not.
         world.links.set("m1", "w1", Some(Rule::Cut));
         stream.write_all(b"heard").await.expect("written");
-        let heard = world
-            .heard
-            .clone()
-            .wait_for(|heard| *heard == 10)
-            .await
-            .map(|heard| *heard);
+        let heard = world.heard.clone().wait_for(|heard| *heard == 10).await.map(|heard| *heard);
         assert_eq!(heard.expect("it goes on"), 10);
         world.links.set("m1", "w1", Some(Rule::Delay(Duration::from_millis(5))));
         let mut buffer = [0; 8];
-        let end = tokio::time::timeout(SOON, stream.read(&mut buffer))
-            .await
-            .expect("it is closed");
-        assert!(
-            matches!(end, Ok(0) | Err(_)),
-            "no byte of a connection that lost some: {end:?}"
-        );
+        let end = tokio::time::timeout(SOON, stream.read(&mut buffer)).await.expect("it is closed");
+        assert!(matches!(end, Ok(0) | Err(_)), "no byte of a connection that lost some: {end:?}");
         world.tasks.stop(SOON).await;
     }
 
@@ -440,9 +394,7 @@ mod tests {
     async fn a_delayed_link_keeps_order_and_takes_its_time() {
         let world = world().await;
         let mut stream = dial(&world, 1).await;
-        world
-            .links
-            .set("w1", "m1", Some(Rule::Delay(Duration::from_millis(30))));
+        world.links.set("w1", "m1", Some(Rule::Delay(Duration::from_millis(30))));
         let started = Instant::now();
         assert_eq!(says(&mut stream, "slowly, but in order").await, "slowly, but in order");
         assert!(started.elapsed() >= Duration::from_millis(30));
@@ -453,9 +405,7 @@ mod tests {
     async fn a_closed_link_refuses() {
         let world = world().await;
         world.links.close(1).await;
-        let refused = TcpStream::connect(world.layout.advertised(1))
-            .await
-            .expect_err("nobody listens");
+        let refused = TcpStream::connect(world.layout.advertised(1)).await.expect_err("nobody listens");
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         world.tasks.stop(SOON).await;
     }

@@ -25,11 +25,7 @@ pub struct ProcessId {
 impl ProcessId {
     /// None where there is no such process.
     pub fn of(pid: i32) -> Option<Self> {
-        Some(Self {
-            pid,
-            start_ticks: stat(pid)?.1,
-            boot_id: boot_id(),
-        })
+        Some(Self { pid, start_ticks: stat(pid)?.1, boot_id: boot_id() })
     }
 
     /// Whether it runs: a zombie does not.
@@ -54,10 +50,7 @@ impl ProcessId {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// State and start time. The name before them may hold anything, brackets too.
@@ -94,20 +87,10 @@ impl Running {
     /// Starts a program with its output appended to `log`. It has a group of its own, so that Ctrl-C at the terminal
     /// reaches the supervisor alone, and none of the variables that would override its options.
     pub fn start(program: &Path, args: &[String], log: &Path) -> Result<Self, Error> {
-        let out = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .map_err(Error::io("open", log))?;
+        let out = OpenOptions::new().create(true).append(true).open(log).map_err(Error::io("open", log))?;
         let err = out.try_clone().map_err(Error::io("open", log))?;
         let mut command = Command::new(program);
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .process_group(0)
-            .kill_on_drop(true);
+        command.args(args).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).kill_on_drop(true);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GOAT_")) {
             command.env_remove(name);
         }
@@ -115,11 +98,7 @@ impl Running {
         let id = child.id().and_then(|pid| ProcessId::of(pid as i32));
         let id =
             id.ok_or_else(|| Error::failed(format!("{} ended at once; see {}", program.display(), log.display())))?;
-        Ok(Self {
-            id,
-            child,
-            is_frozen: false,
-        })
+        Ok(Self { id, child, is_frozen: false })
     }
 
     /// How it ended, if it has: `code 1`, `signal 9`.
@@ -139,10 +118,7 @@ impl Running {
         match kill(Pid::from_raw(self.id.pid), signal) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => {
-                return Err(Error::failed(format!(
-                    "process {} cannot be signalled: {errno}",
-                    self.id.pid
-                )));
+                return Err(Error::failed(format!("process {} cannot be signalled: {errno}", self.id.pid)));
             }
         }
         match signal {
@@ -170,10 +146,7 @@ impl Running {
         let gone = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
         gone.map_err(|_| Error::failed(format!("process {} does not die", self.id.pid)))?
             .map(drop)
-            .map_err(|source| Error::Io {
-                what: format!("cannot wait for process {}", self.id.pid),
-                source,
-            })
+            .map_err(|source| Error::Io { what: format!("cannot wait for process {}", self.id.pid), source })
     }
 }
 
@@ -185,20 +158,8 @@ mod tests {
     fn a_number_that_is_anothers_by_now_is_not_taken_for_the_process() {
         let own = ProcessId::of(std::process::id() as i32).expect("this process exists");
         assert!(own.is_alive());
-        assert!(
-            !ProcessId {
-                start_ticks: own.start_ticks + 1,
-                ..own.clone()
-            }
-            .is_alive()
-        );
-        assert!(
-            !ProcessId {
-                boot_id: "another".into(),
-                ..own
-            }
-            .is_alive()
-        );
+        assert!(!ProcessId { start_ticks: own.start_ticks + 1, ..own.clone() }.is_alive());
+        assert!(!ProcessId { boot_id: "another".into(), ..own }.is_alive());
         assert_eq!(ProcessId::of(i32::MAX), None);
     }
 }

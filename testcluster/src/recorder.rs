@@ -104,13 +104,7 @@ impl Recorder {
             };
             tasks.spawn(writer.run());
         }
-        Self {
-            book,
-            count,
-            stop,
-            tasks,
-            client: client.clone(),
-        }
+        Self { book, count, stop, tasks, client: client.clone() }
     }
 
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
@@ -141,10 +135,7 @@ impl Recorder {
         };
         match tokio::time::timeout(within, found).await {
             Ok(Some(at)) => Ok(at),
-            _ => Err(Error::failed(format!(
-                "no write was accepted within {} s",
-                within.as_secs()
-            ))),
+            _ => Err(Error::failed(format!("no write was accepted within {} s", within.as_secs()))),
         }
     }
 
@@ -189,23 +180,13 @@ impl Recorder {
 
     async fn read_back(&self) -> Result<(), Error> {
         let services = self.client.services().await?;
-        let there: BTreeSet<_> = services
-            .into_iter()
-            .filter_map(|service| Some(service.spec?.name))
-            .collect();
+        let there: BTreeSet<_> = services.into_iter().filter_map(|service| Some(service.spec?.name)).collect();
         let mut book = self.book();
         let missing: Vec<_> = book.present.difference(&there).cloned().collect();
         let undead: Vec<_> = book.removed.intersection(&there).cloned().collect();
-        book.violations.extend(
-            missing
-                .iter()
-                .map(|name| format!("{name} was acknowledged and is not there")),
-        );
-        book.violations.extend(
-            undead
-                .iter()
-                .map(|name| format!("the removal of {name} was acknowledged and it is there")),
-        );
+        book.violations.extend(missing.iter().map(|name| format!("{name} was acknowledged and is not there")));
+        book.violations
+            .extend(undead.iter().map(|name| format!("the removal of {name} was acknowledged and it is there")));
         for name in missing {
             book.present.remove(&name);
         }
@@ -263,9 +244,7 @@ impl Writer {
     /// What is acknowledged later took effect later.
     fn check_order(&self, name: &str, last: &mut u64, index: u64) {
         if index <= *last {
-            self.book().violations.push(format!(
-                "{name} took effect at {index}, after one that took effect at {last}"
-            ));
+            self.book().violations.push(format!("{name} took effect at {index}, after one that took effect at {last}"));
         }
         *last = index;
     }
@@ -278,25 +257,13 @@ impl Writer {
             replicas: 0,
             ..Default::default()
         };
-        let request = v1::CreateServiceRequest {
-            request_id: request_id(),
-            spec: Some(spec),
-        };
-        self.repeat(name, request, |mut control, request| async move {
-            control.create_service(request).await
-        })
-        .await
+        let request = v1::CreateServiceRequest { request_id: request_id(), spec: Some(spec) };
+        self.repeat(name, request, |mut control, request| async move { control.create_service(request).await }).await
     }
 
     async fn remove(&self, name: &str) -> Option<u64> {
-        let request = v1::RemoveServiceRequest {
-            request_id: request_id(),
-            reference: name.to_owned(),
-        };
-        self.repeat(name, request, |mut control, request| async move {
-            control.remove_service(request).await
-        })
-        .await
+        let request = v1::RemoveServiceRequest { request_id: request_id(), reference: name.to_owned() };
+        self.repeat(name, request, |mut control, request| async move { control.remove_service(request).await }).await
     }
 
     /// The log index at which it took effect; None where it failed.
@@ -337,13 +304,10 @@ impl Writer {
         let mut book = self.book();
         book.failed += 1;
         if status.code() == Code::NotFound {
-            book.violations.push(format!(
-                "{name} was acknowledged, and cannot be removed since it is not there"
-            ));
+            book.violations.push(format!("{name} was acknowledged, and cannot be removed since it is not there"));
         }
         if book.failures.len() < 5 {
-            book.failures
-                .push(format!("{name}: {} ({:?})", status.message(), status.code()));
+            book.failures.push(format!("{name}: {} ({:?})", status.message(), status.code()));
         }
     }
 }

@@ -28,10 +28,7 @@ pub struct LiveTask {
 pub async fn live(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
     let mut live = match layout.runtime {
         RuntimeKind::Docker => live_containers(layout).await?,
-        RuntimeKind::Process => layout
-            .members()
-            .flat_map(|member| live_processes(layout, member))
-            .collect(),
+        RuntimeKind::Process => layout.members().flat_map(|member| live_processes(layout, member)).collect(),
     };
     live.sort();
     Ok(live)
@@ -56,17 +53,10 @@ pub async fn remove_all(layout: &Layout) -> Result<usize, Error> {
             for worker in workers {
                 containers.extend(containers_of(layout, worker, true).await?);
             }
-            let options = query::RemoveContainerOptionsBuilder::default()
-                .force(true)
-                .v(true)
-                .build();
-            let removals = containers
-                .iter()
-                .map(|(id, _)| client.remove_container(id, Some(options.clone())));
+            let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let removals = containers.iter().map(|(id, _)| client.remove_container(id, Some(options.clone())));
             for result in join_all(removals).await {
-                result
-                    .or_else(ignore_gone)
-                    .map_err(Error::docker("remove a container"))?;
+                result.or_else(ignore_gone).map_err(Error::docker("remove a container"))?;
             }
             Ok(containers.len())
         }
@@ -76,9 +66,7 @@ pub async fn remove_all(layout: &Layout) -> Result<usize, Error> {
 fn ignore_gone(error: bollard::errors::Error) -> Result<(), bollard::errors::Error> {
     match error {
         // Gone, going, or not running any more.
-        bollard::errors::Error::DockerResponseServerError {
-            status_code: 404 | 409, ..
-        } => Ok(()),
+        bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. } => Ok(()),
         error => Err(error),
     }
 }
@@ -91,18 +79,9 @@ async fn containers_of(layout: &Layout, worker: Member, all: bool) -> Result<Vec
         return Ok(Vec::new());
     };
     let filters = HashMap::from([("label", vec![format!("io.goat.node={node}")])]);
-    let options = query::ListContainersOptionsBuilder::default()
-        .all(all)
-        .filters(&filters)
-        .build();
-    let listed = docker()?
-        .list_containers(Some(options))
-        .await
-        .map_err(Error::docker("list containers"))?;
-    Ok(listed
-        .into_iter()
-        .filter_map(|found| Some((found.id?, found.labels?)))
-        .collect())
+    let options = query::ListContainersOptionsBuilder::default().all(all).filters(&filters).build();
+    let listed = docker()?.list_containers(Some(options)).await.map_err(Error::docker("list containers"))?;
+    Ok(listed.into_iter().filter_map(|found| Some((found.id?, found.labels?))).collect())
 }
 
 async fn live_containers(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
@@ -125,9 +104,7 @@ async fn kill_containers(layout: &Layout, worker: Member) -> Result<usize, Error
     let client = docker()?;
     let containers = containers_of(layout, worker, false).await?;
     let options = query::KillContainerOptionsBuilder::default().signal("SIGKILL").build();
-    let kills = containers
-        .iter()
-        .map(|(id, _)| client.kill_container(id, Some(options.clone())));
+    let kills = containers.iter().map(|(id, _)| client.kill_container(id, Some(options.clone())));
     for result in join_all(kills).await {
         result.or_else(ignore_gone).map_err(Error::docker("kill a container"))?;
     }
@@ -176,12 +153,7 @@ fn live_processes(layout: &Layout, member: Member) -> Vec<LiveTask> {
     let live = task_dirs(&layout.data_dir(member)).into_iter().filter_map(|dir| {
         let state: State = read(&dir.join("state.json"))?;
         let Meta { task, service, slot } = read::<Spec>(&dir.join("spec.json"))?.meta;
-        state.process.is_alive().then(|| LiveTask {
-            service,
-            slot,
-            node: member.name(),
-            task,
-        })
+        state.process.is_alive().then(|| LiveTask { service, slot, node: member.name(), task })
     });
     live.collect()
 }
@@ -199,9 +171,7 @@ fn kill_processes(data_dir: &Path) -> usize {
             }
         }
     }
-    let states = task_dirs(data_dir)
-        .into_iter()
-        .filter_map(|dir| read::<State>(&dir.join("state.json")));
+    let states = task_dirs(data_dir).into_iter().filter_map(|dir| read::<State>(&dir.join("state.json")));
     let live: Vec<_> = states.map(|state| state.process).filter(ProcessId::is_alive).collect();
     for process in &live {
         process.signal_group(Signal::SIGKILL);

@@ -43,14 +43,11 @@ pub async fn probe() -> Result<String, String> {
         Err(_) => return Err(format!("the docker daemon does not answer within {} s", PING.as_secs())),
     };
     let api = version.api_version.unwrap_or_default();
-    let parsed = api
-        .split_once('.')
-        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let parsed = api.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     match parsed {
-        Some(found) if found >= MIN_API => Ok(format!(
-            "docker {} with API {api} answers",
-            version.version.unwrap_or_default()
-        )),
+        Some(found) if found >= MIN_API => {
+            Ok(format!("docker {} with API {api} answers", version.version.unwrap_or_default()))
+        }
         _ => Err(format!("the docker daemon has API {api}, and 1.41 is needed")),
     }
 }

@@ -28,11 +28,7 @@ pub struct Hosted {
 impl Hosted {
     pub async fn start(options: Options) -> Result<Self, Error> {
         let cluster = Arc::new(Cluster::up(options).await?);
-        let hosted = Self {
-            cluster,
-            tasks: TaskSet::new("supervisor"),
-            down: CancellationToken::new(),
-        };
+        let hosted = Self { cluster, tasks: TaskSet::new("supervisor"), down: CancellationToken::new() };
         match control::serve(hosted.cluster.clone(), &hosted.tasks, &hosted.down) {
             Ok(()) => Ok(hosted),
             Err(error) => {
@@ -53,10 +49,7 @@ impl Hosted {
 
     /// Waits until a manager leads; fails at once when a manager ended by itself, with the end of its log.
     pub async fn formed(&self) -> Result<Client, Error> {
-        let client = self
-            .cluster
-            .client()?
-            .with_limits(Duration::from_millis(500), Duration::from_secs(1));
+        let client = self.cluster.client()?.with_limits(Duration::from_millis(500), Duration::from_secs(1));
         let formed = async {
             loop {
                 if let Ok(status) = client.status().await

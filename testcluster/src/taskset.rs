@@ -17,11 +17,7 @@ pub struct TaskSet {
 impl TaskSet {
     /// A set without a parent.
     pub fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            tracker: TaskTracker::new(),
-            cancel: CancellationToken::new(),
-        }
+        Self { name, tracker: TaskTracker::new(), cancel: CancellationToken::new() }
     }
 
     /// Runs a task until it ends or the set is stopped, whichever is first. It must hold nothing that dropping it at
@@ -51,11 +47,7 @@ impl TaskSet {
         self.tracker.close();
         if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
             let left = self.tracker.len();
-            eprintln!(
-                "warning: {left} tasks of {} did not end within {} ms",
-                self.name,
-                grace.as_millis()
-            );
+            eprintln!("warning: {left} tasks of {} did not end within {} ms", self.name, grace.as_millis());
         }
     }
 }

@@ -24,11 +24,7 @@ pub struct Timeline {
 impl Timeline {
     /// Begins now. `is_printed`: each line goes to standard output at once.
     pub fn begin(is_printed: bool) -> Self {
-        Self {
-            zero: Instant::now(),
-            moments: Arc::default(),
-            is_printed,
-        }
+        Self { zero: Instant::now(), moments: Arc::default(), is_printed }
     }
 
     /// The moment that `+0.000` is.
@@ -47,10 +43,7 @@ impl Timeline {
 
     /// Something happened then.
     pub fn tell_at(&self, at: Instant, text: impl Into<String>) {
-        let moment = Moment {
-            at_ms: at.saturating_duration_since(self.zero).as_secs_f64() * 1e3,
-            text: text.into(),
-        };
+        let moment = Moment { at_ms: at.saturating_duration_since(self.zero).as_secs_f64() * 1e3, text: text.into() };
         if self.is_printed {
             println!("+{:.3} {}", moment.at_ms / 1e3, moment.text);
         }

@@ -34,10 +34,7 @@ pub fn say(line: &str) {
 
 /// Runs the cluster until it is taken down.
 pub async fn run(up: Up) -> Result<(), Error> {
-    let io = |source| Error::Io {
-        what: "cannot listen for signals".into(),
-        source,
-    };
+    let io = |source| Error::Io { what: "cannot listen for signals".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
     // The end of the terminal.
@@ -67,20 +64,13 @@ pub async fn run(up: Up) -> Result<(), Error> {
 /// Returns only with an error.
 async fn serve(hosted: &Hosted, options: &Options) -> Result<(), Error> {
     let layout = hosted.cluster.layout();
-    say(&format!(
-        "cluster   {} managers and {} workers in {}",
-        layout.managers,
-        layout.workers,
-        layout.dir.display()
-    ));
+    say(&format!("cluster   {} managers and {} workers in {}", layout.managers, layout.workers, layout.dir.display()));
     let client = hosted.formed().await?;
     if let Some(at) = layout.front {
         // One less than workers: a lost one's replica finds a place where its port is free.
         let replicas = u32::from(layout.workers).saturating_sub(1).max(1);
         let program = options.binaries.join("echo");
-        client
-            .create_service(echo::published(echo::SERVICE, layout.runtime, replicas, &program))
-            .await?;
+        client.create_service(echo::published(echo::SERVICE, layout.runtime, replicas, &program)).await?;
         front::open(at, client.clone(), hosted.tasks()).await?;
     }
     hosted.cluster.set_ready();

@@ -55,36 +55,22 @@ pub async fn show(cluster: &Cluster, client: &Client, binaries: &Path) -> Result
 async fn look(client: &Client) -> Option<Told> {
     let read = Some(v1::ReadOptions { stale: true });
     let request = v1::GetStatusRequest { read };
-    let status = client.call("status", request, |mut control, request| async move {
-        control.get_status(request).await
-    });
-    let request = v1::ListTasksRequest {
-        read,
-        ..Default::default()
-    };
-    let tasks = client.call("tasks", request, |mut control, request| async move {
-        control.list_tasks(request).await
-    });
+    let status =
+        client.call("status", request, |mut control, request| async move { control.get_status(request).await });
+    let request = v1::ListTasksRequest { read, ..Default::default() };
+    let tasks = client.call("tasks", request, |mut control, request| async move { control.list_tasks(request).await });
     let request = v1::ListNodesRequest { read };
-    let nodes = client.call("nodes", request, |mut control, request| async move {
-        control.list_nodes(request).await
-    });
+    let nodes = client.call("nodes", request, |mut control, request| async move { control.list_nodes(request).await });
     let (status, tasks, nodes) = tokio::try_join!(status, tasks, nodes).ok()?;
     let mut tasks = tasks.tasks;
     tasks.sort_by(|a, b| (&a.service, a.slot, a.attempt).cmp(&(&b.service, b.slot, b.attempt)));
     let nodes = nodes.nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
-    Some(Told {
-        leader: status.leader,
-        term: status.term,
-        tasks,
-        nodes,
-        is_current: true,
-    })
+    Some(Told { leader: status.leader, term: status.term, tasks, nodes, is_current: true })
 }
 
 fn condition(member: &MemberStatus, told: &Told) -> String {
     match &member.condition {
-        Condition::Frozen => "frozen".into(),
+        Condition::Frozen => "paused".into(),
         Condition::Stopped => "stopped".into(),
         Condition::Ended(how) => format!("ended by itself, {how}"),
         Condition::Running if member.name == told.leader => format!("leads, term {}", told.term),
@@ -99,20 +85,10 @@ fn condition(member: &MemberStatus, told: &Told) -> String {
 fn block(members: &[MemberStatus], told: &Told, links: &[String]) -> String {
     let mut text = String::new();
     for member in members {
-        let _ = writeln!(
-            text,
-            "{:<5} {:<22} {}",
-            member.name,
-            member.address,
-            condition(member, told)
-        );
+        let _ = writeln!(text, "{:<5} {:<22} {}", member.name, member.address, condition(member, told));
     }
     for task in told.tasks.iter().take(MAX_TASKS) {
-        let note = if task.error.is_empty() {
-            String::new()
-        } else {
-            format!("  {}", task.error)
-        };
+        let note = if task.error.is_empty() { String::new() } else { format!("  {}", task.error) };
         let name = format!("{}.{}", task.service, task.slot);
         let node = if task.node.is_empty() { "-" } else { &task.node };
         let _ = writeln!(text, "{name:<12} {:<10} {node:<5} {}{note}", task.state, task.id);
@@ -144,19 +120,12 @@ fn redraw(block: &str, drawn: usize) -> usize {
 type Facts = BTreeMap<String, String>;
 
 fn facts(members: &[MemberStatus], told: &Told, links: &[String]) -> Facts {
-    let mut facts: Facts = members
-        .iter()
-        .map(|member| (member.name.clone(), condition(member, told)))
-        .collect();
+    let mut facts: Facts = members.iter().map(|member| (member.name.clone(), condition(member, told))).collect();
     for task in &told.tasks {
         let name = format!("{}.{} {}", task.service, task.slot, task.id);
         facts.insert(
             name,
-            if task.node.is_empty() {
-                task.state.clone()
-            } else {
-                format!("{} on {}", task.state, task.node)
-            },
+            if task.node.is_empty() { task.state.clone() } else { format!("{} on {}", task.state, task.node) },
         );
     }
     facts.extend(links.iter().map(|link| (format!("link {link}"), "set".to_owned())));
@@ -186,39 +155,21 @@ pub fn hints(layout: &Layout, binaries: &Path) -> String {
     };
     let mut text = String::from("\nTry, in another terminal:\n");
     if let Some(front) = layout.front {
-        let _ = writeln!(
-            text,
-            "  curl -X POST localhost:{}/ -d '{{\"Msg\":\"Hello, world!\"}}'",
-            front.port()
-        );
+        let _ = writeln!(text, "  curl -X POST localhost:{}/ -d '{{\"Msg\":\"Hello, world!\"}}'", front.port());
     }
-    let _ = writeln!(
-        text,
-        "  export PATH={}:$PATH GOAT_ADDR={}",
-        binaries.display(),
-        layout.addresses().join(",")
-    );
+    let _ = writeln!(text, "  export PATH={}:$PATH GOAT_ADDR={}", binaries.display(), layout.addresses().join(","));
     let lines = [
         ("goatctl status".to_owned(), "the cluster at a glance"),
         ("goatctl service ps echo".to_owned(), "where echo runs"),
         ("goatctl service scale echo 3".to_owned(), "one more"),
         (format!("testcluster{dir} kill leader"), "another manager takes over"),
-        (
-            format!("testcluster{dir} kill w1 --with-tasks"),
-            "as if its machine died: its tasks move",
-        ),
+        (format!("testcluster{dir} kill w1 --with-tasks"), "as if its machine died: its tasks move"),
         (format!("testcluster{dir} start w1"), "and back"),
         (format!("testcluster{dir} cut w2 m1"), "and testcluster heal"),
-        (
-            "testcluster drill leader-kill".to_owned(),
-            "a rehearsal in a cluster of its own, measured",
-        ),
+        ("testcluster drill leader-kill".to_owned(), "a rehearsal in a cluster of its own, measured"),
         (format!("testcluster{dir} down"), "end everything (or Ctrl-C)"),
     ];
-    for (command, what) in lines
-        .iter()
-        .filter(|(command, _)| layout.front.is_some() || !command.contains("echo"))
-    {
+    for (command, what) in lines.iter().filter(|(command, _)| layout.front.is_some() || !command.contains("echo")) {
         let _ = writeln!(text, "  {command:<42} # {what}");
     }
     text

@@ -8,50 +8,40 @@ use common::{World, is_running, left_over, testcluster, text, wait_for};
 fn a_cluster_comes_up_echoes_survives_what_is_done_to_it_and_leaves_nothing() {
     let world = World::new();
     let printed = world.up(&[]);
-    assert!(
-        printed.contains(&format!("curl -X POST localhost:{}/", world.port)),
-        "{printed}"
-    );
+    assert!(printed.contains(&format!("curl -X POST localhost:{}/", world.port)), "{printed}");
     wait_for("echo answers", || world.echoes("hello"));
     assert!(world.ok(&["env"]).starts_with("export GOAT_ADDR=127."));
-    assert!(
-        world
-            .fails(&["up", "-d", "--runtime", "process"], 1)
-            .contains("a cluster runs in")
-    );
+    assert!(world.fails(&["up", "-d", "--runtime", "process"], 1).contains("a cluster runs in"));
 
-    let leader = world
-        .ok(&["kill", "leader"])
-        .trim()
-        .trim_start_matches("killed ")
-        .to_owned();
+    let leader = world.ok(&["kill", "leader"]).trim().trim_start_matches("killed ").to_owned();
     assert_eq!(world.condition(&leader), "stopped");
     assert!(world.echoes("without a leader"), "managers are not in the way of echo");
     assert!(world.fails(&["kill", &leader], 1).contains("does not run"));
     world.ok(&["start", &leader]);
     assert!(world.fails(&["start", &leader], 1).contains("runs already"));
 
-    world.ok(&["freeze", "w1"]);
-    assert_eq!(world.condition("w1"), "frozen");
-    world.ok(&["thaw", "w1"]);
+    world.ok(&["pause", "w1"]);
+    assert_eq!(world.condition("w1"), "paused");
+    world.ok(&["resume", "w1"]);
     assert_eq!(world.condition("w1"), "running");
 
     world.ok(&["cut", "w1", "m1"]);
     world.ok(&["cut", "m2", "m3", "--one-way"]);
     world.ok(&["delay", "w2", "m2", "20"]);
     let status = world.ok(&["status"]);
-    for line in [
-        "m1 -> w1: cut",
-        "w1 -> m1: cut",
-        "m2 -> m3: cut",
-        "w2 -> m2: 20 ms",
-        "m2 -> w2: 20 ms",
-    ] {
+    for line in ["m1 -> w1: cut", "w1 -> m1: cut", "m2 -> m3: cut", "w2 -> m2: 20 ms", "m2 -> w2: 20 ms"] {
         assert!(status.contains(line), "{line} in {status}");
     }
     assert!(!status.contains("m3 -> m2"), "{status}");
     world.ok(&["heal"]);
     assert!(!world.ok(&["status"]).contains("link"));
+    assert!(world.ok(&["isolate", "w1"]).contains("3 links cut"));
+    assert!(world.ok(&["partition", "m1,w1", "/", "m2,m3,w2"]).contains("parted m1,w1 from m2,m3,w2 (5 links cut)"));
+    assert!(world.fails(&["partition", "m1"], 2).contains("two groups are expected"));
+    assert!(world.fails(&["partition", "m1 / m1,m2"], 2).contains("m1 is in both groups"));
+    world.ok(&["heal"]);
+    let logs = world.ok(&["logs", "m1", "--tail", "1000"]);
+    assert!(logs.contains("listening"), "{logs}");
 
     world.ok(&["kill", "w1", "--with-tasks"]);
     wait_for("echo answers", || world.echoes("without w1"));
@@ -75,10 +65,8 @@ fn what_a_killed_supervisor_left_is_ended_by_the_next_one() {
     wait_for("echo answers", || world.echoes("hello"));
     let left = world.pids();
     let supervisor = world.status()["pid"].as_i64().expect("a number");
-    let killed = std::process::Command::new("kill")
-        .args(["-9", &supervisor.to_string()])
-        .status()
-        .expect("there is kill");
+    let killed =
+        std::process::Command::new("kill").args(["-9", &supervisor.to_string()]).status().expect("there is kill");
     assert!(killed.success());
     wait_for("the supervisor is gone", || !is_running(supervisor));
     assert!(left.iter().all(|pid| is_running(*pid)), "it could not take them along");
@@ -93,11 +81,7 @@ fn wrong_usage_changes_nothing_and_says_what_is_right() {
     let world = World::new();
     assert!(world.fails(&["up", "--managers", "0"], 2).contains("0 is not in 1..=9"));
     assert!(world.fails(&["drill", "earthquake"], 2).contains("leader-kill"));
-    assert!(
-        world
-            .fails(&["drill", "leader-kill", "--load", "0"], 2)
-            .contains("--load")
-    );
+    assert!(world.fails(&["drill", "leader-kill", "--load", "0"], 2).contains("--load"));
     std::fs::create_dir_all(&world.dir).expect("made");
     std::fs::write(world.dir.join("precious"), "x").expect("written");
     let refused = world.fails(&["up", "--runtime", "process"], 2);
@@ -108,11 +92,7 @@ fn wrong_usage_changes_nothing_and_says_what_is_right() {
     world.up(&["--managers", "1", "--workers", "1", "--no-echo"]);
     assert!(world.fails(&["kill", "m7"], 2).contains("its members are m1, w1"));
     assert!(world.fails(&["kill", "m1", "--with-tasks"], 2).contains("is a manager"));
-    assert!(
-        world
-            .fails(&["cut", "w1", "w1"], 2)
-            .contains("one end must be a manager")
-    );
+    assert!(world.fails(&["cut", "w1", "w1"], 2).contains("one end must be a manager"));
     assert_eq!(world.condition("m1"), "running");
     world.ok(&["down"]);
 }
@@ -122,21 +102,8 @@ fn the_port_of_echo_may_be_taken_and_that_is_said() {
     let world = World::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", world.port)).expect("it is free");
     let port = world.port.to_string();
-    let said = world.fails(
-        &[
-            "up",
-            "-d",
-            "--runtime",
-            "process",
-            "--managers",
-            "1",
-            "--workers",
-            "1",
-            "--port",
-            &port,
-        ],
-        1,
-    );
+    let said =
+        world.fails(&["up", "-d", "--runtime", "process", "--managers", "1", "--workers", "1", "--port", &port], 1);
     assert!(said.contains("give another --port"), "{said}");
     drop(taken);
     assert_eq!(left_over(&world.dir), Vec::<String>::new());

@@ -23,21 +23,14 @@ fn passes(drill: &str, measures: &[&str]) {
     assert!(output.status.success(), "{report:#}");
     assert_eq!(report["passed"], true, "{report:#}");
     assert!(report["acknowledged"].as_u64() > Some(0));
-    let names: Vec<_> = report["measures"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|measure| measure["name"].clone())
-        .collect();
+    let names: Vec<_> =
+        report["measures"].as_array().expect("a list").iter().map(|measure| measure["name"].clone()).collect();
     assert_eq!(names, measures);
 }
 
 #[test]
 fn a_killed_leader_is_followed_by_another_and_nothing_is_lost() {
-    passes(
-        "leader-kill",
-        &["SIGKILL to next accepted write", "SIGKILL to new leader seen"],
-    );
+    passes("leader-kill", &["SIGKILL to next accepted write", "SIGKILL to new leader seen"]);
 }
 
 #[test]
@@ -50,11 +43,7 @@ fn a_killed_workers_tasks_run_elsewhere() {
 fn managers_restart_without_a_failed_request() {
     passes(
         "manager-restart",
-        &[
-            "write gap, follower restarted",
-            "write gap, leader restarted",
-            "both restarted, cluster whole",
-        ],
+        &["write gap, follower restarted", "write gap, leader restarted", "both restarted, cluster whole"],
     );
 }
 
@@ -93,18 +82,12 @@ fn a_recorder_sees_an_acknowledged_write_that_is_gone() {
         let hosted = hosted(dir.path(), 0).await;
         let client = hosted.formed().await.expect("it forms");
         let recorder = Recorder::start(&client, 1, 100.0);
-        recorder
-            .first_after(Instant::now(), SOON)
-            .await
-            .expect("writes are accepted");
+        recorder.first_after(Instant::now(), SOON).await.expect("writes are accepted");
         let services = client.services().await.expect("listed");
         let stolen = services[0].spec.as_ref().expect("it has one").name.clone();
         client.remove_service(&stolen).await.expect("removed");
         let report = recorder.finish().await.expect("read back");
-        assert!(
-            report.violations.iter().any(|violation| violation.contains(&stolen)),
-            "{report:?}"
-        );
+        assert!(report.violations.iter().any(|violation| violation.contains(&stolen)), "{report:?}");
         assert_eq!(report.failed, 0);
         hosted.end(false).await.expect("it ends");
     });
@@ -117,15 +100,9 @@ fn the_checks_see_a_slot_without_a_task_and_a_dead_task_that_managers_count() {
         let hosted = hosted(dir.path(), 1).await;
         let client = hosted.formed().await.expect("it forms");
         let remote = Remote::open(&hosted.dir()).await.expect("it answers");
-        let checks = Checks {
-            remote: remote.clone(),
-            client: client.clone(),
-        };
+        let checks = Checks { remote: remote.clone(), client: client.clone() };
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_echo"));
-        client
-            .create_service(echo::spec("one", RuntimeKind::Process, 1, program))
-            .await
-            .expect("created");
+        client.create_service(echo::spec("one", RuntimeKind::Process, 1, program)).await.expect("created");
         let unfilled = async |is_wanted: fn(Option<&str>) -> bool| {
             let deadline = Instant::now() + SOON;
             loop {
@@ -141,12 +118,7 @@ fn the_checks_see_a_slot_without_a_task_and_a_dead_task_that_managers_count() {
         // A dead agent tells nobody that its task is gone.
         remote.kill("w1", true).await.expect("killed");
         let found = checks.unfilled().await.expect("answered");
-        assert!(
-            found
-                .as_ref()
-                .is_some_and(|why| why.contains("managers say that one.1 on w1")),
-            "{found:?}"
-        );
+        assert!(found.as_ref().is_some_and(|why| why.contains("managers say that one.1 on w1")), "{found:?}");
         // And a lost one has no place to go to.
         unfilled(|found| found.is_some_and(|why| why.contains("0 of 1 tasks running"))).await;
         hosted.end(false).await.expect("it ends");

@@ -57,9 +57,9 @@ impl FromStr for Bytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<bytesize::ByteSize>()
-            .map(|size| Self(size.as_u64()))
-            .map_err(|_| format!("{text:?} is not a size: a number of bytes is expected, or one with a unit as in 8GiB"))
+        text.parse::<bytesize::ByteSize>().map(|size| Self(size.as_u64())).map_err(|_| {
+            format!("{text:?} is not a size: a number of bytes is expected, or one with a unit as in 8GiB")
+        })
     }
 }
 
@@ -264,7 +264,9 @@ fn runtimes(named: Option<Vec<RuntimeName>>) -> Result<Vec<Driver>, Error> {
 fn concurrent_starts(asked: Option<usize>) -> Result<usize, Error> {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
     match asked.unwrap_or((2 * cpus).max(4)) {
-        0 => Err(Error::Invalid { key: "max_concurrent_starts", problem: "0 would start nothing; use 1 or more".into() }),
+        0 => {
+            Err(Error::Invalid { key: "max_concurrent_starts", problem: "0 would start nothing; use 1 or more".into() })
+        }
         starts if starts > 1_024 => {
             Err(Error::Invalid { key: "max_concurrent_starts", problem: format!("{starts} is over the limit of 1024") })
         }
@@ -325,7 +327,11 @@ mod tests {
              max_concurrent_starts = 3\nlog_format = \"json\"\n[labels]\nzone = \"a\"",
         )
         .expect("parsed");
-        let flags = Options { name: Some("w2".into()), labels: Some("zone=b,disk=ssd".parse().expect("labels")), ..Options::default() };
+        let flags = Options {
+            name: Some("w2".into()),
+            labels: Some("zone=b,disk=ssd".parse().expect("labels")),
+            ..Options::default()
+        };
         let config = flags.or(file).into_config().expect("it is right");
         assert_eq!(config.name, "w2");
         assert_eq!(config.labels, BTreeMap::from([("zone".into(), "b".into()), ("disk".into(), "ssd".into())]));
@@ -340,14 +346,21 @@ mod tests {
     fn wrong_values_are_refused_by_their_key() {
         let base = "name = \"w1\"\ndata_dir = \"/tmp/w\"\n";
         let refused = |text: &str| options(&format!("{base}{text}")).expect_err("it is wrong");
-        assert!(refused("").starts_with("managers is missing: set it in the config file, with --managers or with GOAT_WORKER_MANAGERS"));
+        assert!(refused("").starts_with(
+            "managers is missing: set it in the config file, with --managers or with GOAT_WORKER_MANAGERS"
+        ));
         assert!(refused("managers = [\"m1\"]").starts_with("managers: \"m1\" is not a manager's address"));
         let with_managers = |text: &str| refused(&format!("managers = [\"m1:1\"]\n{text}"));
         assert!(with_managers("nmae = \"x\"").contains("unknown field `nmae`"));
         assert!(with_managers("max_concurrent_starts = 0").starts_with("max_concurrent_starts: 0 would start nothing"));
         assert!(with_managers("memory = \"much\"").contains("\"much\" is not a size"));
-        assert!(with_managers("docker_host = \"tcp://x:1\"").starts_with("docker_host: \"tcp://x:1\" is not the absolute path"));
+        assert!(
+            with_managers("docker_host = \"tcp://x:1\"")
+                .starts_with("docker_host: \"tcp://x:1\" is not the absolute path")
+        );
         assert!(with_managers("runtimes = []").starts_with("runtimes: none is named"));
-        assert!(options("name = \"W_1\"\nmanagers = [\"m:1\"]\ndata_dir = \"x\"").expect_err("wrong").starts_with("name: "));
+        assert!(
+            options("name = \"W_1\"\nmanagers = [\"m:1\"]\ndata_dir = \"x\"").expect_err("wrong").starts_with("name: ")
+        );
     }
 }

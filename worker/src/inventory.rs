@@ -93,7 +93,9 @@ impl Collector {
         if self.has_asked_disk_root {
             return;
         }
-        let Some(runtime) = self.runtimes.get(Driver::Docker) else { return };
+        let Some(runtime) = self.runtimes.get(Driver::Docker) else {
+            return;
+        };
         if self.health.borrow().down.contains(&Driver::Docker) {
             return;
         }

@@ -14,11 +14,7 @@ pub(super) fn check(state: &State, by_slot: &BySlot<'_>, holders: &Holders<'_>, 
     let mut wrong = |problem: String| found.push(Violation::Index { problem });
     check_services(state, by_slot, &mut wrong);
     check_nodes(state, holders, &mut wrong);
-    let pending: BTreeSet<TaskId> = state
-        .tasks()
-        .filter(|task| waits_for_a_node(task))
-        .map(|task| task.id)
-        .collect();
+    let pending: BTreeSet<TaskId> = state.tasks().filter(|task| waits_for_a_node(task)).map(|task| task.id).collect();
     if state.pending().len() != pending.len() || !state.pending().all(|id| pending.contains(&id)) {
         wrong("pending tasks".into());
     }
@@ -38,9 +34,8 @@ fn check_services(state: &State, by_slot: &BySlot<'_>, wrong: &mut impl FnMut(St
             wrong(format!("the name of service {id}"));
         }
         let slots = by_slot.range((id, 0)..=(id, u32::MAX));
-        let counted: Vec<(u32, Vec<TaskId>)> = slots
-            .map(|((_, slot), tasks)| (*slot, tasks.iter().map(|task| task.id).collect()))
-            .collect();
+        let counted: Vec<(u32, Vec<TaskId>)> =
+            slots.map(|((_, slot), tasks)| (*slot, tasks.iter().map(|task| task.id).collect())).collect();
         if !state.slots(id).map(|(slot, tasks)| (slot, tasks.to_vec())).eq(counted) {
             wrong(format!("the slots of service {id}"));
         }
@@ -65,11 +60,8 @@ fn check_nodes(state: &State, holders: &Holders<'_>, wrong: &mut impl FnMut(Stri
     let assigned_ever = state.tasks().filter_map(|task| task.node);
     let nodes: BTreeSet<NodeId> = state.nodes().map(|node| node.id).chain(assigned_ever).collect();
     for id in nodes {
-        let of_node: BTreeSet<TaskId> = state
-            .tasks()
-            .filter(|task| task.node == Some(id))
-            .map(|task| task.id)
-            .collect();
+        let of_node: BTreeSet<TaskId> =
+            state.tasks().filter(|task| task.node == Some(id)).map(|task| task.id).collect();
         if !state.tasks_of_node(id).map(|task| task.id).eq(of_node) {
             wrong(format!("tasks of node {id}"));
         }
@@ -91,9 +83,7 @@ fn check_use(state: &State, id: NodeId, tasks: &[&Task], wrong: &mut impl FnMut(
     if told.by_service != by_service {
         wrong(format!("tasks of each service on node {id}"));
     }
-    let are_told = ports
-        .iter()
-        .all(|((port, protocol), task)| state.port_holder(id, *port, *protocol) == Some(*task));
+    let are_told = ports.iter().all(|((port, protocol), task)| state.port_holder(id, *port, *protocol) == Some(*task));
     if told.ports != ports || !are_told {
         wrong(format!("ports of node {id}"));
     }

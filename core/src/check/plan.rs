@@ -13,17 +13,9 @@ use crate::state::command::{NewTask, Step};
 /// Judges a plan on the state it was made on: no step may be refused, none may repeat another, none may give away what
 /// is not there. O(rows + steps).
 pub fn check_plan(state: &State, plan: &Plan) -> Vec<Violation> {
-    let mut judge = Judge {
-        state,
-        touched: BTreeSet::new(),
-        slots: BTreeSet::new(),
-        given: BTreeMap::new(),
-    };
+    let mut judge = Judge { state, touched: BTreeSet::new(), slots: BTreeSet::new(), given: BTreeMap::new() };
     let judged = plan.steps.iter().enumerate().filter_map(|(at, step)| {
-        judge.step(step).err().map(|problem| Violation::Step {
-            step: at,
-            problem: format!("{problem}: {step:?}"),
-        })
+        judge.step(step).err().map(|problem| Violation::Step { step: at, problem: format!("{problem}: {step:?}") })
     });
     judged.collect()
 }
@@ -46,8 +38,7 @@ struct Given {
 impl Given {
     fn add(&mut self, service: ServiceId, reservations: Resources, ports: &[Port]) {
         self.reserved = self.reserved.plus(reservations);
-        self.ports
-            .extend(ports.iter().map(|port| (port.host_port, port.protocol)));
+        self.ports.extend(ports.iter().map(|port| (port.host_port, port.protocol)));
         *self.of_service.entry(service).or_default() += 1;
     }
 }
@@ -62,11 +53,7 @@ impl<'a> Judge<'a> {
     fn step(&mut self, step: &Step) -> Verdict {
         match step {
             Step::CreateTask(new) => self.create(new),
-            Step::Assign {
-                task,
-                seen_version,
-                node,
-            } => {
+            Step::Assign { task, seen_version, node } => {
                 let task = self.task(*task, *seen_version)?;
                 must(
                     task.state == TaskState::Pending && task.desired == Desired::Running,
@@ -74,21 +61,12 @@ impl<'a> Judge<'a> {
                 )?;
                 self.give(*node, task.service, task.spec_version, (task.reservations, &task.ports))
             }
-            Step::Explain {
-                task,
-                seen_version,
-                error,
-            } => {
+            Step::Explain { task, seen_version, error } => {
                 let task = self.task(*task, *seen_version)?;
                 must(task.state == TaskState::Pending, "explains what is not pending")?;
                 must(task.error.as_ref() != Some(error), "says again what was said")
             }
-            Step::Desire {
-                task,
-                seen_version,
-                desired,
-                ..
-            } => {
+            Step::Desire { task, seen_version, desired, .. } => {
                 let task = self.task(*task, *seen_version)?;
                 must(task.desired < *desired, "moves a desired state nowhere or back")?;
                 must(!has_ended(task), "wants something of a task that has ended")
@@ -116,54 +94,29 @@ impl<'a> Judge<'a> {
 
     /// Each task is touched once in a plan: a second step would have seen a version that the first replaced.
     fn task(&mut self, id: TaskId, seen_version: u64) -> Result<&'a Task, &'static str> {
-        let task = self
-            .state
-            .tasks()
-            .find(|task| task.id == id)
-            .ok_or("names a task that is not there")?;
+        let task = self.state.tasks().find(|task| task.id == id).ok_or("names a task that is not there")?;
         must(task.version == seen_version, "saw another version")?;
         must(self.touched.insert(id), "touches a task again")?;
         Ok(task)
     }
 
     fn create(&mut self, new: &NewTask) -> Verdict {
-        let row = self
-            .state
-            .services()
-            .find(|row| row.id == new.service)
-            .ok_or("creates for a service that is not there")?;
+        let row =
+            self.state.services().find(|row| row.id == new.service).ok_or("creates for a service that is not there")?;
         must(!row.removed, "creates for a removed service")?;
         must(row.version == new.seen_version, "saw another version")?;
-        must(
-            new.slot >= 1 && new.slot <= row.spec.replicas(),
-            "creates beyond the count",
-        )?;
+        must(new.slot >= 1 && new.slot <= row.spec.replicas(), "creates beyond the count")?;
         must(self.slots.insert((new.service, new.slot)), "creates twice in a slot")?;
         let is_taken = self.state.tasks().any(|task| task.id == new.id) || !self.touched.insert(new.id);
         must(!is_taken, "creates under an id that is taken")?;
-        let of_slot = || {
-            self.state
-                .tasks()
-                .filter(|task| task.service == new.service && task.slot == new.slot)
-        };
+        let of_slot = || self.state.tasks().filter(|task| task.service == new.service && task.slot == new.slot);
         must(of_slot().all(has_ended), "creates beside a task that may run")?;
         let newest = of_slot().max_by_key(|task| task.attempt);
-        must(
-            newest.map(|task| task.id) == new.previous,
-            "does not follow the newest of its slot",
-        )?;
-        must(
-            new.attempt == newest.map_or(0, |task| task.attempt) + 1,
-            "miscounts its attempts",
-        )?;
+        must(newest.map(|task| task.id) == new.previous, "does not follow the newest of its slot")?;
+        must(new.attempt == newest.map_or(0, |task| task.attempt) + 1, "miscounts its attempts")?;
         match new.node {
             None => Ok(()),
-            Some(node) => self.give(
-                node,
-                new.service,
-                row.spec_version,
-                (row.spec.reservations, &row.spec.ports),
-            ),
+            Some(node) => self.give(node, new.service, row.spec_version, (row.spec.reservations, &row.spec.ports)),
         }
     }
 
@@ -174,24 +127,14 @@ impl<'a> Judge<'a> {
         spec_version: u64,
         (wanted, ports): (Resources, &[Port]),
     ) -> Verdict {
-        let node = self
-            .state
-            .nodes()
-            .find(|node| node.id == id)
-            .ok_or("gives to a node that is not there")?;
+        let node = self.state.nodes().find(|node| node.id == id).ok_or("gives to a node that is not there")?;
         must(node.state == NodeState::Ready, "gives to a node that is not ready")?;
         must(node.availability == Availability::Active, "gives to a node that drains")?;
         must(node.inventory.conditions.is_empty(), "gives to a node with a condition")?;
-        let row = self
-            .state
-            .services()
-            .find(|row| row.id == service)
-            .ok_or("places for a service that is not there")?;
+        let row =
+            self.state.services().find(|row| row.id == service).ok_or("places for a service that is not there")?;
         if row.spec_version == spec_version {
-            must(
-                node.inventory.drivers.contains(&row.spec.driver),
-                "gives to a node without the driver",
-            )?;
+            must(node.inventory.drivers.contains(&row.spec.driver), "gives to a node without the driver")?;
         }
         let state = self.state;
         let given = self.given.entry(id).or_insert_with(|| held(state, id));
@@ -200,9 +143,7 @@ impl<'a> Judge<'a> {
         let overdraws = |amount: fn(&Resources) -> u64| amount(&wanted) > 0 && amount(&after) > amount(&total);
         must(!AMOUNTS.into_iter().any(overdraws), "gives away more than the node has")?;
         must(
-            !ports
-                .iter()
-                .any(|port| given.ports.contains(&(port.host_port, port.protocol))),
+            !ports.iter().any(|port| given.ports.contains(&(port.host_port, port.protocol))),
             "gives a port away twice",
         )?;
         let most = row.spec.placement.max_per_node;
@@ -214,10 +155,7 @@ impl<'a> Judge<'a> {
 }
 
 fn held(state: &State, node: NodeId) -> Given {
-    let tasks: Vec<&Task> = state
-        .tasks()
-        .filter(|task| task.node == Some(node) && !has_ended(task))
-        .collect();
+    let tasks: Vec<&Task> = state.tasks().filter(|task| task.node == Some(node) && !has_ended(task)).collect();
     let mut given = Given::default();
     for task in &tasks {
         given.add(task.service, Resources::ZERO, &task.ports);

@@ -11,7 +11,7 @@ pub use id::{ClusterId, NodeId, ParseIdError, RequestId, ServiceId, TaskId};
 pub use node::{Availability, ImageInfo, Inventory, Node, NodeState};
 pub use resources::Resources;
 pub use spec::{
-    Constraint, Driver, HealthCheck, HealthProbe, Mode, Mount, OnDisconnect, Placement, Port, Protocol, RestartCondition,
-    RestartPolicy, ServiceSpec, Strategy,
+    Constraint, Driver, HealthCheck, HealthProbe, Mode, Mount, OnDisconnect, Placement, Port, Protocol,
+    RestartCondition, RestartPolicy, ServiceSpec, Strategy,
 };
 pub use task::{Cause, Desired, Task, TaskState};

@@ -33,7 +33,9 @@ fn ensure(holds: bool, field: &'static str, problem: impl FnOnce() -> String) ->
 pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
     let size = codec::encode(spec).len();
     ensure(size <= MAX_SPEC_BYTES, "spec", || {
-        format!("{size} bytes are over the limit of {MAX_SPEC_BYTES}; move large values out of the environment and labels")
+        format!(
+            "{size} bytes are over the limit of {MAX_SPEC_BYTES}; move large values out of the environment and labels"
+        )
     })?;
     validate_name(&spec.name)?;
     validate_what_runs(spec)?;
@@ -133,9 +135,7 @@ fn validate_image(image: &str) -> Result<(), Invalid> {
     }
     let part_fits = |part: &&str| {
         let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        part.starts_with(edge)
-            && part.ends_with(edge)
-            && part.chars().all(|c| edge(c) || matches!(c, '.' | '_' | '-'))
+        part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || matches!(c, '.' | '_' | '-'))
     };
     if parts.iter().all(part_fits) { Ok(()) } else { wrong("its name is malformed; names are in lower case") }
 }
@@ -200,9 +200,11 @@ fn validate_mounts(spec: &ServiceSpec) -> Result<(), Invalid> {
 
 fn validate_restart(spec: &ServiceSpec) -> Result<(), Invalid> {
     let restart = &spec.restart;
-    ensure(restart.max_attempts.is_none() || restart.condition == RestartCondition::OnFailure, "restart.max_attempts", || {
-        "only goes with the condition on-failure".into()
-    })?;
+    ensure(
+        restart.max_attempts.is_none() || restart.condition == RestartCondition::OnFailure,
+        "restart.max_attempts",
+        || "only goes with the condition on-failure".into(),
+    )?;
     ensure(restart.max_delay_ms <= MAX_WAIT_MS, "restart.max_delay_ms", || {
         format!("{} ms is over the limit of one day", restart.max_delay_ms)
     })?;
@@ -216,7 +218,9 @@ fn validate_restart(spec: &ServiceSpec) -> Result<(), Invalid> {
 
 fn validate_placement(spec: &ServiceSpec) -> Result<(), Invalid> {
     for constraint in &spec.placement.constraints {
-        ensure(!constraint.label.is_empty(), "constraints", || "a constraint needs a label: LABEL==VALUE or LABEL!=VALUE".into())?;
+        ensure(!constraint.label.is_empty(), "constraints", || {
+            "a constraint needs a label: LABEL==VALUE or LABEL!=VALUE".into()
+        })?;
     }
     Ok(())
 }

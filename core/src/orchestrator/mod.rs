@@ -52,7 +52,12 @@ pub struct Planner {
 impl Planner {
     /// Has everything to look at.
     pub fn new(state: &State, policy: Policy) -> Self {
-        Self { policy, services: state.services().map(|service| service.id).collect(), capacity: true, ..Self::default() }
+        Self {
+            policy,
+            services: state.services().map(|service| service.id).collect(),
+            capacity: true,
+            ..Self::default()
+        }
     }
 
     /// Takes note of what a command touched.
@@ -167,7 +172,9 @@ impl Planner {
                     }
                 }
                 Place::Known(id) => {
-                    let Some(task) = state.task(id).filter(|task| task.state == TaskState::Pending) else { continue };
+                    let Some(task) = state.task(id).filter(|task| task.state == TaskState::Pending) else {
+                        continue;
+                    };
                     if wanted.contains(&id) || !seen.insert(id) {
                     } else if task.not_before_ms > now_ms {
                         self.waiting.insert((task.not_before_ms, id));
@@ -268,7 +275,10 @@ impl Draft<'_> {
 /// The node on which this slot's last two tasks failed, one after the other.
 fn avoided(state: &State, task: &Task) -> Option<NodeId> {
     let failed_on = |id: TaskId| {
-        state.task(id).filter(|task| matches!(task.state, TaskState::Failed | TaskState::Rejected)).and_then(|task| task.node)
+        state
+            .task(id)
+            .filter(|task| matches!(task.state, TaskState::Failed | TaskState::Rejected))
+            .and_then(|task| task.node)
     };
     let mut earlier = state.slot(task.service, task.slot).iter().rev().copied().filter(|id| *id != task.id);
     let last = failed_on(earlier.next()?)?;

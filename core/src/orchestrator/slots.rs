@@ -96,7 +96,9 @@ impl Draft<'_> {
         } else {
             Decision::Again { wait_ms: 0, failures: 0, cause: Cause::Update }
         };
-        let Decision::Again { wait_ms, failures, cause } = decision else { return };
+        let Decision::Again { wait_ms, failures, cause } = decision else {
+            return;
+        };
         self.create(NewTask {
             id,
             service: service.id,

@@ -102,9 +102,7 @@ impl Filter {
                 let image = missing_image_bytes(candidate, want);
                 wanted.disk_bytes.saturating_add(image) <= free.disk_bytes && image <= node.inventory.disk_free_bytes
             }
-            Self::Port => {
-                want.task.ports.iter().all(|port| !used.ports.contains_key(&(port.host_port, port.protocol)))
-            }
+            Self::Port => want.task.ports.iter().all(|port| !used.ports.contains_key(&(port.host_port, port.protocol))),
             Self::MaxPerNode => {
                 let most = want.spec.placement.max_per_node;
                 most == 0 || used.by_service.get(&want.task.service).copied().unwrap_or(0) < most
@@ -136,7 +134,11 @@ impl Filter {
             Self::Memory => format!("lack memory (need {})", bytes(wanted.memory_bytes)),
             Self::Disk => {
                 let image = want.image_bytes;
-                format!("lack disk (need {} and {} for the image where it is absent)", bytes(wanted.disk_bytes), bytes(image))
+                format!(
+                    "lack disk (need {} and {} for the image where it is absent)",
+                    bytes(wanted.disk_bytes),
+                    bytes(image)
+                )
             }
             Self::Port => {
                 let ports: Vec<_> = want
@@ -176,5 +178,8 @@ fn missing_image_bytes(candidate: &Candidate<'_>, want: &Want<'_>) -> u64 {
 fn bytes(amount: u64) -> String {
     let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = units.into_iter().find(|(size, _)| amount >= *size);
-    unit.map_or_else(|| format!("{amount} B"), |(size, name)| format!("{}.{} {name}", amount / size, amount % size * 10 / size))
+    unit.map_or_else(
+        || format!("{amount} B"),
+        |(size, name)| format!("{}.{} {name}", amount / size, amount % size * 10 / size),
+    )
 }

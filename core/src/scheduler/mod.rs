@@ -46,7 +46,12 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Picks a node and gives the task's share of it away; where none fits, tells how many nodes each filter refused.
-    pub fn place(&mut self, task: &Task, spec: &ServiceSpec, avoid: Option<NodeId>) -> Result<NodeId, Vec<FilterCount>> {
+    pub fn place(
+        &mut self,
+        task: &Task,
+        spec: &ServiceSpec,
+        avoid: Option<NodeId>,
+    ) -> Result<NodeId, Vec<FilterCount>> {
         let want = Want { task, spec, image_bytes: self.image_bytes(spec), avoid };
         let nodes = self.candidates.len();
         let best = self
@@ -73,8 +78,12 @@ impl<'a> Scheduler<'a> {
 
 /// How many nodes each filter refuses for a pending task; empty where some node fits or the task is not there.
 pub fn explain(state: &State, task: TaskId) -> Vec<FilterCount> {
-    let Some(task) = state.task(task) else { return Vec::new() };
-    let Some(spec) = state.spec_of(task) else { return Vec::new() };
+    let Some(task) = state.task(task) else {
+        return Vec::new();
+    };
+    let Some(spec) = state.spec_of(task) else {
+        return Vec::new();
+    };
     Scheduler::new(state, 0).place(task, spec, None).err().unwrap_or_default()
 }
 

@@ -16,9 +16,7 @@ pub(super) fn cost(candidate: &Candidate<'_>, want: &Want<'_>, nodes: usize) -> 
             let of_service = candidate.used.by_service.get(&want.task.service).copied().unwrap_or(0);
             (of_service.into(), share(after, total), candidate.used.tasks.into())
         }
-        Strategy::Binpack => {
-            (WHOLE.saturating_sub(share(after, total)), u64::from(u32::MAX - candidate.used.tasks), 0)
-        }
+        Strategy::Binpack => (WHOLE.saturating_sub(share(after, total)), u64::from(u32::MAX - candidate.used.tasks), 0),
         Strategy::Epvm => (opportunity(before, after, total, nodes), candidate.used.tasks.into(), 0),
     }
 }
@@ -43,8 +41,6 @@ fn share(used: Resources, total: Resources) -> u64 {
 /// exponentially more. Section 3 of the paper; with a single node every base is as good, and 2 is used.
 fn opportunity(before: Resources, after: Resources, total: Resources, nodes: usize) -> u64 {
     let base = nodes.max(2) as f64;
-    let cost = |used| -> f64 {
-        shares(used, total).iter().map(|share| base.powf(*share as f64 / WHOLE as f64)).sum()
-    };
+    let cost = |used| -> f64 { shares(used, total).iter().map(|share| base.powf(*share as f64 / WHOLE as f64)).sum() };
     ((cost(after) - cost(before)).max(0.0) * WHOLE as f64) as u64
 }

@@ -10,8 +10,8 @@ use super::{At, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
 use crate::codec;
 use crate::model::validate::{validate, validate_name};
 use crate::model::{
-    Availability, Cause, ClusterId, Desired, Inventory, Mode, Node, NodeId, NodeState, RequestId, ServiceId, ServiceSpec, Task,
-    TaskId, TaskState,
+    Availability, Cause, ClusterId, Desired, Inventory, Mode, Node, NodeId, NodeState, RequestId, ServiceId,
+    ServiceSpec, Task, TaskId, TaskState,
 };
 
 type Done = Result<Answer, Refusal>;
@@ -98,7 +98,9 @@ impl Apply<'_> {
             return Err(Refusal::NameTaken { name: spec.name.clone() });
         }
         if self.state.services.contains_key(&id) {
-            return Err(Refusal::Impossible { what: format!("the id {id} is taken; repeat the request with a new one") });
+            return Err(Refusal::Impossible {
+                what: format!("the id {id} is taken; repeat the request with a new one"),
+            });
         }
         let service = Service {
             id,
@@ -142,7 +144,8 @@ impl Apply<'_> {
 
     /// Tasks that run the current spec will need it under its version.
     fn keep_old_spec(&mut self, service: &Service) {
-        let of_version = || self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version);
+        let of_version =
+            || self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version);
         let (tasks, live) = (of_version().count(), of_version().filter(|task| !task.state.is_terminal()).count());
         if tasks > 0 {
             let key = (service.id, service.spec_version);
@@ -250,7 +253,9 @@ impl Apply<'_> {
     /// A name belongs to one node. One that is down yields it, and is called by its id from then on, with a number where
     /// that name is taken as well.
     fn free_node_name(&mut self, id: NodeId, name: &str) -> Result<(), Refusal> {
-        let Some(holder) = self.state.node_by_name(name).filter(|holder| holder.id != id) else { return Ok(()) };
+        let Some(holder) = self.state.node_by_name(name).filter(|holder| holder.id != id) else {
+            return Ok(());
+        };
         if holder.state != NodeState::Down {
             return Err(Refusal::NodeNameTaken { name: name.to_owned() });
         }
@@ -286,7 +291,8 @@ impl Apply<'_> {
     }
 
     fn lose_tasks_of(&mut self, node: NodeId) {
-        let lost: Vec<Task> = self.state.tasks_of_node(node).filter(|task| !task.state.is_terminal()).cloned().collect();
+        let lost: Vec<Task> =
+            self.state.tasks_of_node(node).filter(|task| !task.state.is_terminal()).cloned().collect();
         for mut task in lost {
             task.state = TaskState::Lost;
             task.reason = Some("node-lost".into());
@@ -324,10 +330,14 @@ impl Apply<'_> {
 
     /// Takes over what a worker says of a task of its own that goes forward.
     fn report_task(&mut self, node: NodeId, report: &TaskReport) -> bool {
-        let Some(task) = self.state.tasks.get(&report.task) else { return false };
+        let Some(task) = self.state.tasks.get(&report.task) else {
+            return false;
+        };
         let is_workers_to_say = !matches!(report.state, TaskState::Pending | TaskState::Assigned | TaskState::Lost);
         let is_news = report.state > task.state
-            || (report.state == task.state && report.container_id.is_some() && report.container_id != task.container_id);
+            || (report.state == task.state
+                && report.container_id.is_some()
+                && report.container_id != task.container_id);
         if task.node != Some(node) || task.state.is_terminal() || !is_workers_to_say || !is_news {
             return false;
         }
@@ -352,7 +362,9 @@ impl Apply<'_> {
 
     /// Moves a task's desired state forward; one that no worker knows ends at once. False where it is there already.
     pub(super) fn desire(&mut self, id: TaskId, desired: Desired, cause: Cause) -> bool {
-        let Some(task) = self.state.tasks.get(&id).filter(|task| task.desired < desired) else { return false };
+        let Some(task) = self.state.tasks.get(&id).filter(|task| task.desired < desired) else {
+            return false;
+        };
         let mut task = task.clone();
         task.desired = desired;
         if task.state == TaskState::Pending {
@@ -391,7 +403,9 @@ impl Apply<'_> {
     }
 
     pub(super) fn forget_task(&mut self, id: TaskId) {
-        let Some(task) = self.state.tasks.remove(&id) else { return };
+        let Some(task) = self.state.tasks.remove(&id) else {
+            return;
+        };
         self.state.index.remove_task(&task);
         self.delete(task_key(id));
         let key = (task.service, task.spec_version);

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Availability, Cause, ClusterId, Desired, Inventory, NodeId, NodeState, RequestId, ServiceId, ServiceSpec, TaskId, TaskState,
+    Availability, Cause, ClusterId, Desired, Inventory, NodeId, NodeState, RequestId, ServiceId, ServiceSpec, TaskId,
+    TaskState,
 };
 
 /// One replicated change.
@@ -22,29 +23,66 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// The first command of a cluster's life; later ones are refused.
-    InitCluster { id: ClusterId },
+    InitCluster {
+        id: ClusterId,
+    },
 
     // A user's.
-    CreateService { id: ServiceId, spec: Box<ServiceSpec> },
+    CreateService {
+        id: ServiceId,
+        spec: Box<ServiceSpec>,
+    },
     /// `seen_version`: refuse if the service has changed since.
-    UpdateService { id: ServiceId, seen_version: Option<u64>, spec: Box<ServiceSpec> },
-    ScaleService { id: ServiceId, replicas: u32 },
-    RemoveService { id: ServiceId },
-    SetAvailability { node: NodeId, availability: Availability },
+    UpdateService {
+        id: ServiceId,
+        seen_version: Option<u64>,
+        spec: Box<ServiceSpec>,
+    },
+    ScaleService {
+        id: ServiceId,
+        replicas: u32,
+    },
+    RemoveService {
+        id: ServiceId,
+    },
+    SetAvailability {
+        node: NodeId,
+        availability: Availability,
+    },
     /// Only a node that is down.
-    RemoveNode { node: NodeId },
+    RemoveNode {
+        node: NodeId,
+    },
 
     // The dispatcher's, for a worker.
     /// A worker's hello: a new node, or a known one that is back and therefore ready.
-    RegisterNode { node: NodeId, name: String, address: String, labels: BTreeMap<String, String>, inventory: Inventory },
-    UpdateInventory { node: NodeId, inventory: Inventory },
-    ReportTasks { node: NodeId, reports: Vec<TaskReport> },
+    RegisterNode {
+        node: NodeId,
+        name: String,
+        address: String,
+        labels: BTreeMap<String, String>,
+        inventory: Inventory,
+    },
+    UpdateInventory {
+        node: NodeId,
+        inventory: Inventory,
+    },
+    ReportTasks {
+        node: NodeId,
+        reports: Vec<TaskReport>,
+    },
 
     // The leader's.
     /// `Down` makes the node's tasks `lost`: propose it only after their leases have run out (see `lease`).
-    SetNodeState { node: NodeId, seen_version: u64, state: NodeState },
+    SetNodeState {
+        node: NodeId,
+        seen_version: u64,
+        state: NodeState,
+    },
     /// What a planner decided. Each step stands alone: a stale one is skipped, the others take effect.
-    Plan { steps: Vec<Step> },
+    Plan {
+        steps: Vec<Step>,
+    },
 }
 
 /// What a worker says of one of its tasks.
@@ -105,11 +143,22 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     Nothing,
-    Cluster { id: ClusterId },
-    Service { id: ServiceId, version: u64 },
-    Node { id: NodeId, version: u64 },
+    Cluster {
+        id: ClusterId,
+    },
+    Service {
+        id: ServiceId,
+        version: u64,
+    },
+    Node {
+        id: NodeId,
+        version: u64,
+    },
     /// How many steps of a plan, or reports, took effect and how many were stale.
-    Counted { applied: u32, stale: u32 },
+    Counted {
+        applied: u32,
+        stale: u32,
+    },
 }
 
 /// Why a command changed nothing.

@@ -18,7 +18,9 @@ impl Apply<'_> {
             Step::CreateTask(new) => self.create_task(new),
             Step::Assign { task, seen_version, node } => self.assign(*task, *seen_version, *node),
             Step::Explain { task, seen_version, error } => {
-                let Some(task) = self.seen(*task, *seen_version) else { return false };
+                let Some(task) = self.seen(*task, *seen_version) else {
+                    return false;
+                };
                 if task.state != TaskState::Pending || task.error.as_deref() == Some(error) {
                     return false;
                 }
@@ -39,9 +41,10 @@ impl Apply<'_> {
                 ended
             }
             Step::ForgetService { service, seen_version } => {
-                let Some(row) = self.state.service(*service) else { return false };
-                let gone =
-                    row.removed && row.version == *seen_version && self.state.slots(*service).next().is_none();
+                let Some(row) = self.state.service(*service) else {
+                    return false;
+                };
+                let gone = row.removed && row.version == *seen_version && self.state.slots(*service).next().is_none();
                 if gone {
                     self.forget_service(*service);
                 }
@@ -56,9 +59,12 @@ impl Apply<'_> {
 
     /// A slot gets a new task only when none of its tasks can run any more.
     fn create_task(&mut self, new: &NewTask) -> bool {
-        let Some(service) = self.state.service(new.service) else { return false };
-        let is_wanted =
-            !service.removed && service.version == new.seen_version && (1..=service.spec.replicas()).contains(&new.slot);
+        let Some(service) = self.state.service(new.service) else {
+            return false;
+        };
+        let is_wanted = !service.removed
+            && service.version == new.seen_version
+            && (1..=service.spec.replicas()).contains(&new.slot);
         let earlier = self.state.slot(new.service, new.slot);
         let is_free = earlier.last().copied() == new.previous
             && earlier.iter().filter_map(|id| self.state.task(*id)).all(|task| task.state.is_terminal());
@@ -100,7 +106,9 @@ impl Apply<'_> {
     }
 
     fn assign(&mut self, id: TaskId, seen_version: u64, node: NodeId) -> bool {
-        let Some(task) = self.seen(id, seen_version) else { return false };
+        let Some(task) = self.seen(id, seen_version) else {
+            return false;
+        };
         let is_pending = task.state == TaskState::Pending && task.desired == Desired::Running;
         if !is_pending || !self.can_take(node, task) {
             return false;

@@ -75,7 +75,9 @@ fn parse_u64(bytes: &[u8]) -> Option<u64> {
 
 impl State {
     /// The state that wrote these rows.
-    pub fn from_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(rows: impl IntoIterator<Item = (K, V)>) -> Result<Self, LoadError> {
+    pub fn from_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        rows: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, LoadError> {
         let mut state = Self::new();
         for (key, value) in rows {
             state.load_row(key.as_ref(), value.as_ref())?;

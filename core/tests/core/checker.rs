@@ -51,10 +51,7 @@ fn a_second_task_that_may_run_in_a_slot_is_found() {
         (task.state, task.fencing_token, task.started_at_ms) = (TaskState::Pending, 0, None);
     });
     let twice = format!("slot {WEB}.1 may run 2 tasks: [{first}, {other}]");
-    assert_eq!(
-        found,
-        [twice, format!("task {first} may run although its slot has a newer one")]
-    );
+    assert_eq!(found, [twice, format!("task {first} may run although its slot has a newer one")]);
 }
 
 #[test]
@@ -62,14 +59,8 @@ fn what_was_given_away_twice_is_found() {
     let leader = sound();
     let node = leader.newest(WEB, 2).node.expect("it runs");
     let found = told(&leader, None, |task| task.node = Some(node));
-    assert!(
-        found.contains(&format!("port 7777 of node {node} is held twice")),
-        "{found:?}"
-    );
-    assert!(
-        found.iter().any(|text| text.starts_with(&format!("node {node} has "))),
-        "{found:?}"
-    );
+    assert!(found.contains(&format!("port 7777 of node {node} is held twice")), "{found:?}");
+    assert!(found.iter().any(|text| text.starts_with(&format!("node {node} has "))), "{found:?}");
 }
 
 #[test]
@@ -89,32 +80,14 @@ fn rows_that_contradict_themselves_or_others_are_found() {
     type Forge = Box<dyn FnOnce(&mut Task)>;
     let cases: [(&str, Forge); 9] = [
         ("has ended at no time", Box::new(|task| task.state = TaskState::Failed)),
-        (
-            "has not ended and has a time of its end",
-            Box::new(|task| task.finished_at_ms = Some(1)),
-        ),
-        (
-            "has not ended and has an exit code",
-            Box::new(|task| task.exit_code = Some(0)),
-        ),
+        ("has not ended and has a time of its end", Box::new(|task| task.finished_at_ms = Some(1))),
+        ("has not ended and has an exit code", Box::new(|task| task.exit_code = Some(0))),
         ("is pending on a node", Box::new(|task| task.state = TaskState::Pending)),
         ("runs since no time", Box::new(|task| task.started_at_ms = None)),
-        (
-            "runs nowhere",
-            Box::new(|task| (task.node, task.fencing_token) = (None, 0)),
-        ),
-        (
-            "has a node without a fencing token, or the reverse",
-            Box::new(|task| task.fencing_token = 0),
-        ),
-        (
-            "may run on a node that is down",
-            Box::new(move |task| task.node = Some(down)),
-        ),
-        (
-            "bears the index of a command that was not applied yet",
-            Box::new(move |task| task.version = applied + 1),
-        ),
+        ("runs nowhere", Box::new(|task| (task.node, task.fencing_token) = (None, 0))),
+        ("has a node without a fencing token, or the reverse", Box::new(|task| task.fencing_token = 0)),
+        ("may run on a node that is down", Box::new(move |task| task.node = Some(down))),
+        ("bears the index of a command that was not applied yet", Box::new(move |task| task.version = applied + 1)),
     ];
     for (problem, forge) in cases {
         let found = told(&leader, None, forge);
@@ -128,54 +101,22 @@ fn steps_that_must_not_be_taken_are_found() {
     let task = leader.newest(WEB, 1);
     let (id, seen_version) = (task.id, task.version);
     let node = leader.newest(WEB, 2).node.expect("it runs");
-    let stop = Step::Desire {
-        task: id,
-        seen_version,
-        desired: Desired::Stopped,
-        cause: Default::default(),
-    };
+    let stop = Step::Desire { task: id, seen_version, desired: Desired::Stopped, cause: Default::default() };
     let service_version = leader.state.service(WEB).expect("it is there").version;
     let cases = [
-        (
-            vec![Step::Assign {
-                task: id,
-                seen_version,
-                node,
-            }],
-            "assigns what is not pending",
-        ),
-        (
-            vec![Step::Forget { task: id, seen_version }],
-            "forgets a task that may run",
-        ),
-        (
-            vec![Step::Forget {
-                task: id,
-                seen_version: seen_version + 1,
-            }],
-            "saw another version",
-        ),
+        (vec![Step::Assign { task: id, seen_version, node }], "assigns what is not pending"),
+        (vec![Step::Forget { task: id, seen_version }], "forgets a task that may run"),
+        (vec![Step::Forget { task: id, seen_version: seen_version + 1 }], "saw another version"),
         (vec![stop.clone(), stop], "touches a task again"),
         (
-            vec![Step::ForgetService {
-                service: WEB,
-                seen_version: service_version,
-            }],
+            vec![Step::ForgetService { service: WEB, seen_version: service_version }],
             "forgets a service that was not removed",
         ),
     ];
     for (steps, text) in cases {
         let last = steps.len() - 1;
-        let found = check_plan(
-            &leader.state,
-            &Plan {
-                steps,
-                wake_at_ms: None,
-            },
-        );
-        let [Violation::Step { step, problem }] = found.as_slice() else {
-            panic!("{found:?}")
-        };
+        let found = check_plan(&leader.state, &Plan { steps, wake_at_ms: None });
+        let [Violation::Step { step, problem }] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(*step, last);
         assert!(problem.starts_with(&format!("{text}: ")), "{problem}");
     }

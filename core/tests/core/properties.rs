@@ -84,11 +84,8 @@ fn some_spec(number: u64, variant: u8) -> ServiceSpec {
         some.ports = vec![tcp(7_000 + u16::from(variant % 3))];
     }
     some.placement.max_per_node = u32::from(variant % 11 == 3);
-    some.restart.condition = [
-        RestartCondition::Always,
-        RestartCondition::No,
-        RestartCondition::OnFailure,
-    ][usize::from(variant % 3)];
+    some.restart.condition =
+        [RestartCondition::Always, RestartCondition::No, RestartCondition::OnFailure][usize::from(variant % 3)];
     if variant == 255 {
         some.name = "NOT A NAME".into();
     }
@@ -102,28 +99,12 @@ fn service_action(leader: &Leader, number: u64, what: u8, variant: u8) -> Action
         0..=2 => Action::CreateService { id, spec: boxed() },
         3 | 4 => {
             let name = leader.state.service(id).map(|service| service.spec.name.clone());
-            let spec = Box::new(ServiceSpec {
-                name: name.unwrap_or_default(),
-                ..*boxed()
-            });
-            Action::UpdateService {
-                id,
-                seen_version: (what > 200).then_some(u64::from(variant)),
-                spec,
-            }
+            let spec = Box::new(ServiceSpec { name: name.unwrap_or_default(), ..*boxed() });
+            Action::UpdateService { id, seen_version: (what > 200).then_some(u64::from(variant)), spec }
         }
-        5 => Action::ScaleService {
-            id,
-            replicas: if variant == 255 {
-                u32::MAX
-            } else {
-                u32::from(variant % 6)
-            },
-        },
+        5 => Action::ScaleService { id, replicas: if variant == 255 { u32::MAX } else { u32::from(variant % 6) } },
         6 => Action::RemoveService { id },
-        _ => Action::InitCluster {
-            id: ClusterId::from_random(number),
-        },
+        _ => Action::InitCluster { id: ClusterId::from_random(number) },
     }
 }
 
@@ -146,25 +127,14 @@ fn node_action(leader: &Leader, number: u64, what: u8, variant: u8) -> Action {
             labels: Default::default(),
             inventory: inventory(),
         },
-        3 => Action::UpdateInventory {
-            node,
-            inventory: inventory(),
-        },
+        3 => Action::UpdateInventory { node, inventory: inventory() },
         4 | 5 => {
             let version = leader.state.node(node).map_or(0, |node| node.version);
-            Action::SetNodeState {
-                node,
-                seen_version: if what > 200 { u64::from(variant) } else { version },
-                state,
-            }
+            Action::SetNodeState { node, seen_version: if what > 200 { u64::from(variant) } else { version }, state }
         }
         6 => Action::RemoveNode { node },
         _ => {
-            let availability = if variant.is_multiple_of(2) {
-                Availability::Active
-            } else {
-                Availability::Drain
-            };
+            let availability = if variant.is_multiple_of(2) { Availability::Active } else { Availability::Drain };
             Action::SetAvailability { node, availability }
         }
     }
@@ -186,11 +156,7 @@ const STATES: [TaskState; 10] = [
 fn some_task(leader: &Leader, pick: u8) -> TaskId {
     let count = leader.state.tasks().len();
     let at = usize::from(pick) % (count + 1);
-    leader
-        .state
-        .tasks()
-        .nth(at)
-        .map_or(TaskId::from_random(u64::from(pick)), |task| task.id)
+    leader.state.tasks().nth(at).map_or(TaskId::from_random(u64::from(pick)), |task| task.id)
 }
 
 fn report_action(leader: &Leader, task: u8, own_node: bool, state: u8, at_ms: u64) -> Action {
@@ -223,36 +189,19 @@ fn some_step(leader: &Leader, what: u8, pick: u8, node: u64, sees: Sees, variant
     let service = task.map_or(ServiceId::from_random(u64::from(pick % 5)), |task| task.service);
     let service_version = version(leader.state.service(service).map(|service| service.version));
     match what % 6 {
-        0 => Step::Assign {
-            task: id,
-            seen_version,
-            node,
-        },
-        1 => Step::Explain {
-            task: id,
-            seen_version,
-            error: format!("because {variant}"),
-        },
+        0 => Step::Assign { task: id, seen_version, node },
+        1 => Step::Explain { task: id, seen_version, error: format!("because {variant}") },
         2 => {
             let desired = [Desired::Running, Desired::Stopped, Desired::Removed][usize::from(variant % 3)];
-            Step::Desire {
-                task: id,
-                seen_version,
-                desired,
-                cause: Cause::Health,
-            }
+            Step::Desire { task: id, seen_version, desired, cause: Cause::Health }
         }
         3 => Step::Forget { task: id, seen_version },
-        4 => Step::ForgetService {
-            service,
-            seen_version: service_version,
-        },
+        4 => Step::ForgetService { service, seen_version: service_version },
         _ => {
             let slot = u32::from(variant % 7);
             let previous = leader.state.slot(service, slot).last().copied();
-            let attempt = previous
-                .and_then(|id| leader.state.task(id))
-                .map_or(1, |task| task.attempt.saturating_add(1));
+            let attempt =
+                previous.and_then(|id| leader.state.task(id)).map_or(1, |task| task.attempt.saturating_add(1));
             Step::CreateTask(NewTask {
                 id: TaskId::from_random(mix(u64::from(what) << 16 | u64::from(variant) << 8 | u64::from(pick))),
                 service,
@@ -273,9 +222,7 @@ fn strike(leader: &mut Leader, stroke: &Stroke, request: Option<RequestId>, log:
     let action = match stroke {
         Stroke::Elect => return leader.elect(),
         Stroke::Pass { ms } => return leader.pass(*ms),
-        Stroke::PlanAndCarryOut => Action::Plan {
-            steps: leader.plan().steps,
-        },
+        Stroke::PlanAndCarryOut => Action::Plan { steps: leader.plan().steps },
         Stroke::PlanLate(between) => {
             let plan = leader.plan();
             strike(leader, between, None, log);
@@ -283,30 +230,13 @@ fn strike(leader: &mut Leader, stroke: &Stroke, request: Option<RequestId>, log:
         }
         Stroke::Service { number, what, variant } => service_action(leader, *number, *what, *variant),
         Stroke::Node { number, what, variant } => node_action(leader, *number, *what, *variant),
-        Stroke::Report {
-            task,
-            own_node,
-            state,
-            at_ms,
-        } => report_action(leader, *task, *own_node, *state, *at_ms),
-        Stroke::Step {
-            what,
-            task,
-            node,
-            sees,
-            variant,
-        } => {
+        Stroke::Report { task, own_node, state, at_ms } => report_action(leader, *task, *own_node, *state, *at_ms),
+        Stroke::Step { what, task, node, sees, variant } => {
             let step = some_step(leader, *what, *task, *node, *sees, *variant);
-            Action::Plan {
-                steps: vec![step.clone(), step],
-            }
+            Action::Plan { steps: vec![step.clone(), step] }
         }
     };
-    let command = Command {
-        now_ms: leader.now_ms,
-        request,
-        action,
-    };
+    let command = Command { now_ms: leader.now_ms, request, action };
     leader.command(&command);
     log.push(command);
 }
@@ -314,20 +244,12 @@ fn strike(leader: &mut Leader, stroke: &Stroke, request: Option<RequestId>, log:
 /// The rows written one by one, the live state's rows, and those of a state loaded from them are the same; and so is
 /// what a planner makes of them.
 fn assert_rows_are_the_state(leader: &Leader) {
-    let live: Vec<_> = leader
-        .state
-        .rows()
-        .into_iter()
-        .filter_map(|row| Some((row.key, row.value?)))
-        .collect();
+    let live: Vec<_> = leader.state.rows().into_iter().filter_map(|row| Some((row.key, row.value?))).collect();
     let written: Vec<_> = leader.rows.clone().into_iter().collect();
     assert_eq!(written, live);
     let loaded = leader.reload();
     assert_eq!(goat_core::check::check_state(&loaded), []);
-    assert_eq!(
-        (loaded.rows(), loaded.hash()),
-        (leader.state.rows(), leader.state.hash())
-    );
+    assert_eq!((loaded.rows(), loaded.hash()), (leader.state.rows(), leader.state.hash()));
     let plan = |state: &State| Planner::new(state, leader.policy).plan(state, leader.now_ms, 3);
     assert_eq!(plan(&loaded), plan(&leader.state));
 }

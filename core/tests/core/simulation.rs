@@ -28,19 +28,8 @@ const MAX_DELAY_MS: u64 = 4_000;
 
 #[derive(Debug)]
 enum Message {
-    Heartbeat {
-        from: usize,
-        session: u64,
-        leader: u64,
-        sent_ms: u64,
-        reports: Vec<TaskReport>,
-    },
-    Granted {
-        to: usize,
-        session: u64,
-        sent_ms: u64,
-        assignments: Vec<Assignment>,
-    },
+    Heartbeat { from: usize, session: u64, leader: u64, sent_ms: u64, reports: Vec<TaskReport> },
+    Granted { to: usize, session: u64, sent_ms: u64, assignments: Vec<Assignment> },
 }
 
 /// How a leader keeps its side of the leases.
@@ -91,10 +80,7 @@ fn some_rate(random: &mut Random, policy: &LeasePolicy) -> u64 {
 impl World {
     fn new(seed: u64, leading: Leading) -> Self {
         let mut random = Random(seed);
-        let policy = LeasePolicy {
-            rate_error_ppm: 20_000,
-            ..LeasePolicy::default()
-        };
+        let policy = LeasePolicy { rate_error_ppm: 20_000, ..LeasePolicy::default() };
         let machines = (0..3 + random.below(8)).map(|at| Machine {
             id: NodeId::from_random(at + 1),
             number: at + 1,
@@ -102,10 +88,7 @@ impl World {
             is_linked: true,
             rate_ppm: some_rate(&mut random, &policy),
             offset_ms: random.below(1 << 40),
-            lease: WorkerLease {
-                sent_ms: 0,
-                ttl_ms: policy.lease_ttl_ms,
-            },
+            lease: WorkerLease { sent_ms: 0, ttl_ms: policy.lease_ttl_ms },
             session: 1,
             sends_at_ms: random.below(policy.heartbeat_ms),
             processes: BTreeMap::new(),
@@ -140,11 +123,7 @@ impl World {
     }
 
     fn send(&mut self, message: Message) {
-        let most = if self.is_healed || !self.random.once_in(10) {
-            20
-        } else {
-            MAX_DELAY_MS
-        };
+        let most = if self.is_healed || !self.random.once_in(10) { 20 } else { MAX_DELAY_MS };
         // Late, but in order: a session is one stream.
         let stream = match &message {
             Message::Heartbeat { from, .. } => (*from, true),
@@ -188,11 +167,8 @@ impl World {
             if lease_is_over && process.is_leased {
                 // Seen up to a tick late, which is part of K.
                 let latest_ms = real_ms + self.random.below(kill_ms - TICK_MS);
-                process.ends = Some(
-                    process
-                        .ends
-                        .map_or((latest_ms, TaskState::Stopped), |ends| ends.min((latest_ms, ends.1))),
-                );
+                process.ends =
+                    Some(process.ends.map_or((latest_ms, TaskState::Stopped), |ends| ends.min((latest_ms, ends.1))));
             }
             advance(process, &mut self.random, real_ms, self.is_healed);
         }
@@ -200,32 +176,17 @@ impl World {
         if is_due {
             machine.sends_at_ms = real_ms + self.policy.heartbeat_ms;
             let sent_ms = machine.clock_ms(real_ms);
-            let reports = machine
-                .processes
-                .iter()
-                .map(|(task, process)| report_of(*task, process.state, sent_ms))
-                .collect();
+            let reports =
+                machine.processes.iter().map(|(task, process)| report_of(*task, process.state, sent_ms)).collect();
             if is_linked {
-                self.send(Message::Heartbeat {
-                    from: at,
-                    session,
-                    leader: self.leader_number,
-                    sent_ms,
-                    reports,
-                });
+                self.send(Message::Heartbeat { from: at, session, leader: self.leader_number, sent_ms, reports });
             }
         }
     }
 
     fn deliver(&mut self, message: Message) {
         match message {
-            Message::Heartbeat {
-                from,
-                session,
-                leader,
-                sent_ms,
-                reports,
-            } => {
+            Message::Heartbeat { from, session, leader, sent_ms, reports } => {
                 // What was sent to a leader that has gone is lost with it, and a session ends the one before it: a late
                 // report of an earlier life would end a task that a later life has started again.
                 let newest = self.sessions.entry(from).or_default();
@@ -234,12 +195,7 @@ impl World {
                     self.grant(from, sent_ms, reports);
                 }
             }
-            Message::Granted {
-                to,
-                session,
-                sent_ms,
-                assignments,
-            } => {
+            Message::Granted { to, session, sent_ms, assignments } => {
                 let machine = &self.machines[to];
                 if machine.is_up && machine.is_linked && machine.session == session {
                     self.take(to, sent_ms, assignments);
@@ -250,12 +206,7 @@ impl World {
 
     fn grant(&mut self, from: usize, sent_ms: u64, reports: Vec<TaskReport>) {
         let (node, number) = (self.machines[from].id, self.machines[from].number);
-        if self
-            .leader
-            .state
-            .node(node)
-            .is_none_or(|row| row.state != NodeState::Ready)
-        {
+        if self.leader.state.node(node).is_none_or(|row| row.state != NodeState::Ready) {
             self.leader.node(number, roomy());
         }
         self.leases.granted(node, self.leader_ms());
@@ -269,17 +220,8 @@ impl World {
             is_wanted: task.desired == Desired::Running,
             is_new: task.state == TaskState::Assigned,
         };
-        let assignments = state
-            .tasks_of_node(node)
-            .filter(|task| !task.state.is_terminal())
-            .map(assignment)
-            .collect();
-        self.send(Message::Granted {
-            to: from,
-            session: self.sessions[&from],
-            sent_ms,
-            assignments,
-        });
+        let assignments = state.tasks_of_node(node).filter(|task| !task.state.is_terminal()).map(assignment).collect();
+        self.send(Message::Granted { to: from, session: self.sessions[&from], sent_ms, assignments });
     }
 
     /// The rules of a worker: nothing leased is started after the lease; what it does not know and should is gone.
@@ -295,39 +237,22 @@ impl World {
             return;
         }
         let told: BTreeSet<TaskId> = assignments.iter().map(|assignment| assignment.task).collect();
-        machine
-            .processes
-            .retain(|task, process| process.is_alive() || told.contains(task));
+        machine.processes.retain(|task, process| process.is_alive() || told.contains(task));
         for (task, process) in &mut machine.processes {
-            let is_wanted = assignments
-                .iter()
-                .any(|assignment| assignment.task == *task && assignment.is_wanted);
+            let is_wanted = assignments.iter().any(|assignment| assignment.task == *task && assignment.is_wanted);
             if !is_wanted && process.is_alive() && process.ends.is_none() {
                 process.ends = Some((real_ms + self.random.below(2_000), TaskState::Stopped));
             }
         }
         for assignment in assignments {
-            let Assignment {
-                task,
-                service,
-                slot,
-                is_leased,
-                is_wanted,
-                is_new,
-            } = assignment;
+            let Assignment { task, service, slot, is_leased, is_wanted, is_new } = assignment;
             let state = match (is_wanted, is_new) {
                 (true, true) if self.random.once_in(12) && !self.is_healed => TaskState::Rejected,
                 (true, true) => TaskState::Preparing,
                 (true, false) => TaskState::Failed,
                 (false, _) => TaskState::Stopped,
             };
-            let process = Process {
-                service,
-                slot,
-                is_leased,
-                state,
-                ends: None,
-            };
+            let process = Process { service, slot, is_leased, state, ends: None };
             machine.processes.entry(task).or_insert(process);
         }
     }
@@ -338,9 +263,7 @@ impl World {
         let state = &self.leader.state;
         let is_leased = |node: NodeId| {
             let holding = state.tasks_of_node(node).filter(|task| task.holds_resources());
-            holding
-                .filter_map(|task| state.spec_of(task))
-                .any(|spec| spec.on_disconnect().is_leased())
+            holding.filter_map(|task| state.spec_of(task)).any(|spec| spec.on_disconnect().is_leased())
         };
         let now_ms = self.leader_ms();
         for (node, told) in self.leases.due(now_ms, is_leased) {
@@ -384,19 +307,13 @@ impl World {
     fn leased_slot_that_runs_twice(&self) -> Option<String> {
         let mut live: BTreeMap<(ServiceId, u32), u64> = BTreeMap::new();
         for machine in self.machines.iter().filter(|machine| machine.is_up) {
-            let leased = machine
-                .processes
-                .values()
-                .filter(|process| process.is_alive() && process.is_leased);
+            let leased = machine.processes.values().filter(|process| process.is_alive() && process.is_leased);
             for process in leased {
                 let slot = (process.service, process.slot);
                 if let Some(other) = live.insert(slot, machine.number) {
                     let (service, slot) = slot;
                     let number = machine.number;
-                    return Some(format!(
-                        "at {} ms {service}.{slot} runs on w{other} and w{number}",
-                        self.real_ms
-                    ));
+                    return Some(format!("at {} ms {service}.{slot} runs on w{other} and w{number}", self.real_ms));
                 }
             }
         }
@@ -412,9 +329,9 @@ impl World {
             };
             match task.state {
                 TaskState::Running => task.desired == Desired::Running && self.is_in_the_world(task.id),
-                TaskState::Complete => state
-                    .spec_of(task)
-                    .is_some_and(|spec| spec.restart.condition != RestartCondition::Always),
+                TaskState::Complete => {
+                    state.spec_of(task).is_some_and(|spec| spec.restart.condition != RestartCondition::Always)
+                }
                 // Only ports can be short here.
                 TaskState::Pending => !task.ports.is_empty() && task.error.is_some(),
                 _ => false,
@@ -425,9 +342,7 @@ impl World {
             && state.services().all(|service| {
                 let wanted = service.spec.replicas();
                 // An update goes on only when everything runs, so it waits for ports that are short.
-                let is_short = state
-                    .tasks_of_service(service.id)
-                    .any(|task| task.state == TaskState::Pending);
+                let is_short = state.tasks_of_service(service.id).any(|task| task.state == TaskState::Pending);
                 !service.removed
                     && (is_short || !state.is_updating(service.id))
                     && state.slots(service.id).count() == wanted as usize
@@ -440,19 +355,12 @@ impl World {
         let pictures: Vec<_> = services.map(|service| self.leader.picture(service.id)).collect();
         let has_work = self.leader.planner.has_work(self.leader.now_ms);
         self.leader.elect();
-        format!(
-            "{pictures:?}; work: {has_work}; a new leader would: {}",
-            self.leader.plan()
-        )
+        format!("{pictures:?}; work: {has_work}; a new leader would: {}", self.leader.plan())
     }
 
     fn is_in_the_world(&self, task: TaskId) -> bool {
-        let of = |machine: &Machine| {
-            machine
-                .processes
-                .get(&task)
-                .is_some_and(|process| process.state == TaskState::Running)
-        };
+        let of =
+            |machine: &Machine| machine.processes.get(&task).is_some_and(|process| process.state == TaskState::Running);
         self.machines.iter().filter(|machine| of(machine)).count() == 1
     }
 }
@@ -471,11 +379,7 @@ fn run(seed: u64) {
     while !world.is_at_rest() {
         world.tick();
         assert_eq!(world.leased_slot_that_runs_twice(), None);
-        assert!(
-            world.real_ms < until_ms,
-            "no rest after {REST_MS} ms: {}",
-            world.what_is_left()
-        );
+        assert!(world.real_ms < until_ms, "no rest after {REST_MS} ms: {}", world.what_is_left());
     }
     world.leader.assert_settled();
     assert_eq!(world.leader.reload().hash(), world.leader.state.hash());

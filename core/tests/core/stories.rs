@@ -17,12 +17,7 @@ fn a_service_is_spread_over_the_nodes_in_one_plan() {
     let plan = leader.plan();
     assert_eq!(plan.steps.len(), 6, "created and assigned in one step each: {plan}");
     assert_eq!(leader.carry_out(plan), Answer::Counted { applied: 6, stale: 0 });
-    assert!(
-        leader
-            .nodes_of(WEB)
-            .iter()
-            .all(|node| leader.state.node_use(*node).tasks == 2)
-    );
+    assert!(leader.nodes_of(WEB).iter().all(|node| leader.state.node_use(*node).tasks == 2));
     leader.work();
     assert_eq!(leader.state.running(WEB), 6);
     leader.assert_settled();
@@ -38,31 +33,18 @@ fn a_lost_node_s_tasks_move_and_what_it_reports_later_is_stale() {
     let lost_on = victim.node.expect("it runs");
     leader.set_state(lost_on, NodeState::Disconnected);
     leader.settle();
-    assert_eq!(
-        leader.newest(WEB, 1).id,
-        victim.id,
-        "nothing moves before the lease has run out"
-    );
+    assert_eq!(leader.newest(WEB, 1).id, victim.id, "nothing moves before the lease has run out");
 
     leader.set_state(lost_on, NodeState::Down);
     let lost = leader.state.task(victim.id).expect("it stays as history");
-    assert_eq!(
-        (lost.state, lost.reason.as_deref()),
-        (TaskState::Lost, Some("node-lost"))
-    );
+    assert_eq!((lost.state, lost.reason.as_deref()), (TaskState::Lost, Some("node-lost")));
     leader.work();
     let next = leader.newest(WEB, 1);
-    assert_eq!(
-        (next.previous, next.attempt, next.failures, next.cause),
-        (Some(victim.id), 2, 0, Cause::NodeLost)
-    );
+    assert_eq!((next.previous, next.attempt, next.failures, next.cause), (Some(victim.id), 2, 0, Cause::NodeLost));
     assert!(next.fencing_token > victim.fencing_token);
     assert_ne!(next.node, Some(lost_on));
 
-    let late = Action::ReportTasks {
-        node: lost_on,
-        reports: vec![report_of(victim.id, TaskState::Running, 1)],
-    };
+    let late = Action::ReportTasks { node: lost_on, reports: vec![report_of(victim.id, TaskState::Running, 1)] };
     assert_eq!(leader.done(late), Answer::Counted { applied: 0, stale: 1 });
     leader.node(if lost_on == nodes[0] { 1 } else { 2 }, roomy());
     leader.work();
@@ -76,22 +58,11 @@ fn a_drained_node_is_emptied_one_stop_before_each_start_and_takes_nothing() {
     let nodes = leader.nodes(2);
     leader.service(1, spec("web", 4));
     leader.work();
-    leader.done(Action::SetAvailability {
-        node: nodes[0],
-        availability: Availability::Drain,
-    });
+    leader.done(Action::SetAvailability { node: nodes[0], availability: Availability::Drain });
     leader.settle();
-    let leaving: Vec<_> = leader
-        .state
-        .tasks_of_node(nodes[0])
-        .map(|task| (task.desired, task.state))
-        .collect();
+    let leaving: Vec<_> = leader.state.tasks_of_node(nodes[0]).map(|task| (task.desired, task.state)).collect();
     assert_eq!(leaving, [(Desired::Stopped, TaskState::Running); 2]);
-    assert_eq!(
-        leader.state.tasks().count(),
-        4,
-        "no replacement while the old one may run"
-    );
+    assert_eq!(leader.state.tasks().count(), 4, "no replacement while the old one may run");
     leader.work();
     assert_eq!(leader.nodes_of(WEB), [nodes[1]].into());
     assert_eq!(leader.state.running(WEB), 4);
@@ -115,10 +86,7 @@ fn scaling_leaves_what_runs_alone_and_takes_the_highest_slots_first() {
     leader.work();
     leader.done(Action::ScaleService { id: WEB, replicas: 3 });
     leader.work();
-    assert_eq!(
-        leader.state.slots(WEB).map(|(slot, _)| slot).collect::<Vec<_>>(),
-        [1, 2, 3]
-    );
+    assert_eq!(leader.state.slots(WEB).map(|(slot, _)| slot).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!([leader.newest(WEB, 1).id, leader.newest(WEB, 2).id], first_two);
     leader.done(Action::ScaleService { id: WEB, replicas: 0 });
     leader.work();
@@ -174,16 +142,9 @@ fn a_task_that_keeps_failing_waits_longer_each_time_and_the_wait_outlives_the_le
         leader.settle();
         let next = leader.newest(WEB, 1).clone();
         waits.push(next.not_before_ms.saturating_sub(leader.now_ms));
-        let waits_for = if next.not_before_ms == 0 {
-            TaskState::Assigned
-        } else {
-            TaskState::Pending
-        };
+        let waits_for = if next.not_before_ms == 0 { TaskState::Assigned } else { TaskState::Pending };
         assert_eq!(next.state, waits_for);
-        assert_eq!(
-            leader.plan().wake_at_ms,
-            (next.not_before_ms > 0).then_some(next.not_before_ms)
-        );
+        assert_eq!(leader.plan().wake_at_ms, (next.not_before_ms > 0).then_some(next.not_before_ms));
         leader.now_ms = leader.now_ms.max(next.not_before_ms);
     }
     assert_eq!(waits[0], 0);
@@ -212,18 +173,9 @@ fn a_stable_run_makes_the_next_restart_immediate_again() {
 fn a_job_that_completes_rests_and_one_that_fails_too_often_is_given_up() {
     let mut leader = Leader::new();
     leader.nodes(2);
-    let restart = RestartPolicy {
-        condition: RestartCondition::OnFailure,
-        max_attempts: Some(2),
-        ..RestartPolicy::default()
-    };
-    leader.service(
-        1,
-        goat_core::model::ServiceSpec {
-            restart,
-            ..spec("job", 2)
-        },
-    );
+    let restart =
+        RestartPolicy { condition: RestartCondition::OnFailure, max_attempts: Some(2), ..RestartPolicy::default() };
+    leader.service(1, goat_core::model::ServiceSpec { restart, ..spec("job", 2) });
     leader.work();
     let first = leader.newest(WEB, 1).id;
     leader.report(first, TaskState::Complete);
@@ -236,10 +188,7 @@ fn a_job_that_completes_rests_and_one_that_fails_too_often_is_given_up() {
     }
     leader.settle();
     assert_eq!(leader.newest(WEB, 1).state, TaskState::Complete);
-    assert_eq!(
-        (leader.newest(WEB, 2).state, leader.newest(WEB, 2).attempt),
-        (TaskState::Failed, 3)
-    );
+    assert_eq!((leader.newest(WEB, 2).state, leader.newest(WEB, 2).attempt), (TaskState::Failed, 3));
     leader.assert_settled();
 }
 
@@ -248,37 +197,19 @@ fn after_two_failures_on_one_node_another_is_tried() {
     let mut leader = Leader::new();
     leader.nodes(2);
     // The second service's tasks make node 2 the worse choice, so that only the failures speak for it.
-    leader.service(
-        1,
-        goat_core::model::ServiceSpec {
-            reservations: needing(100, 0),
-            ..spec("web", 1)
-        },
-    );
+    leader.service(1, goat_core::model::ServiceSpec { reservations: needing(100, 0), ..spec("web", 1) });
     leader.work();
     let bad = leader.newest(WEB, 1).node;
-    let other = leader
-        .state
-        .nodes()
-        .map(|node| node.id)
-        .find(|id| Some(*id) != bad)
-        .expect("there are two");
+    let other = leader.state.nodes().map(|node| node.id).find(|id| Some(*id) != bad).expect("there are two");
     let name = leader.state.node(other).expect("it is there").name.clone();
-    let constraint = goat_core::model::Constraint {
-        label: "node.name".into(),
-        equal: true,
-        value: name,
-    };
+    let constraint = goat_core::model::Constraint { label: "node.name".into(), equal: true, value: name };
     let mut ballast = spec("ballast", 1);
     ballast.placement.constraints = vec![constraint];
     ballast.reservations = needing(2_000, 0);
     leader.service(2, ballast);
     for attempt in 1..=2 {
         leader.work();
-        assert_eq!(
-            (leader.newest(WEB, 1).attempt, leader.newest(WEB, 1).node),
-            (attempt, bad)
-        );
+        assert_eq!((leader.newest(WEB, 1).attempt, leader.newest(WEB, 1).node), (attempt, bad));
         let running = leader.newest(WEB, 1).id;
         leader.report(running, TaskState::Failed);
         leader.settle();
@@ -309,13 +240,7 @@ fn history_is_kept_to_five_a_slot() {
 fn a_pending_task_is_placed_when_room_appears() {
     let mut leader = Leader::new();
     let nodes = leader.nodes(1);
-    leader.service(
-        1,
-        goat_core::model::ServiceSpec {
-            ports: vec![tcp(7777)],
-            ..spec("web", 2)
-        },
-    );
+    leader.service(1, goat_core::model::ServiceSpec { ports: vec![tcp(7777)], ..spec("web", 2) });
     leader.work();
     assert_eq!(leader.picture(WEB), ["1 running w1", "2 pending -"]);
     leader.assert_settled();
@@ -338,10 +263,7 @@ fn a_retry_gets_the_first_answer_and_changes_nothing() {
     let create = |id| Command {
         now_ms: 1,
         request,
-        action: Action::CreateService {
-            id: ServiceId::from_random(id),
-            spec: Box::new(spec("web", 1)),
-        },
+        action: Action::CreateService { id: ServiceId::from_random(id), spec: Box::new(spec("web", 1)) },
     };
     let (first, changes) = leader.command(&create(1));
     assert_eq!(changes.services, [WEB]);
@@ -351,15 +273,8 @@ fn a_retry_gets_the_first_answer_and_changes_nothing() {
     assert_eq!(leader.state.services().count(), 1);
 
     let mut reloaded = leader.reload();
-    let at = goat_core::state::At {
-        index: leader.state.applied_index() + 1,
-        term: 2,
-    };
-    assert_eq!(
-        reloaded.apply(at, &create(3), &mut Vec::new()).0,
-        first,
-        "after a restart too"
-    );
+    let at = goat_core::state::At { index: leader.state.applied_index() + 1, term: 2 };
+    assert_eq!(reloaded.apply(at, &create(3), &mut Vec::new()).0, first, "after a restart too");
 }
 
 #[test]
@@ -367,11 +282,7 @@ fn only_the_last_twenty_thousand_requests_are_remembered() {
     let mut state = goat_core::state::State::new();
     let mut scale = |number: u64, index: u64| {
         let action = Action::ScaleService { id: WEB, replicas: 1 };
-        let command = Command {
-            now_ms: 1,
-            request: Some(goat_core::model::RequestId::from_random(number)),
-            action,
-        };
+        let command = Command { now_ms: 1, request: Some(goat_core::model::RequestId::from_random(number)), action };
         let mut rows = Vec::new();
         let (outcome, _) = state.apply(goat_core::state::At { index, term: 1 }, &command, &mut rows);
         assert!(matches!(outcome, Outcome::Refused(_)));
@@ -398,22 +309,11 @@ fn a_report_moves_a_task_forward_only_and_only_its_own_node_may_report() {
     };
     assert!(!tell(other, TaskState::Running), "not its node");
     assert!(tell(own, TaskState::Running));
-    for state in [
-        TaskState::Pending,
-        TaskState::Assigned,
-        TaskState::Starting,
-        TaskState::Running,
-        TaskState::Lost,
-    ] {
+    for state in [TaskState::Pending, TaskState::Assigned, TaskState::Starting, TaskState::Running, TaskState::Lost] {
         assert!(!tell(own, state), "{state:?} after running");
     }
     assert!(tell(own, TaskState::Failed));
-    for state in [
-        TaskState::Complete,
-        TaskState::Stopped,
-        TaskState::Rejected,
-        TaskState::Lost,
-    ] {
+    for state in [TaskState::Complete, TaskState::Stopped, TaskState::Rejected, TaskState::Lost] {
         assert!(!tell(own, state), "{state:?} after the end");
     }
 }
@@ -437,10 +337,7 @@ fn a_name_passes_to_a_new_worker_only_from_one_that_is_down() {
     leader.set_state(old, NodeState::Down);
     leader.done(register(new, "w1"));
     assert_eq!(leader.state.node_by_name("w1").map(|node| node.id), Some(new));
-    assert_eq!(
-        leader.state.node(old).map(|node| node.name.clone()),
-        Some(old.to_string())
-    );
+    assert_eq!(leader.state.node(old).map(|node| node.name.clone()), Some(old.to_string()));
     // The name that it was given instead is taken from it as well.
     leader.done(register(goat_core::model::NodeId::from_random(51), &old.to_string()));
     assert_eq!(leader.state.nodes().count(), 3);

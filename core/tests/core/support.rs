@@ -39,11 +39,7 @@ impl Random {
     }
 
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
-        if of.is_empty() {
-            None
-        } else {
-            Some(of[self.below(of.len() as u64) as usize])
-        }
+        if of.is_empty() { None } else { Some(of[self.below(of.len() as u64) as usize]) }
     }
 }
 
@@ -65,18 +61,8 @@ impl Leader {
     pub fn with(policy: Policy) -> Self {
         let state = State::new();
         let planner = Planner::new(&state, policy);
-        let mut leader = Self {
-            state,
-            planner,
-            policy,
-            now_ms: 1_000_000,
-            rows: BTreeMap::new(),
-            index: 0,
-            plans: 0,
-        };
-        leader.done(Action::InitCluster {
-            id: ClusterId::from_random(1),
-        });
+        let mut leader = Self { state, planner, policy, now_ms: 1_000_000, rows: BTreeMap::new(), index: 0, plans: 0 };
+        leader.done(Action::InitCluster { id: ClusterId::from_random(1) });
         leader
     }
 
@@ -84,14 +70,7 @@ impl Leader {
     pub fn command(&mut self, command: &Command) -> (Outcome, ChangeSet) {
         self.index += 1;
         let mut rows = Vec::new();
-        let (outcome, changes) = self.state.apply(
-            At {
-                index: self.index,
-                term: 1,
-            },
-            command,
-            &mut rows,
-        );
+        let (outcome, changes) = self.state.apply(At { index: self.index, term: 1 }, command, &mut rows);
         for row in rows {
             match row.value {
                 Some(value) => drop(self.rows.insert(row.key, value)),
@@ -104,12 +83,7 @@ impl Leader {
     }
 
     pub fn apply(&mut self, action: Action) -> Outcome {
-        self.command(&Command {
-            now_ms: self.now_ms,
-            request: None,
-            action,
-        })
-        .0
+        self.command(&Command { now_ms: self.now_ms, request: None, action }).0
     }
 
     pub fn done(&mut self, action: Action) -> Answer {
@@ -147,9 +121,7 @@ impl Leader {
             let plan = self.plan();
             if !plan.is_empty() {
                 let steps = plan.steps.len() as u32;
-                let Answer::Counted { applied, .. } = self.carry_out(plan) else {
-                    unreachable!("plans are counted")
-                };
+                let Answer::Counted { applied, .. } = self.carry_out(plan) else { unreachable!("plans are counted") };
                 assert_eq!(applied, steps, "steps of a plan on the newest state were stale");
             }
         }
@@ -182,13 +154,7 @@ impl Leader {
     pub fn node(&mut self, number: u64, inventory: Inventory) -> NodeId {
         let node = NodeId::from_random(number);
         let (name, address) = (format!("w{number}"), format!("127.0.0.{number}"));
-        self.done(Action::RegisterNode {
-            node,
-            name,
-            address,
-            labels: BTreeMap::new(),
-            inventory,
-        });
+        self.done(Action::RegisterNode { node, name, address, labels: BTreeMap::new(), inventory });
         node
     }
 
@@ -198,38 +164,24 @@ impl Leader {
 
     pub fn service(&mut self, number: u64, spec: ServiceSpec) -> ServiceId {
         let id = ServiceId::from_random(number);
-        self.done(Action::CreateService {
-            id,
-            spec: Box::new(spec),
-        });
+        self.done(Action::CreateService { id, spec: Box::new(spec) });
         id
     }
 
     pub fn update(&mut self, id: ServiceId, change: impl FnOnce(&mut ServiceSpec)) {
         let mut spec = (*self.state.service(id).expect("it is there").spec).clone();
         change(&mut spec);
-        self.done(Action::UpdateService {
-            id,
-            seen_version: None,
-            spec: Box::new(spec),
-        });
+        self.done(Action::UpdateService { id, seen_version: None, spec: Box::new(spec) });
     }
 
     pub fn set_state(&mut self, node: NodeId, state: NodeState) {
         let seen_version = self.state.node(node).expect("it is there").version;
-        self.done(Action::SetNodeState {
-            node,
-            seen_version,
-            state,
-        });
+        self.done(Action::SetNodeState { node, seen_version, state });
     }
 
     pub fn report(&mut self, task: TaskId, state: TaskState) -> Answer {
         let node = self.state.task(task).and_then(|task| task.node).expect("it has a node");
-        let reports = vec![TaskReport {
-            exit_code: exit_code(state),
-            ..report_of(task, state, self.now_ms)
-        }];
+        let reports = vec![TaskReport { exit_code: exit_code(state), ..report_of(task, state, self.now_ms) }];
         self.done(Action::ReportTasks { node, reports })
     }
 
@@ -241,16 +193,12 @@ impl Leader {
                 let node = task.node.and_then(|node| self.state.node(node));
                 node.is_some_and(|node| node.state == NodeState::Ready)
             };
-            let next = self
-                .state
-                .tasks()
-                .filter(ready)
-                .find_map(|task| match (task.desired, task.state) {
-                    (_, state) if state.is_terminal() => None,
-                    (goat_core::model::Desired::Running, TaskState::Running) => None,
-                    (goat_core::model::Desired::Running, _) => Some((task.id, TaskState::Running)),
-                    _ => Some((task.id, TaskState::Stopped)),
-                });
+            let next = self.state.tasks().filter(ready).find_map(|task| match (task.desired, task.state) {
+                (_, state) if state.is_terminal() => None,
+                (goat_core::model::Desired::Running, TaskState::Running) => None,
+                (goat_core::model::Desired::Running, _) => Some((task.id, TaskState::Running)),
+                _ => Some((task.id, TaskState::Stopped)),
+            });
             match next {
                 Some((task, state)) => drop(self.report(task, state)),
                 None => return,
@@ -271,9 +219,9 @@ impl Leader {
     pub fn picture(&self, service: ServiceId) -> Vec<String> {
         let line = |slot: u32| {
             let task = self.newest(service, slot);
-            let node = task.node.map_or("-".to_owned(), |id| {
-                self.state.node(id).map_or("gone".to_owned(), |node| node.name.clone())
-            });
+            let node = task
+                .node
+                .map_or("-".to_owned(), |id| self.state.node(id).map_or("gone".to_owned(), |node| node.name.clone()));
             format!("{slot} {} {node}", task.state.as_str())
         };
         self.state.slots(service).map(|(slot, _)| line(slot)).collect()
@@ -281,10 +229,7 @@ impl Leader {
 
     /// The nodes that a service's live tasks are on.
     pub fn nodes_of(&self, service: ServiceId) -> BTreeSet<NodeId> {
-        let live = self
-            .state
-            .tasks_of_service(service)
-            .filter(|task| !task.state.is_terminal());
+        let live = self.state.tasks_of_service(service).filter(|task| !task.state.is_terminal());
         live.filter_map(|task| task.node).collect()
     }
 }
@@ -299,15 +244,7 @@ const fn exit_code(state: TaskState) -> Option<i32> {
 }
 
 pub fn report_of(task: TaskId, state: TaskState, at_ms: u64) -> TaskReport {
-    TaskReport {
-        task,
-        state,
-        exit_code: None,
-        reason: None,
-        error: None,
-        container_id: None,
-        at_ms,
-    }
+    TaskReport { task, state, exit_code: None, reason: None, error: None, container_id: None, at_ms }
 }
 
 /// Four CPUs, 4 GiB, 10 GiB of disk, both drivers.
@@ -317,11 +254,7 @@ pub fn roomy() -> Inventory {
 
 pub fn sized(cpu_millis: u64, memory_bytes: u64) -> Inventory {
     Inventory {
-        total: Resources {
-            cpu_millis,
-            memory_bytes,
-            disk_bytes: 10 * GIB,
-        },
+        total: Resources { cpu_millis, memory_bytes, disk_bytes: 10 * GIB },
         drivers: [Driver::Docker, Driver::Process].into(),
         disk_free_bytes: 10 * GIB,
         ..Inventory::default()
@@ -338,17 +271,9 @@ pub fn spec(name: &str, replicas: u32) -> ServiceSpec {
 }
 
 pub fn needing(cpu_millis: u64, memory_bytes: u64) -> Resources {
-    Resources {
-        cpu_millis,
-        memory_bytes,
-        disk_bytes: 0,
-    }
+    Resources { cpu_millis, memory_bytes, disk_bytes: 0 }
 }
 
 pub const fn tcp(host_port: u16) -> Port {
-    Port {
-        host_port,
-        container_port: 80,
-        protocol: Protocol::Tcp,
-    }
+    Port { host_port, container_port: 80, protocol: Protocol::Tcp }
 }

@@ -21,11 +21,7 @@ fn ended(state: TaskState, failures: u32, ran_ms: u64) -> Task {
 
 #[test]
 fn the_table_of_waits() {
-    let policy = RestartPolicy {
-        delay_ms: 1_000,
-        max_delay_ms: 60_000,
-        ..RestartPolicy::default()
-    };
+    let policy = RestartPolicy { delay_ms: 1_000, max_delay_ms: 60_000, ..RestartPolicy::default() };
     let table = [
         (0, 0),
         (1, 1_000),
@@ -40,17 +36,9 @@ fn the_table_of_waits() {
     ];
     let failed = ended(TaskState::Failed, 0, 10);
     for (before, middle_ms) in table {
-        let task = Task {
-            failures: before,
-            ..failed.clone()
-        };
+        let task = Task { failures: before, ..failed.clone() };
         for random in 0..2_000 {
-            let Decision::Again {
-                wait_ms,
-                failures,
-                cause,
-            } = decide(&policy, &task, random)
-            else {
+            let Decision::Again { wait_ms, failures, cause } = decide(&policy, &task, random) else {
                 panic!("it goes on")
             };
             assert_eq!((failures, cause), (before.saturating_add(1), Cause::Exit));
@@ -63,120 +51,61 @@ fn the_table_of_waits() {
 fn what_follows_which_end_under_which_condition() {
     use RestartCondition::{Always, No, OnFailure, UnlessStopped};
     let table = [
-        (
-            TaskState::Complete,
-            [(No, false), (OnFailure, false), (Always, true), (UnlessStopped, true)],
-        ),
-        (
-            TaskState::Failed,
-            [(No, false), (OnFailure, true), (Always, true), (UnlessStopped, true)],
-        ),
-        (
-            TaskState::Rejected,
-            [(No, true), (OnFailure, true), (Always, true), (UnlessStopped, true)],
-        ),
-        (
-            TaskState::Lost,
-            [(No, true), (OnFailure, true), (Always, true), (UnlessStopped, true)],
-        ),
-        (
-            TaskState::Stopped,
-            [(No, true), (OnFailure, true), (Always, true), (UnlessStopped, true)],
-        ),
+        (TaskState::Complete, [(No, false), (OnFailure, false), (Always, true), (UnlessStopped, true)]),
+        (TaskState::Failed, [(No, false), (OnFailure, true), (Always, true), (UnlessStopped, true)]),
+        (TaskState::Rejected, [(No, true), (OnFailure, true), (Always, true), (UnlessStopped, true)]),
+        (TaskState::Lost, [(No, true), (OnFailure, true), (Always, true), (UnlessStopped, true)]),
+        (TaskState::Stopped, [(No, true), (OnFailure, true), (Always, true), (UnlessStopped, true)]),
     ];
     for (state, conditions) in table {
         let task = ended(state, 0, 10);
         for (condition, goes_on) in conditions {
-            let policy = RestartPolicy {
-                condition,
-                ..RestartPolicy::default()
-            };
-            assert_eq!(
-                decide(&policy, &task, 0) != Decision::Rest,
-                goes_on,
-                "{state:?} under {condition:?}"
-            );
+            let policy = RestartPolicy { condition, ..RestartPolicy::default() };
+            assert_eq!(decide(&policy, &task, 0) != Decision::Rest, goes_on, "{state:?} under {condition:?}");
         }
     }
 }
 
 #[test]
 fn what_the_cluster_did_does_not_count_against_a_task() {
-    let policy = RestartPolicy {
-        max_attempts: Some(1),
-        condition: RestartCondition::OnFailure,
-        ..RestartPolicy::default()
-    };
-    let again = |failures, cause| Decision::Again {
-        wait_ms: 0,
-        failures,
-        cause,
-    };
-    assert_eq!(
-        decide(&policy, &ended(TaskState::Lost, 1, 10), 0),
-        again(1, Cause::NodeLost)
-    );
-    assert_eq!(
-        decide(&policy, &ended(TaskState::Stopped, 1, 10), 0),
-        again(1, Cause::NodeLost)
-    );
-    assert_eq!(
-        decide(&policy, &ended(TaskState::Failed, 0, 10), 0),
-        again(1, Cause::Exit)
-    );
+    let policy =
+        RestartPolicy { max_attempts: Some(1), condition: RestartCondition::OnFailure, ..RestartPolicy::default() };
+    let again = |failures, cause| Decision::Again { wait_ms: 0, failures, cause };
+    assert_eq!(decide(&policy, &ended(TaskState::Lost, 1, 10), 0), again(1, Cause::NodeLost));
+    assert_eq!(decide(&policy, &ended(TaskState::Stopped, 1, 10), 0), again(1, Cause::NodeLost));
+    assert_eq!(decide(&policy, &ended(TaskState::Failed, 0, 10), 0), again(1, Cause::Exit));
     assert_eq!(decide(&policy, &ended(TaskState::Failed, 1, 10), 0), Decision::Rest);
 }
 
 #[test]
 fn the_default_lease_makes_the_leader_wait_as_long_as_the_formula_says() {
     let policy = LeasePolicy::default();
-    // 1.001 * (3000 / 0.999 + 1500) = 4507.5, and the worker's share is rounded up before.
-    assert_eq!(policy.manager_wait_ms(), 4_509);
+    // 1.001 * (2500 / 0.999 + 1500) = 4006.5, and the worker's share is rounded up before.
+    assert_eq!(policy.manager_wait_ms(), 4_008);
     assert_eq!(policy.validate(), Ok(()));
-    let exact = LeasePolicy {
-        rate_error_ppm: 0,
-        ..policy
-    };
-    assert_eq!(exact.manager_wait_ms(), 4_500);
+    let exact = LeasePolicy { rate_error_ppm: 0, ..policy };
+    assert_eq!(exact.manager_wait_ms(), 4_000);
 }
 
 #[test]
 fn lengths_that_do_not_fit_together_are_refused_with_the_figures() {
     let policy = LeasePolicy::default();
     let cases = [
+        (LeasePolicy { heartbeat_ms: 0, ..policy }, "lease_ttl_ms: 2500 ms must be at least three heartbeats of 0 ms"),
         (
-            LeasePolicy {
-                heartbeat_ms: 0,
-                ..policy
-            },
-            "lease_ttl_ms: 3000 ms must be at least three heartbeats of 0 ms",
+            LeasePolicy { heartbeat_ms: 1_001, ..policy },
+            "lease_ttl_ms: 2500 ms must be at least three heartbeats of 1001 ms",
         ),
         (
-            LeasePolicy {
-                heartbeat_ms: 1_001,
-                ..policy
-            },
-            "lease_ttl_ms: 3000 ms must be at least three heartbeats of 1001 ms",
+            LeasePolicy { kill_ms: 2_501, ..policy },
+            "lease_ttl_ms: 2500 ms is shorter than the time that killing takes (2501 ms)",
         ),
         (
-            LeasePolicy {
-                kill_ms: 3_001,
-                ..policy
-            },
-            "lease_ttl_ms: 3000 ms is shorter than the time that killing takes (3001 ms)",
-        ),
-        (
-            LeasePolicy {
-                rate_error_ppm: 1_000_000,
-                ..policy
-            },
+            LeasePolicy { rate_error_ppm: 1_000_000, ..policy },
             "lease_ttl_ms: leases are limited to one hour and rate errors to a half",
         ),
         (
-            LeasePolicy {
-                down_after_ms: 1_499,
-                ..policy
-            },
+            LeasePolicy { down_after_ms: 1_499, ..policy },
             "down_after_ms: disconnected_after_ms must be at least two heartbeats, and down_after_ms not shorter",
         ),
     ];
@@ -189,17 +118,10 @@ fn lengths_that_do_not_fit_together_are_refused_with_the_figures() {
 fn a_new_leader_gives_each_node_its_full_time_and_leaves_those_that_are_down() {
     let policy = LeasePolicy::default();
     let [silent, down, disconnected] = [1, 2, 3].map(NodeId::from_random);
-    let known = [
-        (silent, NodeState::Ready),
-        (down, NodeState::Down),
-        (disconnected, NodeState::Disconnected),
-    ];
+    let known = [(silent, NodeState::Ready), (down, NodeState::Down), (disconnected, NodeState::Disconnected)];
     let mut leases = LeaderLeases::new(policy, 10_000, known);
     let wait_ms = policy.manager_wait_ms();
-    assert_eq!(
-        leases.next_deadline_ms(10_000),
-        Some(10_000 + policy.disconnected_after_ms)
-    );
+    assert_eq!(leases.next_deadline_ms(10_000), Some(10_000 + policy.disconnected_after_ms));
     assert_eq!(
         leases.due(10_000 + wait_ms - 1, |_| true),
         [(silent, NodeState::Disconnected)],
@@ -209,11 +131,7 @@ fn a_new_leader_gives_each_node_its_full_time_and_leaves_those_that_are_down() {
     assert_eq!(leases.due(10_000 + wait_ms, |_| true), both);
     assert_eq!(leases.due(u64::MAX, |_| true), [], "told once");
     leases.untold(silent, NodeState::Disconnected);
-    assert_eq!(
-        leases.due(u64::MAX, |_| true),
-        [(silent, NodeState::Down)],
-        "unless telling failed"
-    );
+    assert_eq!(leases.due(u64::MAX, |_| true), [(silent, NodeState::Down)], "unless telling failed");
     leases.forget(silent);
     assert_eq!(leases.next_deadline_ms(0), None);
 }

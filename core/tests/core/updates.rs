@@ -16,11 +16,7 @@ fn an_update_replaces_one_task_at_a_time_and_says_so() {
     leader.work();
     leader.update(WEB, |spec| spec.image = "registry.example/app:2".into());
     leader.settle();
-    let leaving = leader
-        .state
-        .tasks()
-        .filter(|task| task.desired != goat_core::model::Desired::Running)
-        .count();
+    let leaving = leader.state.tasks().filter(|task| task.desired != goat_core::model::Desired::Running).count();
     assert_eq!(leaving, 1);
     leader.work();
     let version = leader.state.service(WEB).expect("it is there").spec_version;
@@ -29,10 +25,7 @@ fn an_update_replaces_one_task_at_a_time_and_says_so() {
         let seen = (task.state, task.spec_version, task.attempt, task.cause, task.failures);
         assert_eq!(seen, (TaskState::Running, version, 2, Cause::Update, 0));
     }
-    assert!(
-        !leader.state.is_updating(WEB),
-        "ended tasks of the old spec are history, not work"
-    );
+    assert!(!leader.state.is_updating(WEB), "ended tasks of the old spec are history, not work");
     leader.assert_settled();
 }
 
@@ -111,11 +104,7 @@ fn a_relaxed_constraint_places_what_was_stuck() {
     let mut leader = Leader::new();
     leader.nodes(1);
     let mut strict = spec("web", 1);
-    strict.placement.constraints = vec![Constraint {
-        label: "zone".into(),
-        equal: true,
-        value: "a".into(),
-    }];
+    strict.placement.constraints = vec![Constraint { label: "zone".into(), equal: true, value: "a".into() }];
     leader.service(1, strict);
     leader.work();
     assert_eq!(leader.newest(WEB, 1).state, TaskState::Pending);
@@ -131,10 +120,7 @@ fn a_task_whose_assignment_came_too_late_is_placed_elsewhere() {
     leader.settle();
     let node = leader.node(1, roomy());
     let plan = leader.plan();
-    leader.done(Action::SetAvailability {
-        node,
-        availability: Availability::Drain,
-    });
+    leader.done(Action::SetAvailability { node, availability: Availability::Drain });
     assert_eq!(leader.carry_out(plan), Answer::Counted { applied: 0, stale: 1 });
     leader.settle();
     leader.node(2, roomy());
@@ -145,13 +131,7 @@ fn a_task_whose_assignment_came_too_late_is_placed_elsewhere() {
 #[test]
 fn a_task_whose_node_filled_up_meanwhile_is_placed_when_there_is_room() {
     let mut leader = Leader::new();
-    leader.service(
-        1,
-        ServiceSpec {
-            reservations: needing(1_000, 0),
-            ..spec("web", 1)
-        },
-    );
+    leader.service(1, ServiceSpec { reservations: needing(1_000, 0), ..spec("web", 1) });
     leader.settle();
     leader.node(1, roomy());
     let plan = leader.plan();
@@ -165,10 +145,7 @@ fn a_task_whose_node_filled_up_meanwhile_is_placed_when_there_is_room() {
 
 #[test]
 fn a_plan_never_has_more_steps_than_allowed_and_the_rest_follows() {
-    let mut leader = Leader::with(Policy {
-        max_steps: 10,
-        ..Policy::default()
-    });
+    let mut leader = Leader::with(Policy { max_steps: 10, ..Policy::default() });
     leader.service(1, spec("web", 95));
     leader.settle();
     assert_eq!(leader.state.pending().len(), 95);
@@ -187,10 +164,7 @@ fn a_plan_never_has_more_steps_than_allowed_and_the_rest_follows() {
 
 #[test]
 fn removing_a_service_forgets_each_task_once() {
-    let mut leader = Leader::with(Policy {
-        max_steps: 7,
-        ..Policy::default()
-    });
+    let mut leader = Leader::with(Policy { max_steps: 7, ..Policy::default() });
     leader.nodes(3);
     leader.service(1, spec("web", 30));
     leader.work();
@@ -229,11 +203,7 @@ fn a_task_that_its_node_refused_is_tried_again_whatever_the_policy() {
         leader.report(task, TaskState::Rejected);
         leader.settle();
         let next = leader.newest(WEB, 1);
-        assert_eq!(
-            (next.attempt, next.failures),
-            (failures + 1, failures),
-            "and waits in between"
-        );
+        assert_eq!((next.attempt, next.failures), (failures + 1, failures), "and waits in between");
         leader.now_ms = leader.now_ms.max(next.not_before_ms);
         leader.settle();
     }
@@ -243,10 +213,7 @@ fn a_task_that_its_node_refused_is_tried_again_whatever_the_policy() {
 
 #[test]
 fn a_history_of_nothing_does_not_run_a_finished_job_again() {
-    let mut leader = Leader::with(Policy {
-        history_per_slot: 0,
-        ..Policy::default()
-    });
+    let mut leader = Leader::with(Policy { history_per_slot: 0, ..Policy::default() });
     leader.nodes(1);
     let mut once = spec("job", 1);
     once.restart.condition = RestartCondition::No;
@@ -255,8 +222,5 @@ fn a_history_of_nothing_does_not_run_a_finished_job_again() {
     let task = leader.newest(WEB, 1).id;
     leader.report(task, TaskState::Complete);
     leader.work();
-    assert_eq!(
-        (leader.newest(WEB, 1).id, leader.newest(WEB, 1).state),
-        (task, TaskState::Complete)
-    );
+    assert_eq!((leader.newest(WEB, 1).id, leader.newest(WEB, 1).state), (task, TaskState::Complete));
 }

@@ -24,11 +24,8 @@ pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> 
     };
     let mut seen = Seen::default();
     loop {
-        let mut events = client
-            .stream(request.clone(), async |control, request| {
-                control.watch_events(request).await
-            })
-            .await?;
+        let mut events =
+            client.stream(request.clone(), async |control, request| control.watch_events(request).await).await?;
         let ended = loop {
             match events.message().await {
                 Ok(Some(event)) => {
@@ -110,11 +107,7 @@ mod tests {
     use super::*;
 
     fn event(index: u64, to: &str) -> Event {
-        Event {
-            index,
-            to: to.into(),
-            ..Default::default()
-        }
+        Event { index, to: to.into(), ..Default::default() }
     }
 
     #[test]
@@ -139,9 +132,6 @@ mod tests {
             detail: "exit code 1".into(),
             ..Default::default()
         };
-        assert_eq!(
-            text(&event),
-            "-  task     web.1  running -> failed  on w1  (exit)  exit code 1"
-        );
+        assert_eq!(text(&event), "-  task     web.1  running -> failed  on w1  (exit)  exit code 1");
     }
 }

@@ -18,11 +18,8 @@ pub async fn logs(context: &Context, mut request: TaskLogsRequest) -> Result<(),
         return Err(Failure::usage("a task's output has no JSON form").with_hint("leave out -o json"));
     }
     loop {
-        let mut chunks = client
-            .stream(request.clone(), async |control, request| {
-                control.task_logs(request).await
-            })
-            .await?;
+        let mut chunks =
+            client.stream(request.clone(), async |control, request| control.task_logs(request).await).await?;
         let broken = loop {
             match chunks.message().await {
                 Ok(Some(chunk)) if chunk.stream == "stderr" => {

@@ -17,12 +17,8 @@ use crate::wait::{Drained, Waited, wait};
 
 pub async fn ls(context: &Context, state: Option<String>, flags: &ListFlags) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
-    let request = ListNodesRequest {
-        read: flags.read.options(),
-    };
-    let reply = client
-        .unary(request, async |control, request| control.list_nodes(request).await)
-        .await?;
+    let request = ListNodesRequest { read: flags.read.options() };
+    let reply = client.unary(request, async |control, request| control.list_nodes(request).await).await?;
     context.note_staleness(&flags.read, reply.read);
     let mut nodes = reply.nodes;
     nodes.retain(|node| state.as_ref().is_none_or(|state| *state == node.state));
@@ -33,28 +29,13 @@ pub async fn ls(context: &Context, state: Option<String>, flags: &ListFlags) -> 
     if out.is_json() {
         return out.json(&nodes.iter().map(NodeRow::from).collect::<Vec<_>>());
     }
-    let header = [
-        "ID",
-        "NAME",
-        "STATE",
-        "AVAILABILITY",
-        "ADDRESS",
-        "TASKS",
-        "CPU",
-        "MEMORY",
-        "SINCE",
-        "PROBLEM",
-    ];
+    let header = ["ID", "NAME", "STATE", "AVAILABILITY", "ADDRESS", "TASKS", "CPU", "MEMORY", "SINCE", "PROBLEM"];
     out.table(&header, nodes.iter().map(row).collect())
 }
 
 fn row(node: &Node) -> Vec<String> {
     let (total, reserved) = totals(node);
-    let conditions = node
-        .inventory
-        .as_ref()
-        .map(|inventory| inventory.conditions.join(", "))
-        .unwrap_or_default();
+    let conditions = node.inventory.as_ref().map(|inventory| inventory.conditions.join(", ")).unwrap_or_default();
     vec![
         node.id.clone(),
         node.name.clone(),
@@ -70,47 +51,26 @@ fn row(node: &Node) -> Vec<String> {
 }
 
 fn totals(node: &Node) -> (Resources, Resources) {
-    let total = node
-        .inventory
-        .as_ref()
-        .and_then(|inventory| inventory.total)
-        .unwrap_or_default();
+    let total = node.inventory.as_ref().and_then(|inventory| inventory.total).unwrap_or_default();
     (total.into(), node.reserved.unwrap_or_default().into())
 }
 
 pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> Result<(), Failure> {
-    let request = GetNodeRequest {
-        read: read.options(),
-        reference,
-    };
-    let node = context
-        .client
-        .unary(request, async |control, request| control.get_node(request).await)
-        .await?;
+    let request = GetNodeRequest { read: read.options(), reference };
+    let node = context.client.unary(request, async |control, request| control.get_node(request).await).await?;
     if context.out.is_json() {
         return context.out.json(&NodePage::from(&node));
     }
     let (total, reserved) = totals(&node);
     let inventory = Inventory::from(node.inventory.clone().unwrap_or_default());
-    let images = inventory
-        .images
-        .iter()
-        .map(|image| format!("{} ({})", image.reference, size(image.size_bytes)));
+    let images = inventory.images.iter().map(|image| format!("{} ({})", image.reference, size(image.size_bytes)));
     let drivers: Vec<&str> = inventory.drivers.iter().map(|driver| driver.word()).collect();
     let conditions: Vec<&str> = inventory.conditions.iter().map(String::as_str).collect();
     let of = |reserved: String, total: String| format!("{reserved} reserved of {total}");
     let entries = [
         ("ID", node.id.clone()),
         ("Name", node.name.clone()),
-        (
-            "State",
-            format!(
-                "{} since {} ({})",
-                node.state,
-                local_time(node.state_since_ms),
-                age(node.state_since_ms)
-            ),
-        ),
+        ("State", format!("{} since {} ({})", node.state, local_time(node.state_since_ms), age(node.state_since_ms))),
         ("Availability", node.availability.clone()),
         ("Problems", conditions.join(", ")),
         ("Address", node.address.clone()),
@@ -122,17 +82,11 @@ pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> 
         ("Disk free", size(inventory.disk_free_bytes)),
         ("Drivers", drivers.join(", ")),
         ("Images", images.collect::<Vec<_>>().join("\n")),
-        (
-            "Registered",
-            format!("{} ({})", local_time(node.registered_at_ms), age(node.registered_at_ms)),
-        ),
+        ("Registered", format!("{} ({})", local_time(node.registered_at_ms), age(node.registered_at_ms))),
         ("Agent", inventory.agent_version.clone()),
         ("Version", node.version.to_string()),
     ];
-    let page: Vec<_> = entries
-        .into_iter()
-        .filter(|(_, value): &(_, String)| !value.is_empty())
-        .collect();
+    let page: Vec<_> = entries.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect();
     context.out.page(&page)
 }
 
@@ -152,11 +106,7 @@ pub async fn drain(context: &Context, reference: String, flags: &WaitFlags) -> R
     if flags.quiet {
         return Ok(());
     }
-    let state = if waited == Waited::Reached {
-        "drained"
-    } else {
-        "draining"
-    };
+    let state = if waited == Waited::Reached { "drained" } else { "draining" };
     print(context, &reply, state).await
 }
 
@@ -171,42 +121,22 @@ async fn set_availability(context: &Context, reference: &str, availability: &str
         reference: reference.to_owned(),
         availability: availability.into(),
     };
-    context
-        .client
-        .unary(request, async |control, request| {
-            control.set_node_availability(request).await
-        })
-        .await
+    context.client.unary(request, async |control, request| control.set_node_availability(request).await).await
 }
 
 /// Shows the node as it is now.
 async fn print(context: &Context, reply: &NodeReply, state: &str) -> Result<(), Failure> {
-    let request = GetNodeRequest {
-        read: None,
-        reference: reply.id.clone(),
-    };
-    let node = context
-        .client
-        .unary(request, async |control, request| control.get_node(request).await)
-        .await?;
+    let request = GetNodeRequest { read: None, reference: reply.id.clone() };
+    let node = context.client.unary(request, async |control, request| control.get_node(request).await).await?;
     if context.out.is_json() {
         return context.out.json(&NodeRow::from(&node));
     }
-    context.out.line(format_args!(
-        "{}  {}  {state}  {} tasks",
-        node.id, node.name, node.tasks
-    ))
+    context.out.line(format_args!("{}  {}  {state}  {} tasks", node.id, node.name, node.tasks))
 }
 
 pub async fn rm(context: &Context, reference: String) -> Result<(), Failure> {
-    let request = RemoveNodeRequest {
-        request_id: request_id(),
-        reference: reference.clone(),
-    };
-    let reply = context
-        .client
-        .unary(request, async |control, request| control.remove_node(request).await)
-        .await?;
+    let request = RemoveNodeRequest { request_id: request_id(), reference: reference.clone() };
+    let reply = context.client.unary(request, async |control, request| control.remove_node(request).await).await?;
     if context.out.is_json() {
         return context.out.json(&json!({ "id": reply.id, "removed": true }));
     }

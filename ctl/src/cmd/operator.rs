@@ -9,11 +9,7 @@ use crate::rows::PeerRow;
 
 pub async fn list_peers(context: &Context, quiet: bool) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
-    let reply = client
-        .unary(ListPeersRequest {}, async |control, request| {
-            control.list_peers(request).await
-        })
-        .await?;
+    let reply = client.unary(ListPeersRequest {}, async |control, request| control.list_peers(request).await).await?;
     if quiet {
         return out.names(reply.peers.iter().map(|peer| &peer.name));
     }
@@ -32,25 +28,14 @@ pub async fn list_peers(context: &Context, quiet: bool) -> Result<(), Failure> {
             peer.applied_index.to_string(),
         ]
     };
-    let header = [
-        "ID",
-        "NAME",
-        "ADDRESS",
-        "ROLE",
-        "REACHABLE",
-        "TERM",
-        "LAST LOG INDEX",
-        "APPLIED INDEX",
-    ];
+    let header = ["ID", "NAME", "ADDRESS", "ROLE", "REACHABLE", "TERM", "LAST LOG INDEX", "APPLIED INDEX"];
     out.table(&header, reply.peers.iter().map(row).collect())
 }
 
 pub async fn transfer_leader(context: &Context, to: String) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
     let request = TransferLeaderRequest { to };
-    let reply = client
-        .unary(request, async |control, request| control.transfer_leader(request).await)
-        .await?;
+    let reply = client.unary(request, async |control, request| control.transfer_leader(request).await).await?;
     if out.is_json() {
         return out.json(&json!({ "leader": reply.leader, "term": reply.term }));
     }

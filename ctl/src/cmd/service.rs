@@ -40,14 +40,8 @@ pub async fn run(context: &Context, args: RunArgs) -> Result<(), Failure> {
 
 pub async fn create(context: &Context, spec: goat_proto::v1::ServiceSpec, flags: &WaitFlags) -> Result<(), Failure> {
     let name = spec.name.clone();
-    let request = CreateServiceRequest {
-        request_id: request_id(),
-        spec: Some(spec),
-    };
-    let reply = context
-        .client
-        .unary(request, async |control, request| control.create_service(request).await)
-        .await?;
+    let request = CreateServiceRequest { request_id: request_id(), spec: Some(spec) };
+    let reply = context.client.unary(request, async |control, request| control.create_service(request).await).await?;
     converge(context, &reply, &name, flags).await
 }
 
@@ -71,23 +65,13 @@ pub async fn update(context: &Context, reference: String, change: Change, flags:
         seen_version: Some(before.version),
         spec: Some(spec),
     };
-    let reply = context
-        .client
-        .unary(request, async |control, request| control.update_service(request).await)
-        .await?;
+    let reply = context.client.unary(request, async |control, request| control.update_service(request).await).await?;
     converge(context, &reply, &name, flags).await
 }
 
 pub async fn scale(context: &Context, reference: String, replicas: u32, flags: &WaitFlags) -> Result<(), Failure> {
-    let request = ScaleServiceRequest {
-        request_id: request_id(),
-        reference: reference.clone(),
-        replicas,
-    };
-    let reply = context
-        .client
-        .unary(request, async |control, request| control.scale_service(request).await)
-        .await?;
+    let request = ScaleServiceRequest { request_id: request_id(), reference: reference.clone(), replicas };
+    let reply = context.client.unary(request, async |control, request| control.scale_service(request).await).await?;
     converge(context, &reply, &reference, flags).await
 }
 
@@ -111,13 +95,8 @@ async fn converge(context: &Context, reply: &ServiceReply, name: &str, flags: &W
     let service = match seen {
         Some(service) => service,
         None => {
-            let request = GetServiceRequest {
-                read: None,
-                reference: reply.id.clone(),
-            };
-            client
-                .unary(request, async |control, request| control.get_service(request).await)
-                .await?
+            let request = GetServiceRequest { read: None, reference: reply.id.clone() };
+            client.unary(request, async |control, request| control.get_service(request).await).await?
         }
     };
     let row = ServiceRow::from(&service);
@@ -152,13 +131,8 @@ pub async fn rm(context: &Context, references: Vec<String>, flags: &WaitFlags) -
 
 async fn rm_one(context: &Context, reference: &str, flags: &WaitFlags) -> Result<(String, Waited), Failure> {
     let (client, out) = (&context.client, context.out);
-    let request = RemoveServiceRequest {
-        request_id: request_id(),
-        reference: reference.to_owned(),
-    };
-    let reply = client
-        .unary(request, async |control, request| control.remove_service(request).await)
-        .await?;
+    let request = RemoveServiceRequest { request_id: request_id(), reference: reference.to_owned() };
+    let reply = client.unary(request, async |control, request| control.remove_service(request).await).await?;
     if flags.quiet {
         out.line(&reply.id)?;
     }
@@ -170,11 +144,7 @@ async fn rm_one(context: &Context, reference: &str, flags: &WaitFlags) -> Result
         }
     };
     if !flags.quiet && !out.is_json() {
-        let state = if waited == Waited::Reached {
-            "removed"
-        } else {
-            "being removed"
-        };
+        let state = if waited == Waited::Reached { "removed" } else { "being removed" };
         out.line(format_args!("{}  {reference}  {state}", reply.id))?;
     }
     Ok((reply.id, waited))
@@ -182,12 +152,8 @@ async fn rm_one(context: &Context, reference: &str, flags: &WaitFlags) -> Result
 
 pub async fn ls(context: &Context, flags: &ListFlags) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
-    let request = ListServicesRequest {
-        read: flags.read.options(),
-    };
-    let mut reply = client
-        .unary(request, async |control, request| control.list_services(request).await)
-        .await?;
+    let request = ListServicesRequest { read: flags.read.options() };
+    let mut reply = client.unary(request, async |control, request| control.list_services(request).await).await?;
     reply.services.sort_by(|a, b| name_of(a).cmp(name_of(b)));
     context.note_staleness(&flags.read, reply.read);
     if flags.quiet {
@@ -198,16 +164,9 @@ pub async fn ls(context: &Context, flags: &ListFlags) -> Result<(), Failure> {
     }
     let row = |service: &Service| {
         let spec = service.spec.clone().unwrap_or_default();
-        let what = if spec.image.is_empty() {
-            spec.command.join(" ")
-        } else {
-            spec.image
-        };
-        let ports: Vec<String> = spec
-            .ports
-            .iter()
-            .map(|port| port_text(port.host_port, port.container_port, &port.protocol))
-            .collect();
+        let what = if spec.image.is_empty() { spec.command.join(" ") } else { spec.image };
+        let ports: Vec<String> =
+            spec.ports.iter().map(|port| port_text(port.host_port, port.container_port, &port.protocol)).collect();
         vec![
             service.id.clone(),
             spec.name,
@@ -215,11 +174,7 @@ pub async fn ls(context: &Context, flags: &ListFlags) -> Result<(), Failure> {
             what,
             or_dash(&ports.join(" ")),
             age(service.created_at_ms),
-            if service.removed {
-                "being removed".into()
-            } else {
-                String::new()
-            },
+            if service.removed { "being removed".into() } else { String::new() },
         ]
     };
     let header = ["ID", "NAME", "RUNNING", "IMAGE", "PORTS", "CREATED", ""];
@@ -230,15 +185,9 @@ pub async fn ps(context: &Context, reference: String, current: bool, flags: &Lis
     let (client, out) = (&context.client, context.out);
     // Also finds out whether there is such a service.
     let service = get(context, reference, &flags.read).await?;
-    let request = ListTasksRequest {
-        read: flags.read.options(),
-        service: service.id,
-        node: String::new(),
-        all: !current,
-    };
-    let reply = client
-        .unary(request, async |control, request| control.list_tasks(request).await)
-        .await?;
+    let request =
+        ListTasksRequest { read: flags.read.options(), service: service.id, node: String::new(), all: !current };
+    let reply = client.unary(request, async |control, request| control.list_tasks(request).await).await?;
     context.note_staleness(&flags.read, reply.read);
     let slots = by_slot(&reply.tasks);
     let tasks = || slots.values().flatten().copied();
@@ -279,26 +228,10 @@ pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> 
     let mut page = vec![
         ("ID", service.id.clone()),
         ("Name", spec.name.clone()),
-        (
-            "Running",
-            if service.removed {
-                format!("{running}, being removed")
-            } else {
-                running
-            },
-        ),
-        (
-            "Created",
-            format!("{} ({})", local_time(service.created_at_ms), age(service.created_at_ms)),
-        ),
-        (
-            "Changed",
-            format!("{} ({})", local_time(service.updated_at_ms), age(service.updated_at_ms)),
-        ),
-        (
-            "Version",
-            format!("{} (of what tasks run: {})", service.version, service.spec_version),
-        ),
+        ("Running", if service.removed { format!("{running}, being removed") } else { running }),
+        ("Created", format!("{} ({})", local_time(service.created_at_ms), age(service.created_at_ms))),
+        ("Changed", format!("{} ({})", local_time(service.updated_at_ms), age(service.updated_at_ms))),
+        ("Version", format!("{} (of what tasks run: {})", service.version, service.spec_version)),
     ];
     page.extend(spec_page(&spec));
     context.out.page(&page)
@@ -311,20 +244,10 @@ pub fn spec_page(spec: &ServiceSpec) -> Vec<(&'static str, String)> {
         .iter()
         .map(|port| port_text(port.host_port.into(), port.container_port.into(), port.protocol.word()));
     let mounts = spec.mounts.iter().map(|mount| {
-        format!(
-            "{} -> {}{}",
-            mount.source,
-            mount.target,
-            if mount.read_only { " (read-only)" } else { "" }
-        )
+        format!("{} -> {}{}", mount.source, mount.target, if mount.read_only { " (read-only)" } else { "" })
     });
     let constraints = spec.placement.constraints.iter().map(|constraint| {
-        format!(
-            "{} {} {}",
-            constraint.label,
-            if constraint.equal { "==" } else { "!=" },
-            constraint.value
-        )
+        format!("{} {} {}", constraint.label, if constraint.equal { "==" } else { "!=" }, constraint.value)
     });
     let most = match spec.placement.max_per_node {
         0 => String::new(),
@@ -348,26 +271,16 @@ pub fn spec_page(spec: &ServiceSpec) -> Vec<(&'static str, String)> {
         ("Without managers", spec.on_disconnect().word().into()),
         ("Stop grace", span(spec.stop_grace_ms)),
     ];
-    entries
-        .into_iter()
-        .filter(|(_, value): &(_, String)| !value.is_empty())
-        .collect()
+    entries.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
 }
 
 fn restart_text(spec: &ServiceSpec) -> String {
     let restart = &spec.restart;
-    let most = restart
-        .max_attempts
-        .map(|most| format!(", {most} times at most"))
-        .unwrap_or_default();
+    let most = restart.max_attempts.map(|most| format!(", {most} times at most")).unwrap_or_default();
     let waits = format!("wait {} up to {}", span(restart.delay_ms), span(restart.max_delay_ms));
     match restart.condition {
         goat_core::model::RestartCondition::No => "no".into(),
-        condition => format!(
-            "{}{most}; {waits}, anew after {}",
-            condition.word(),
-            span(restart.stable_after_ms)
-        ),
+        condition => format!("{}{most}; {waits}, anew after {}", condition.word(), span(restart.stable_after_ms)),
     }
 }
 
@@ -393,12 +306,6 @@ pub fn resources(resources: Resources) -> String {
 }
 
 async fn get(context: &Context, reference: String, read: &ReadFlags) -> Result<Service, Failure> {
-    let request = GetServiceRequest {
-        read: read.options(),
-        reference,
-    };
-    context
-        .client
-        .unary(request, async |control, request| control.get_service(request).await)
-        .await
+    let request = GetServiceRequest { read: read.options(), reference };
+    context.client.unary(request, async |control, request| control.get_service(request).await).await
 }

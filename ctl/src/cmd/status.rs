@@ -24,10 +24,7 @@ pub async fn status(context: &Context, read: &ReadFlags) -> Result<(), Failure> 
         return Err(failure);
     };
     let age = span(status.read.unwrap_or_default().age_ms);
-    say(&format!(
-        "stale: what {} knows; it last heard from a leader {age} ago",
-        context.client.answered_by()
-    ));
+    say(&format!("stale: what {} knows; it last heard from a leader {age} ago", context.client.answered_by()));
     print(context, &status)?;
     Err(failure)
 }
@@ -35,15 +32,8 @@ pub async fn status(context: &Context, read: &ReadFlags) -> Result<(), Failure> 
 /// Two of these must fit into the time for one request, and who asks when all is not well should not wait long.
 async fn ask(context: &Context, stale: bool) -> Result<Status, Failure> {
     let within = context.client.timeout() / 4;
-    let request = GetStatusRequest {
-        read: Some(ReadOptions { stale }),
-    };
-    context
-        .client
-        .unary_within(within, request, async |control, request| {
-            control.get_status(request).await
-        })
-        .await
+    let request = GetStatusRequest { read: Some(ReadOptions { stale }) };
+    context.client.unary_within(within, request, async |control, request| control.get_status(request).await).await
 }
 
 fn print(context: &Context, status: &Status) -> Result<(), Failure> {
@@ -54,38 +44,22 @@ fn print(context: &Context, status: &Status) -> Result<(), Failure> {
     context.out.page(&[
         ("Cluster", status.cluster_id.clone()),
         ("Leader", format!("{} (term {})", or_dash(&status.leader), status.term)),
-        (
-            "Managers",
-            format!("{} of {} reachable", managers.reachable, managers.total),
-        ),
+        ("Managers", format!("{} of {} reachable", managers.reachable, managers.total)),
         ("Nodes", counted(&status.nodes)),
         ("Services", status.services.to_string()),
         ("Tasks", counted(&status.tasks)),
         ("Version", status.version.clone()),
     ])?;
-    status
-        .warnings
-        .iter()
-        .try_for_each(|warning| context.out.line(format_args!("warning: {warning}")))
+    status.warnings.iter().try_for_each(|warning| context.out.line(format_args!("warning: {warning}")))
 }
 
 /// `3 (1 down, 2 ready)`.
 fn counted(by_state: &HashMap<String, u32>) -> String {
-    let mut states: Vec<_> = by_state
-        .iter()
-        .filter(|(state, count)| *state != "total" && **count > 0)
-        .collect();
+    let mut states: Vec<_> = by_state.iter().filter(|(state, count)| *state != "total" && **count > 0).collect();
     states.sort();
-    let total = by_state
-        .get("total")
-        .copied()
-        .unwrap_or_else(|| states.iter().map(|(_, count)| **count).sum());
+    let total = by_state.get("total").copied().unwrap_or_else(|| states.iter().map(|(_, count)| **count).sum());
     let parts: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    if parts.is_empty() {
-        total.to_string()
-    } else {
-        format!("{total} ({})", parts.join(", "))
-    }
+    if parts.is_empty() { total.to_string() } else { format!("{total} ({})", parts.join(", ")) }
 }
 
 #[cfg(test)]
@@ -95,10 +69,7 @@ mod tests {
     #[test]
     fn counts_are_shown_by_state_below_their_total() {
         let states = |states: &[(&str, u32)]| counted(&states.iter().map(|(state, n)| ((*state).into(), *n)).collect());
-        assert_eq!(
-            states(&[("ready", 2), ("down", 1), ("total", 3), ("disconnected", 0)]),
-            "3 (1 down, 2 ready)"
-        );
+        assert_eq!(states(&[("ready", 2), ("down", 1), ("total", 3), ("disconnected", 0)]), "3 (1 down, 2 ready)");
         assert_eq!(states(&[]), "0");
     }
 }

@@ -29,9 +29,7 @@ pub async fn ls(context: &Context, filter: Filter, flags: &ListFlags) -> Result<
         // Who asks for a state means it, ended or not.
         all: filter.all || filter.state.is_some(),
     };
-    let reply = client
-        .unary(request, async |control, request| control.list_tasks(request).await)
-        .await?;
+    let reply = client.unary(request, async |control, request| control.list_tasks(request).await).await?;
     context.note_staleness(&flags.read, reply.read);
     let mut tasks = reply.tasks;
     if let Some(state) = filter.state {
@@ -48,14 +46,8 @@ pub async fn ls(context: &Context, filter: Filter, flags: &ListFlags) -> Result<
 }
 
 pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> Result<(), Failure> {
-    let request = GetTaskRequest {
-        read: read.options(),
-        reference,
-    };
-    let detail = context
-        .client
-        .unary(request, async |control, request| control.get_task(request).await)
-        .await?;
+    let request = GetTaskRequest { read: read.options(), reference };
+    let detail = context.client.unary(request, async |control, request| control.get_task(request).await).await?;
     if context.out.is_json() {
         return context.out.json(&TaskPage::new(&detail)?);
     }
@@ -65,33 +57,15 @@ pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> 
 fn page(detail: &TaskDetail) -> Result<Vec<(&'static str, String)>, Failure> {
     let task = detail.task.clone().unwrap_or_default();
     let time = |at_ms: Option<u64>| at_ms.map(|at_ms| format!("{} ({})", local_time(at_ms), age(at_ms)));
-    let filters = detail
-        .filters
-        .iter()
-        .map(|count| format!("{} {}", count.nodes, count.text));
-    let before = |task: &Task| {
-        format!(
-            "{}  {}  {}  {}",
-            task.id,
-            task.state,
-            or_dash(&task.node),
-            problem(task)
-        )
-    };
+    let filters = detail.filters.iter().map(|count| format!("{} {}", count.nodes, count.text));
+    let before = |task: &Task| format!("{}  {}  {}  {}", task.id, task.state, or_dash(&task.node), problem(task));
     let history = detail.history.iter().map(|task| before(task).trim_end().to_owned());
     let not_before = Some(task.not_before_ms).filter(|at_ms| *at_ms > 0 && task.state == "pending");
     let entries = [
         ("ID", task.id.clone()),
         ("Name", name(&task)),
         ("Service", format!("{} ({})", task.service, task.service_id)),
-        (
-            "Node",
-            if task.node.is_empty() {
-                "-".into()
-            } else {
-                format!("{} ({})", task.node, task.node_id)
-            },
-        ),
+        ("Node", if task.node.is_empty() { "-".into() } else { format!("{} ({})", task.node, task.node_id) }),
         ("State", format!("{}, wanted {}", task.state, task.desired)),
         ("Problem", problem(&task)),
         ("Nodes refused", filters.collect::<Vec<_>>().join("\n")),
@@ -101,20 +75,10 @@ fn page(detail: &TaskDetail) -> Result<Vec<(&'static str, String)>, Failure> {
         ("Started", time(task.started_at_ms).unwrap_or_default()),
         ("Ended", time(task.finished_at_ms).unwrap_or_default()),
         ("Container", task.container_id.clone()),
-        (
-            "Fencing token",
-            if task.fencing_token == 0 {
-                String::new()
-            } else {
-                task.fencing_token.to_string()
-            },
-        ),
+        ("Fencing token", if task.fencing_token == 0 { String::new() } else { task.fencing_token.to_string() }),
         ("Slot before", history.collect::<Vec<_>>().join("\n")),
     ];
-    let mut page: Vec<_> = entries
-        .into_iter()
-        .filter(|(_, value): &(_, String)| !value.is_empty())
-        .collect();
+    let mut page: Vec<_> = entries.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect();
     page.extend(spec_page(&spec_of(detail.spec.as_ref())?));
     Ok(page)
 }
@@ -142,11 +106,7 @@ pub fn row(task: &Task, name: String) -> Vec<String> {
 /// Why a task ended badly or waits, in one phrase; the empty text where nothing is wrong.
 pub fn problem(task: &Task) -> String {
     // A bare `exit` says less than the code.
-    let reason = if task.reason == "exit" {
-        ""
-    } else {
-        task.reason.as_str()
-    };
+    let reason = if task.reason == "exit" { "" } else { task.reason.as_str() };
     let text = match (reason, task.error.as_str()) {
         ("", error) => error.to_owned(),
         (reason, "") => reason.to_owned(),
@@ -167,25 +127,13 @@ mod tests {
     fn a_problem_is_told_once_and_shortly() {
         let shown = |state: &str, reason: &str, error: &str, exit_code| {
             let (state, reason, error) = (state.into(), reason.into(), error.into());
-            problem(&Task {
-                state,
-                reason,
-                error,
-                exit_code,
-                ..Default::default()
-            })
+            problem(&Task { state, reason, error, exit_code, ..Default::default() })
         };
         assert_eq!(shown("running", "", "", None), "");
         assert_eq!(shown("complete", "exit", "", Some(0)), "");
         assert_eq!(shown("failed", "exit", "", Some(3)), "exit code 3");
-        assert_eq!(
-            shown("failed", "oom-killed", "", Some(137)),
-            "oom-killed (exit code 137)"
-        );
-        assert_eq!(
-            shown("failed", "image-not-found", "no such image: x", None),
-            "image-not-found: no such image: x"
-        );
+        assert_eq!(shown("failed", "oom-killed", "", Some(137)), "oom-killed (exit code 137)");
+        assert_eq!(shown("failed", "image-not-found", "no such image: x", None), "image-not-found: no such image: x");
         assert_eq!(shown("stopped", "", "", Some(143)), "");
     }
 }

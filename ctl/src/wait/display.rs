@@ -123,12 +123,7 @@ impl Bars {
 
     fn service(&mut self, view: &View) {
         let counts = (view.settled() as u64, u64::from(view.desired).max(1));
-        self.overall(
-            "{spinner} {prefix} [{bar:30}] {msg}",
-            &view.name,
-            view.summary(),
-            counts,
-        );
+        self.overall("{spinner} {prefix} [{bar:30}] {msg}", &view.name, view.summary(), counts);
         if view.slots.len() > MAX_BARS {
             return;
         }
@@ -149,8 +144,7 @@ impl Bars {
                     let bar = hidden(STEPS).with_style(style("  {prefix:>12} [{bar:8}] {wide_msg}"));
                     let bar = bar.with_prefix(format!("{}.{}", view.name, slot.number));
                     let bar = bar.with_message(slot_text(slot)).with_position(step(slot));
-                    self.slots
-                        .insert(slot.number, self.all.insert(slot.number as usize, bar));
+                    self.slots.insert(slot.number, self.all.insert(slot.number as usize, bar));
                 }
             }
         }
@@ -162,9 +156,7 @@ fn hidden(length: u64) -> ProgressBar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .expect("the templates are constants")
-        .progress_chars("=> ")
+    ProgressStyle::with_template(template).expect("the templates are constants").progress_chars("=> ")
 }
 
 fn step(slot: &Slot) -> u64 {

@@ -22,12 +22,7 @@ pub struct Drained {
 
 impl Drained {
     pub fn new(id: &str, name: &str) -> Self {
-        Self {
-            id: id.into(),
-            name: name.into(),
-            left: vec![],
-            node: None,
-        }
+        Self { id: id.into(), name: name.into(), left: vec![], node: None }
     }
 }
 
@@ -37,57 +32,30 @@ impl Goal for Drained {
     }
 
     async fn look(&mut self, client: &Client, display: &mut Display) -> Result<Verdict, Failure> {
-        let get = GetNodeRequest {
-            read: None,
-            reference: self.id.clone(),
-        };
-        let node = client
-            .unary(get, async |control, request| control.get_node(request).await)
-            .await?;
+        let get = GetNodeRequest { read: None, reference: self.id.clone() };
+        let node = client.unary(get, async |control, request| control.get_node(request).await).await?;
         let (left, is_drained) = (node.tasks, node.availability == "drain");
         self.name.clone_from(&node.name);
         self.node = Some(node);
         if !is_drained {
-            return Ok(Verdict::Failed(Failure::failed(format!(
-                "{} was activated again meanwhile",
-                self.name
-            ))));
+            return Ok(Verdict::Failed(Failure::failed(format!("{} was activated again meanwhile", self.name))));
         }
         if left == 0 {
             return Ok(Verdict::Reached);
         }
-        let list = ListTasksRequest {
-            read: None,
-            service: String::new(),
-            node: self.id.clone(),
-            all: false,
-        };
-        let mut tasks = client
-            .unary(list, async |control, request| control.list_tasks(request).await)
-            .await?
-            .tasks;
+        let list = ListTasksRequest { read: None, service: String::new(), node: self.id.clone(), all: false };
+        let mut tasks = client.unary(list, async |control, request| control.list_tasks(request).await).await?.tasks;
         tasks.retain(|task| !has_ended_state(&task.state));
-        self.left = tasks
-            .iter()
-            .map(|task| format!("{}.{}", task.service, task.slot))
-            .collect();
+        self.left = tasks.iter().map(|task| format!("{}.{}", task.service, task.slot)).collect();
         display.remaining(&self.name, &tasks, "to move");
         Ok(Verdict::NotYet(Duration::MAX))
     }
 
     fn missing(&self) -> String {
-        format!(
-            "{} tasks are still on {}: {}",
-            self.left.len(),
-            self.name,
-            self.left.join(", ")
-        )
+        format!("{} tasks are still on {}: {}", self.left.len(), self.name, self.left.join(", "))
     }
 
     fn goes_on(&self) -> String {
-        format!(
-            "the node goes on draining; `goatctl task ls --node {}` shows what is left",
-            self.name
-        )
+        format!("the node goes on draining; `goatctl task ls --node {}` shows what is left", self.name)
     }
 }

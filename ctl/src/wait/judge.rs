@@ -36,12 +36,7 @@ pub struct Judge {
 
 impl Judge {
     pub fn new(changed_at: u64) -> Self {
-        Self {
-            changed_at,
-            last_look: None,
-            since: None,
-            signature: vec![],
-        }
+        Self { changed_at, last_look: None, since: None, signature: vec![] }
     }
 
     /// `tasks`: the service's, with those that have ended.
@@ -53,10 +48,8 @@ impl Judge {
     }
 
     fn unchanged_for(&mut self, now: Instant, tasks: &[v1::Task]) -> Duration {
-        let signature: Vec<_> = tasks
-            .iter()
-            .map(|task| (task.id.clone(), task.state.clone(), task.error.clone()))
-            .collect();
+        let signature: Vec<_> =
+            tasks.iter().map(|task| (task.id.clone(), task.state.clone(), task.error.clone())).collect();
         let was_blind = self.last_look.is_none_or(|last| now.duration_since(last) > LOOK_GAP);
         if was_blind || signature != self.signature {
             self.since = Some(now);
@@ -82,11 +75,7 @@ impl Judge {
         if unchanged < SETTLED_AFTER {
             return Verdict::NotYet(SETTLED_AFTER - unchanged);
         }
-        Verdict::Failed(if any(Stage::Stuck) {
-            cannot_be_placed(view)
-        } else {
-            has_ended(view)
-        })
+        Verdict::Failed(if any(Stage::Stuck) { cannot_be_placed(view) } else { has_ended(view) })
     }
 
     /// How long all must have run: not at all where nothing was started, longer where something has failed.
@@ -104,12 +93,7 @@ impl Judge {
 
 fn cannot_be_placed(view: &View) -> Failure {
     let stuck = view.slots.iter().filter(|slot| slot.stage == Stage::Stuck).count();
-    let message = format!(
-        "{} cannot be placed: {}{}",
-        view.name,
-        view.summary(),
-        view.problems(Stage::Stuck)
-    );
+    let message = format!("{} cannot be placed: {}{}", view.name, view.summary(), view.problems(Stage::Stuck));
     let those = if stuck == 1 { "its task is" } else { "its tasks are" };
     Failure::new(Exit::CannotBePlaced, message).with_hint(format!(
         "the service stays, and {those} placed as soon as there is room; `goatctl service rm {}` removes it",
@@ -118,19 +102,11 @@ fn cannot_be_placed(view: &View) -> Failure {
 }
 
 fn has_ended(view: &View) -> Failure {
-    let message = format!(
-        "{} does not run: {}{}",
-        view.name,
-        view.summary(),
-        view.problems(Stage::Ended)
-    );
+    let message = format!("{} does not run: {}{}", view.name, view.summary(), view.problems(Stage::Ended));
     Failure::failed(message).with_hint(format!(
         "its restart policy lets it rest; `goatctl task logs {}.{}` shows its output",
         view.name,
-        view.slots
-            .iter()
-            .find(|slot| slot.stage == Stage::Ended)
-            .map_or(1, |slot| slot.number)
+        view.slots.iter().find(|slot| slot.stage == Stage::Ended).map_or(1, |slot| slot.number)
     ))
 }
 
@@ -141,22 +117,9 @@ mod tests {
     const STEP: Duration = Duration::from_millis(500);
 
     fn service(replicas: u32, condition: &str) -> v1::Service {
-        let restart = Some(v1::RestartPolicy {
-            condition: condition.into(),
-            ..Default::default()
-        });
-        let spec = Some(v1::ServiceSpec {
-            name: "web".into(),
-            replicas,
-            restart,
-            ..Default::default()
-        });
-        v1::Service {
-            spec,
-            replicas_desired: replicas,
-            spec_version: 10,
-            ..Default::default()
-        }
+        let restart = Some(v1::RestartPolicy { condition: condition.into(), ..Default::default() });
+        let spec = Some(v1::ServiceSpec { name: "web".into(), replicas, restart, ..Default::default() });
+        v1::Service { spec, replicas_desired: replicas, spec_version: 10, ..Default::default() }
     }
 
     fn task(slot: u32, attempt: u32, state: &str) -> v1::Task {
@@ -172,10 +135,7 @@ mod tests {
     }
 
     fn stuck(slot: u32, error: &str) -> v1::Task {
-        v1::Task {
-            error: error.into(),
-            ..task(slot, 1, "pending")
-        }
+        v1::Task { error: error.into(), ..task(slot, 1, "pending") }
     }
 
     /// Looks twice a second at what stays the same; the verdict, and after how many steps it came.
@@ -197,39 +157,24 @@ mod tests {
 
     #[test]
     fn what_runs_already_has_converged_and_what_was_started_must_last_a_moment() {
-        let old = v1::Task {
-            fencing_token: 5,
-            ..task(1, 1, "running")
-        };
+        let old = v1::Task { fencing_token: 5, ..task(1, 1, "running") };
         let mut at_rest = service(1, "always");
         at_rest.spec_version = 1;
         assert!(matches!(settle(&at_rest, &[old]), Some((0, Verdict::Reached))));
-        assert!(matches!(
-            settle(&service(1, "always"), &[task(1, 1, "running")]),
-            Some((1, Verdict::Reached))
-        ));
-        assert!(matches!(
-            settle(&service(0, "always"), &[]),
-            Some((0, Verdict::Reached))
-        ));
+        assert!(matches!(settle(&service(1, "always"), &[task(1, 1, "running")]), Some((1, Verdict::Reached))));
+        assert!(matches!(settle(&service(0, "always"), &[]), Some((0, Verdict::Reached))));
     }
 
     #[test]
     fn after_a_failure_a_task_must_run_longer_to_count() {
         let tasks = [task(1, 1, "failed"), task(1, 2, "running")];
-        assert!(matches!(
-            settle(&service(1, "always"), &tasks),
-            Some((6, Verdict::Reached))
-        ));
+        assert!(matches!(settle(&service(1, "always"), &tasks), Some((6, Verdict::Reached))));
     }
 
     #[test]
     fn what_cannot_be_placed_fails_with_the_schedulers_words_after_three_quiet_seconds() {
-        let tasks = [
-            task(1, 1, "running"),
-            stuck(2, "no node fits: 3 lack memory"),
-            stuck(3, "no node fits: 3 lack memory"),
-        ];
+        let tasks =
+            [task(1, 1, "running"), stuck(2, "no node fits: 3 lack memory"), stuck(3, "no node fits: 3 lack memory")];
         let failure = failure(&service(3, "always"), &tasks);
         assert_eq!(failure.exit, Exit::CannotBePlaced);
         assert_eq!(
@@ -246,10 +191,7 @@ mod tests {
                 "{moving}"
             );
         }
-        assert!(
-            settle(&service(2, "always"), &[stuck(1, "no node fits")]).is_none(),
-            "a slot without a task"
-        );
+        assert!(settle(&service(2, "always"), &[stuck(1, "no node fits")]).is_none(), "a slot without a task");
     }
 
     #[test]
@@ -258,10 +200,7 @@ mod tests {
         let start = Instant::now();
         let look = |judge: &mut Judge, after_ms: u64| {
             let now = start + Duration::from_millis(after_ms);
-            matches!(
-                judge.look(now, &service(1, "always"), &[stuck(1, "no node fits")]).1,
-                Verdict::Failed(_)
-            )
+            matches!(judge.look(now, &service(1, "always"), &[stuck(1, "no node fits")]).1, Verdict::Failed(_))
         };
         assert!(!look(&mut judge, 0));
         assert!(!look(&mut judge, 9_000), "the managers were away");
@@ -271,20 +210,11 @@ mod tests {
 
     #[test]
     fn a_task_that_rests_after_success_has_converged_and_after_failure_has_not() {
-        assert!(matches!(
-            settle(&service(1, "no"), &[task(1, 1, "complete")]),
-            Some((_, Verdict::Reached))
-        ));
-        let failed = v1::Task {
-            exit_code: Some(3),
-            ..task(1, 1, "failed")
-        };
+        assert!(matches!(settle(&service(1, "no"), &[task(1, 1, "complete")]), Some((_, Verdict::Reached))));
+        let failed = v1::Task { exit_code: Some(3), ..task(1, 1, "failed") };
         let failure = failure(&service(1, "no"), &[failed]);
         assert_eq!(failure.exit, Exit::Failed);
-        assert_eq!(
-            failure.message,
-            "web does not run: 0 of 1 running, 1 failed\n  exit code 3"
-        );
+        assert_eq!(failure.message, "web does not run: 0 of 1 running, 1 failed\n  exit code 3");
     }
 
     #[test]
@@ -296,15 +226,9 @@ mod tests {
 
     #[test]
     fn tasks_of_the_spec_before_and_tasks_too_many_are_waited_for() {
-        let outdated = v1::Task {
-            fencing_token: 10,
-            ..task(1, 1, "running")
-        };
+        let outdated = v1::Task { fencing_token: 10, ..task(1, 1, "running") };
         assert!(settle(&service(1, "always"), std::slice::from_ref(&outdated)).is_none());
-        let stopping = v1::Task {
-            desired: "removed".into(),
-            ..task(2, 1, "running")
-        };
+        let stopping = v1::Task { desired: "removed".into(), ..task(2, 1, "running") };
         assert!(settle(&service(1, "always"), &[task(1, 1, "running"), stopping.clone()]).is_none());
         assert_eq!(
             view(&service(1, "always"), &[outdated, stopping]).summary(),
@@ -314,11 +238,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_crash_loops_shows_why() {
-        let failed = v1::Task {
-            exit_code: Some(1),
-            error: "cannot open the database".into(),
-            ..task(1, 1, "failed")
-        };
+        let failed = v1::Task { exit_code: Some(1), error: "cannot open the database".into(), ..task(1, 1, "failed") };
         let view = view(&service(1, "always"), &[failed, task(1, 2, "pending")]);
         assert_eq!(view.slots[0].problem, "cannot open the database (exit code 1)");
     }

@@ -19,11 +19,7 @@ pub struct Removed {
 
 impl Removed {
     pub fn new(id: &str, name: &str) -> Self {
-        Self {
-            id: id.into(),
-            name: name.into(),
-            left: 0,
-        }
+        Self { id: id.into(), name: name.into(), left: 0 }
     }
 }
 
@@ -33,32 +29,16 @@ impl Goal for Removed {
     }
 
     async fn look(&mut self, client: &Client, display: &mut Display) -> Result<Verdict, Failure> {
-        let get = GetServiceRequest {
-            read: None,
-            reference: self.id.clone(),
-        };
-        match client
-            .find(get, async |control, request| control.get_service(request).await)
-            .await?
-        {
+        let get = GetServiceRequest { read: None, reference: self.id.clone() };
+        match client.find(get, async |control, request| control.get_service(request).await).await? {
             None => return Ok(Verdict::Reached),
             Some(service) if !service.removed => {
-                return Ok(Verdict::Failed(Failure::new(
-                    Exit::Failed,
-                    format!("{} is not being removed", self.name),
-                )));
+                return Ok(Verdict::Failed(Failure::new(Exit::Failed, format!("{} is not being removed", self.name))));
             }
             Some(_) => {}
         }
-        let list = ListTasksRequest {
-            read: None,
-            service: self.id.clone(),
-            node: String::new(),
-            all: false,
-        };
-        let listed = client
-            .find(list, async |control, request| control.list_tasks(request).await)
-            .await?;
+        let list = ListTasksRequest { read: None, service: self.id.clone(), node: String::new(), all: false };
+        let listed = client.find(list, async |control, request| control.list_tasks(request).await).await?;
         let Some(listed) = listed else {
             return Ok(Verdict::Reached);
         };
@@ -74,9 +54,6 @@ impl Goal for Removed {
     }
 
     fn goes_on(&self) -> String {
-        format!(
-            "the removal goes on; `goatctl service ps {}` shows what is left",
-            self.name
-        )
+        format!("the removal goes on; `goatctl service ps {}` shows what is left", self.name)
     }
 }

@@ -27,13 +27,7 @@ pub struct Converged {
 impl Converged {
     /// `changed_at`: the log index of the change that is waited for.
     pub fn new(id: &str, name: &str, changed_at: u64) -> Self {
-        Self {
-            id: id.into(),
-            name: name.into(),
-            judge: Judge::new(changed_at),
-            view: View::default(),
-            service: None,
-        }
+        Self { id: id.into(), name: name.into(), judge: Judge::new(changed_at), view: View::default(), service: None }
     }
 }
 
@@ -43,30 +37,14 @@ impl Goal for Converged {
     }
 
     async fn look(&mut self, client: &Client, display: &mut Display) -> Result<Verdict, Failure> {
-        let get = GetServiceRequest {
-            read: None,
-            reference: self.id.clone(),
-        };
-        let service = client
-            .unary(get, async |control, request| control.get_service(request).await)
-            .await?;
+        let get = GetServiceRequest { read: None, reference: self.id.clone() };
+        let service = client.unary(get, async |control, request| control.get_service(request).await).await?;
         if service.removed {
-            return Ok(Verdict::Failed(Failure::failed(format!(
-                "{} was removed meanwhile",
-                self.name
-            ))));
+            return Ok(Verdict::Failed(Failure::failed(format!("{} was removed meanwhile", self.name))));
         }
         let all = service.replicas_desired <= HISTORY_UP_TO;
-        let list = ListTasksRequest {
-            read: None,
-            service: self.id.clone(),
-            node: String::new(),
-            all,
-        };
-        let tasks = client
-            .unary(list, async |control, request| control.list_tasks(request).await)
-            .await?
-            .tasks;
+        let list = ListTasksRequest { read: None, service: self.id.clone(), node: String::new(), all };
+        let tasks = client.unary(list, async |control, request| control.list_tasks(request).await).await?.tasks;
         let (view, verdict) = self.judge.look(Instant::now(), &service, &tasks);
         display.service(&view);
         self.view = view;
@@ -77,18 +55,12 @@ impl Goal for Converged {
     fn missing(&self) -> String {
         let mut text = format!("{} has {}", self.name, self.view.summary());
         for slot in self.view.slots.iter().filter(|slot| !slot.problem.is_empty()).take(5) {
-            text.push_str(&format!(
-                "\n  {}.{} {}: {}",
-                self.name, slot.number, slot.state, slot.problem
-            ));
+            text.push_str(&format!("\n  {}.{} {}: {}", self.name, slot.number, slot.state, slot.problem));
         }
         text
     }
 
     fn goes_on(&self) -> String {
-        format!(
-            "the service goes on converging; `goatctl service ps {}` shows how far it is",
-            self.name
-        )
+        format!("the service goes on converging; `goatctl service ps {}` shows how far it is", self.name)
     }
 }

@@ -50,20 +50,13 @@ pub struct View {
 impl View {
     /// Slots that are as they should be.
     pub fn settled(&self) -> usize {
-        self.slots
-            .iter()
-            .filter(|slot| matches!(slot.stage, Stage::Running | Stage::Done))
-            .count()
+        self.slots.iter().filter(|slot| matches!(slot.stage, Stage::Running | Stage::Done)).count()
     }
 
     /// `2 of 3 running, 1 pending`.
     pub fn summary(&self) -> String {
         let done = self.slots.iter().filter(|slot| slot.stage == Stage::Done).count();
-        let word = if done > 0 && done == self.settled() {
-            "complete"
-        } else {
-            "running"
-        };
+        let word = if done > 0 && done == self.settled() { "complete" } else { "running" };
         let mut text = format!("{} of {} {word}", self.settled(), self.desired);
         let mut others: BTreeMap<&str, usize> = BTreeMap::new();
         for slot in &self.slots {
@@ -117,12 +110,7 @@ pub fn view(service: &v1::Service, tasks: &[v1::Task]) -> View {
     }
     let is_leftover = |task: &&v1::Task| !has_ended_state(&task.state) && !newest_ids.contains(task.id.as_str());
     let leftover = tasks.iter().filter(is_leftover).count();
-    View {
-        name: name_of(service).to_owned(),
-        desired,
-        slots,
-        leftover,
-    }
+    View { name: name_of(service).to_owned(), desired, slots, leftover }
 }
 
 fn slot(service: &v1::Service, number: u32, newest: Option<&v1::Task>, before: Option<&v1::Task>) -> Slot {
@@ -142,13 +130,7 @@ fn slot(service: &v1::Service, number: u32, newest: Option<&v1::Task>, before: O
         Some(before) => problem(before),
         None => own,
     };
-    Slot {
-        number,
-        stage,
-        state: task.state.clone(),
-        node: task.node.clone(),
-        problem,
-    }
+    Slot { number, stage, state: task.state.clone(), node: task.node.clone(), problem }
 }
 
 fn stage(service: &v1::Service, task: &v1::Task) -> Stage {

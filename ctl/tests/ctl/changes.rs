@@ -10,10 +10,7 @@ async fn create_waits_until_all_run_and_prints_the_service() {
     let world = World::new();
     world.change(|state| state.fate = Fate::Stay("preparing", ""));
     let manager = Manager::start(&world);
-    let mut running = start(
-        &manager.address,
-        "service create --name web --replicas 2 echo:1 -o json",
-    );
+    let mut running = start(&manager.address, "service create --name web --replicas 2 echo:1 -o json");
     running.until_it_says("web: 0 of 2 running, 2 preparing").await;
     world.change(|state| state.fate = Fate::Run);
     let ended = running.end().await;
@@ -24,27 +21,14 @@ async fn create_waits_until_all_run_and_prints_the_service() {
 async fn run_makes_up_a_name_and_passes_everything_after_the_image() {
     let world = World::new();
     let manager = Manager::start(&world);
-    let ended = goatctl(
-        &manager.address,
-        "run -p 8080:80 -e A=1 --cpu 0.5 lib/echo:1 --port 80 -v",
-    )
-    .await;
+    let ended = goatctl(&manager.address, "run -p 8080:80 -e A=1 --cpu 0.5 lib/echo:1 --port 80 -v").await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let spec = world.state.lock().services[0].spec.clone().expect("it has one");
     assert!(spec.name.starts_with("echo-"), "{}", spec.name);
-    assert_eq!(
-        (spec.image.as_str(), spec.args.join(" ")),
-        ("lib/echo:1", "--port 80 -v".into())
-    );
-    assert_eq!(
-        (spec.replicas, spec.ports[0].host_port, spec.env["A"].as_str()),
-        (1, 8080, "1")
-    );
+    assert_eq!((spec.image.as_str(), spec.args.join(" ")), ("lib/echo:1", "--port 80 -v".into()));
+    assert_eq!((spec.replicas, spec.ports[0].host_port, spec.env["A"].as_str()), (1, 8080, "1"));
     assert_eq!(spec.reservations.map(|reserved| reserved.cpu_millis), Some(500));
-    assert!(
-        ended.stdout.contains(&spec.name) && ended.stdout.contains("1/1 running"),
-        "{ended:?}"
-    );
+    assert!(ended.stdout.contains(&spec.name) && ended.stdout.contains("1/1 running"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,10 +50,7 @@ async fn ctrl_c_detaches_says_so_and_is_no_failure() {
     running.interrupt();
     let ended = running.end().await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(
-        ended.stderr.contains("detached; the service goes on converging"),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("detached; the service goes on converging"), "{ended:?}");
     assert_eq!(world.state.lock().services.len(), 1);
 }
 
@@ -80,11 +61,7 @@ async fn what_cannot_be_placed_fails_with_the_managers_explanation() {
     let manager = Manager::start(&world);
     let ended = goatctl(&manager.address, "run --name web --memory 64GiB echo:1").await;
     assert_eq!(ended.code, 3, "{ended:?}");
-    for text in [
-        "web cannot be placed",
-        "no node fits: 3 lack memory (need 64.0 GiB)",
-        "as soon as there is room",
-    ] {
+    for text in ["web cannot be placed", "no node fits: 3 lack memory (need 64.0 GiB)", "as soon as there is room"] {
         assert!(ended.stderr.contains(text), "{text}: {ended:?}");
     }
 }
@@ -96,12 +73,7 @@ async fn what_takes_too_long_ends_the_wait_and_not_the_service() {
     let manager = Manager::start(&world);
     let ended = goatctl(&manager.address, "run --name web --wait-timeout 300ms echo:1").await;
     assert_eq!(ended.code, 4, "{ended:?}");
-    assert!(
-        ended
-            .stderr
-            .contains("timed out after 300ms: web has 0 of 1 running, 1 preparing"),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("timed out after 300ms: web has 0 of 1 running, 1 preparing"), "{ended:?}");
     assert_eq!(world.state.lock().services.len(), 1);
 }
 
@@ -158,10 +130,7 @@ async fn drain_waits_until_the_node_is_empty_and_activate_does_not_wait() {
     let ended = goatctl(&manager.address, "node drain w1").await;
     assert_eq!(ended.lines(), ["node0000000w1  w1  drained  0 tasks"]);
     assert!(ended.stderr.contains("w1: 1 to move"), "{ended:?}");
-    assert_eq!(
-        goatctl(&manager.address, "node activate w1 -o json").await.json()["availability"],
-        json!("active")
-    );
+    assert_eq!(goatctl(&manager.address, "node activate w1 -o json").await.json()["availability"], json!("active"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

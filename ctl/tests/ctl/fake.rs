@@ -55,16 +55,8 @@ pub struct World {
 
 impl World {
     pub fn new() -> Arc<Self> {
-        let state = State {
-            index: 100,
-            status: status(),
-            nodes: vec![node("w1", 2)],
-            ..State::default()
-        };
-        Arc::new(Self {
-            state: Mutex::new(state),
-            events: broadcast::channel(64).0,
-        })
+        let state = State { index: 100, status: status(), nodes: vec![node("w1", 2)], ..State::default() };
+        Arc::new(Self { state: Mutex::new(state), events: broadcast::channel(64).0 })
     }
 
     pub fn change(&self, change: impl FnOnce(&mut State)) {
@@ -81,12 +73,7 @@ impl World {
 
     pub fn with_service(self: Arc<Self>, name: &str, replicas: u32) -> Arc<Self> {
         self.change(|state| {
-            let spec = ServiceSpec {
-                name: name.into(),
-                image: "echo:1".into(),
-                replicas,
-                ..Default::default()
-            };
+            let spec = ServiceSpec { name: name.into(), image: "echo:1".into(), replicas, ..Default::default() };
             state.create(spec);
         });
         self
@@ -113,11 +100,7 @@ impl State {
             ..Default::default()
         });
         self.settle();
-        ServiceReply {
-            id,
-            version: index,
-            index,
-        }
+        ServiceReply { id, version: index, index }
     }
 
     /// Makes the tasks what the services want, as far as fate lets it.
@@ -127,24 +110,13 @@ impl State {
             .iter()
             .map(|service| {
                 let name = service.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
-                (
-                    service.id.clone(),
-                    (name, if service.removed { 0 } else { service.replicas_desired }),
-                )
+                (service.id.clone(), (name, if service.removed { 0 } else { service.replicas_desired }))
             })
             .collect();
-        self.tasks.retain(|task| {
-            wanted
-                .get(&task.service_id)
-                .is_some_and(|(_, replicas)| task.slot <= *replicas)
-        });
+        self.tasks.retain(|task| wanted.get(&task.service_id).is_some_and(|(_, replicas)| task.slot <= *replicas));
         for (id, (name, replicas)) in &wanted {
             for slot in 1..=*replicas {
-                if !self
-                    .tasks
-                    .iter()
-                    .any(|task| task.service_id == *id && task.slot == slot)
-                {
+                if !self.tasks.iter().any(|task| task.service_id == *id && task.slot == slot) {
                     let index = self.next();
                     self.tasks.push(task(name, id, slot, index));
                 }
@@ -164,10 +136,7 @@ impl State {
             }
         }
         let running = |id: &str, tasks: &[Task]| {
-            tasks
-                .iter()
-                .filter(|task| task.service_id == id && task.state == "running")
-                .count() as u32
+            tasks.iter().filter(|task| task.service_id == id && task.state == "running").count() as u32
         };
         for service in &mut self.services {
             service.replicas_running = running(&service.id, &self.tasks);
@@ -176,18 +145,12 @@ impl State {
 
     fn find(&self, reference: &str) -> Result<usize, Refusal> {
         let names = |service: &Service| service.spec.as_ref().is_some_and(|spec| spec.name == reference);
-        let found = self
-            .services
-            .iter()
-            .position(|service| service.id == reference || names(service));
+        let found = self.services.iter().position(|service| service.id == reference || names(service));
         found.ok_or_else(|| Refusal::not_found(format!("no service {reference:?}")))
     }
 
     fn node(&mut self, reference: &str) -> Result<&mut Node, Refusal> {
-        let found = self
-            .nodes
-            .iter_mut()
-            .find(|node| node.id == reference || node.name == reference);
+        let found = self.nodes.iter_mut().find(|node| node.id == reference || node.name == reference);
         found.ok_or_else(|| Refusal::not_found(format!("no node {reference:?}")))
     }
 }
@@ -222,10 +185,7 @@ pub fn node(name: &str, tasks: u32) -> Node {
         address: "127.0.0.2".into(),
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         tasks,
-        inventory: Some(Inventory {
-            drivers: vec!["docker".into()],
-            ..Default::default()
-        }),
+        inventory: Some(Inventory { drivers: vec!["docker".into()], ..Default::default() }),
         ..Default::default()
     }
 }
@@ -278,11 +238,7 @@ impl Manager {
         listener.set_nonblocking(true).expect("it can wait");
         let address = listener.local_addr().expect("it is bound").to_string();
         let (faults, always) = (Arc::new(Mutex::new(VecDeque::new())), Arc::new(Mutex::new(None)));
-        let fake = Fake {
-            world: world.clone(),
-            faults: faults.clone(),
-            always: always.clone(),
-        };
+        let fake = Fake { world: world.clone(), faults: faults.clone(), always: always.clone() };
         let runtime = Runtime::new().expect("there are threads");
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("it is a listener");
@@ -291,12 +247,7 @@ impl Manager {
                 .serve_with_incoming(TcpListenerStream::new(listener));
             served.await.expect("a server on loopback does not fail");
         });
-        Self {
-            address,
-            faults,
-            always,
-            runtime: Some(runtime),
-        }
+        Self { address, faults, always, runtime: Some(runtime) }
     }
 
     /// For the next requests, one each.
@@ -312,9 +263,7 @@ impl Manager {
 
 /// An address that nobody listens on.
 pub async fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("loopback has a free port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     listener.local_addr().expect("it is bound").to_string()
 }
 
@@ -368,10 +317,7 @@ impl Control for Fake {
         let request = request.into_inner();
         let spec = request.spec.unwrap_or_default();
         self.mutate("create", request.request_id, |state| match state.find(&spec.name) {
-            Ok(_) => Err(Refusal::already_exists(format!(
-                "a service named {:?} exists already",
-                spec.name
-            ))),
+            Ok(_) => Err(Refusal::already_exists(format!("a service named {:?} exists already", spec.name))),
             Err(_) => Ok(state.create(spec)),
         })
         .await
@@ -391,11 +337,7 @@ impl Control for Fake {
             let id = service.id.clone();
             state.tasks.retain(|task| task.service_id != id);
             state.settle();
-            Ok(ServiceReply {
-                id,
-                version: index,
-                index,
-            })
+            Ok(ServiceReply { id, version: index, index })
         })
         .await
     }
@@ -406,11 +348,7 @@ impl Control for Fake {
             let (at, index) = (state.find(&request.reference)?, state.next());
             state.services[at].replicas_desired = request.replicas;
             state.settle();
-            Ok(ServiceReply {
-                id: state.services[at].id.clone(),
-                version: index,
-                index,
-            })
+            Ok(ServiceReply { id: state.services[at].id.clone(), version: index, index })
         })
         .await
     }
@@ -420,23 +358,13 @@ impl Control for Fake {
         self.mutate("remove", request.request_id, |state| {
             let (at, index) = (state.find(&request.reference)?, state.next());
             state.services[at].removed = true;
-            Ok(ServiceReply {
-                id: state.services[at].id.clone(),
-                version: index,
-                index,
-            })
+            Ok(ServiceReply { id: state.services[at].id.clone(), version: index, index })
         })
         .await
     }
 
     async fn list_services(&self, _: Request<ListServicesRequest>) -> Reply<ListServicesReply> {
-        self.reply(|state| {
-            Ok(ListServicesReply {
-                read: None,
-                services: state.services.clone(),
-            })
-        })
-        .await
+        self.reply(|state| Ok(ListServicesReply { read: None, services: state.services.clone() })).await
     }
 
     async fn get_service(&self, request: Request<GetServiceRequest>) -> Reply<Service> {
@@ -452,11 +380,7 @@ impl Control for Fake {
             } else {
                 state.settle();
             }
-            Ok(if service.removed {
-                service
-            } else {
-                state.services[at].clone()
-            })
+            Ok(if service.removed { service } else { state.services[at].clone() })
         })
         .await
     }
@@ -469,34 +393,18 @@ impl Control for Fake {
                     && (request.node.is_empty() || [&task.node, &task.node_id].contains(&&request.node))
                     && (request.all || !matches!(task.state.as_str(), "failed" | "complete" | "stopped"))
             };
-            Ok(ListTasksReply {
-                read: None,
-                tasks: state.tasks.iter().filter(fits).cloned().collect(),
-            })
+            Ok(ListTasksReply { read: None, tasks: state.tasks.iter().filter(fits).cloned().collect() })
         })
         .await
     }
 
     async fn get_task(&self, request: Request<GetTaskRequest>) -> Reply<TaskDetail> {
         self.reply(|state| {
-            let task = state
-                .tasks
-                .iter()
-                .find(|task| task.id == request.get_ref().reference)
-                .cloned();
+            let task = state.tasks.iter().find(|task| task.id == request.get_ref().reference).cloned();
             let task = task.ok_or_else(|| Refusal::not_found("no such task"))?;
             let spec = state.services.first().and_then(|service| service.spec.clone());
-            let filters = vec![FilterCount {
-                filter: "memory".into(),
-                nodes: 3,
-                text: "lack memory".into(),
-            }];
-            Ok(TaskDetail {
-                history: vec![task.clone()],
-                task: Some(task),
-                spec,
-                filters,
-            })
+            let filters = vec![FilterCount { filter: "memory".into(), nodes: 3, text: "lack memory".into() }];
+            Ok(TaskDetail { history: vec![task.clone()], task: Some(task), spec, filters })
         })
         .await
     }
@@ -506,25 +414,14 @@ impl Control for Fake {
     async fn task_logs(&self, request: Request<TaskLogsRequest>) -> Reply<Self::TaskLogsStream> {
         self.reply(|state| {
             state.log_requests.push(request.into_inner());
-            let chunk = |data: &'static str, stream: &str| {
-                Ok(LogChunk {
-                    data: data.into(),
-                    stream: stream.into(),
-                })
-            };
+            let chunk = |data: &'static str, stream: &str| Ok(LogChunk { data: data.into(), stream: stream.into() });
             Ok(Box::pin(iter([chunk("to out\n", "stdout"), chunk("to err\n", "stderr")])) as Self::TaskLogsStream)
         })
         .await
     }
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Reply<ListNodesReply> {
-        self.reply(|state| {
-            Ok(ListNodesReply {
-                read: None,
-                nodes: state.nodes.clone(),
-            })
-        })
-        .await
+        self.reply(|state| Ok(ListNodesReply { read: None, nodes: state.nodes.clone() })).await
     }
 
     async fn get_node(&self, request: Request<GetNodeRequest>) -> Reply<Node> {
@@ -546,11 +443,7 @@ impl Control for Fake {
             let index = state.next();
             let node = state.node(&request.reference)?;
             node.availability = request.availability;
-            Ok(NodeReply {
-                id: node.id.clone(),
-                version: index,
-                index,
-            })
+            Ok(NodeReply { id: node.id.clone(), version: index, index })
         })
         .await
     }
@@ -569,15 +462,8 @@ impl Control for Fake {
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Reply<Status> {
         // A stale read needs no leader.
         if request.get_ref().read.is_some_and(|read| read.stale) {
-            let read = Some(ReadInfo {
-                index: 7,
-                age_ms: 4_000,
-            });
-            return Ok(Response::new(Status {
-                leader: String::new(),
-                read,
-                ..self.world.state.lock().status.clone()
-            }));
+            let read = Some(ReadInfo { index: 7, age_ms: 4_000 });
+            return Ok(Response::new(Status { leader: String::new(), read, ..self.world.state.lock().status.clone() }));
         }
         self.reply(|state| Ok(state.status.clone())).await
     }
@@ -589,12 +475,7 @@ impl Control for Fake {
         let live = self.world.events.subscribe();
         self.reply(|state| {
             let since = request.since_index;
-            let mut past: Vec<_> = state
-                .past
-                .iter()
-                .filter(|event| event.index >= since)
-                .cloned()
-                .collect();
+            let mut past: Vec<_> = state.past.iter().filter(|event| event.index >= since).cloned().collect();
             if let Some(tail) = request.tail {
                 past.drain(..past.len().saturating_sub(tail as usize));
             }
@@ -609,21 +490,10 @@ impl Control for Fake {
     }
 
     async fn list_peers(&self, _: Request<ListPeersRequest>) -> Reply<ListPeersReply> {
-        self.reply(|state| {
-            Ok(ListPeersReply {
-                peers: state.peers.clone(),
-            })
-        })
-        .await
+        self.reply(|state| Ok(ListPeersReply { peers: state.peers.clone() })).await
     }
 
     async fn transfer_leader(&self, request: Request<TransferLeaderRequest>) -> Reply<TransferLeaderReply> {
-        self.reply(|_| {
-            Ok(TransferLeaderReply {
-                leader: request.into_inner().to,
-                term: 4,
-            })
-        })
-        .await
+        self.reply(|_| Ok(TransferLeaderReply { leader: request.into_inner().to, term: 4 })).await
     }
 }

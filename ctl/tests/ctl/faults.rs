@@ -38,9 +38,7 @@ async fn a_change_keeps_its_request_id_over_retries_and_happens_once() {
     assert_eq!(ended.code, 0, "{ended:?}");
     let state = world.state.lock();
     assert_eq!(state.services.len(), 1);
-    let [(_, first), (_, second)] = &state.mutations[..] else {
-        panic!("{:?}", state.mutations)
-    };
+    let [(_, first), (_, second)] = &state.mutations[..] else { panic!("{:?}", state.mutations) };
     assert_eq!(first, second);
     assert!(first.parse::<goat_core::model::RequestId>().is_ok(), "{first}");
 }
@@ -68,10 +66,7 @@ async fn an_election_is_waited_for() {
 async fn when_none_answers_the_error_says_whom_it_asked_and_why_each_failed() {
     let world = World::new();
     let manager = Manager::start(&world);
-    manager.always(Some(Fault::Refuse(
-        Code::Unavailable,
-        "no leader: m2 and m3 do not answer",
-    )));
+    manager.always(Some(Fault::Refuse(Code::Unavailable, "no leader: m2 and m3 do not answer")));
     let nobody = nobody().await;
     let ended = goatctl(&format!("{},{nobody}", manager.address), "node ls --timeout 500ms").await;
     assert_eq!((ended.code, ended.stdout.as_str()), (5, ""));
@@ -93,9 +88,7 @@ async fn a_wrong_address_is_told_long_before_the_time_is_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_no_manager_is_unreachable_and_nothing_worse() {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("loopback has a free port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     let server = tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
@@ -106,10 +99,7 @@ async fn a_server_that_is_no_manager_is_unreachable_and_nothing_worse() {
     let ended = goatctl(&address, "node ls --timeout 1s").await;
     server.abort();
     assert_eq!(ended.code, 5, "{ended:?}");
-    assert!(
-        ended.stderr.contains(&address) && !ended.stderr.contains("panicked"),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains(&address) && !ended.stderr.contains("panicked"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,12 +128,7 @@ async fn a_wait_without_any_manager_says_that_the_change_was_accepted() {
     drop(manager);
     let ended = running.end().await;
     assert_eq!(ended.code, 5, "{ended:?}");
-    assert!(
-        ended
-            .stderr
-            .contains("hint: the change was accepted; the service goes on converging"),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("hint: the change was accepted; the service goes on converging"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,37 +137,15 @@ async fn each_refusal_has_its_exit_code_and_no_retry() {
     let manager = Manager::start(&world);
     for (line, code, text) in [
         ("service inspect none", 1, "error: no service \"none\"\n"),
-        (
-            "run --name web echo:1",
-            1,
-            "error: a service named \"web\" exists already\n",
-        ),
-        (
-            "node rm w1",
-            1,
-            "error: node \"w1\" is ready, and only a node that is down can be removed\n",
-        ),
+        ("run --name web echo:1", 1, "error: a service named \"web\" exists already\n"),
+        ("node rm w1", 1, "error: node \"w1\" is ready, and only a node that is down can be removed\n"),
     ] {
         let ended = goatctl(&manager.address, line).await;
-        assert_eq!(
-            (ended.code, ended.stderr.as_str(), ended.stdout.as_str()),
-            (code, text, ""),
-            "{line}"
-        );
+        assert_eq!((ended.code, ended.stderr.as_str(), ended.stdout.as_str()), (code, text, ""), "{line}");
     }
-    manager.fail([Fault::Refuse(
-        Code::InvalidArgument,
-        "image: \"X\" is not an image reference",
-    )]);
+    manager.fail([Fault::Refuse(Code::InvalidArgument, "image: \"X\" is not an image reference")]);
     let ended = goatctl(&manager.address, "run --name x X").await;
-    assert_eq!(
-        (ended.code, ended.stderr.as_str()),
-        (2, "error: image: \"X\" is not an image reference\n")
-    );
+    assert_eq!((ended.code, ended.stderr.as_str()), (2, "error: image: \"X\" is not an image reference\n"));
     manager.fail([Fault::Refuse(Code::DeadlineExceeded, "not committed in time")]);
-    assert_eq!(
-        goatctl(&manager.address, "node ls -q").await.lines(),
-        ["w1"],
-        "that one is worth another try"
-    );
+    assert_eq!(goatctl(&manager.address, "node ls -q").await.lines(), ["w1"], "that one is worth another try");
 }

@@ -11,24 +11,14 @@ use crate::fake::{Fate, Fault, Manager, World};
 use crate::run::{command, goatctl, start};
 
 fn fields(value: &Value) -> BTreeSet<&str> {
-    value
-        .as_object()
-        .expect("it is an object")
-        .keys()
-        .map(String::as_str)
-        .collect()
+    value.as_object().expect("it is an object").keys().map(String::as_str).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
     let world = World::new().with_service("web", 1);
     world.change(|state| {
-        state.peers.push(Peer {
-            id: 1,
-            name: "m1".into(),
-            role: "leader".into(),
-            ..Default::default()
-        })
+        state.peers.push(Peer { id: 1, name: "m1".into(), role: "leader".into(), ..Default::default() })
     });
     let manager = Manager::start(&world);
     let task = "id service slot node state desired attempt exit_code error created_at started_at container_id";
@@ -37,10 +27,7 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
         ("task ls", task),
         ("service ps web", task),
         ("service ls", "id name replicas_desired replicas_running image"),
-        (
-            "operator raft list-peers",
-            "id name address role reachable term last_log_index applied_index",
-        ),
+        ("operator raft list-peers", "id name address role reachable term last_log_index applied_index"),
     ];
     for (line, names) in expected {
         let json = goatctl(&manager.address, &format!("{line} -o json")).await.json();
@@ -49,12 +36,7 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
         assert_eq!(fields(&rows[0]), names.split(' ').collect(), "{line}");
     }
     let status = goatctl(&manager.address, "status -o json").await.json();
-    assert_eq!(
-        fields(&status),
-        "cluster_id leader term managers nodes services tasks"
-            .split(' ')
-            .collect()
-    );
+    assert_eq!(fields(&status), "cluster_id leader term managers nodes services tasks".split(' ').collect());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,10 +46,7 @@ async fn absence_is_null_and_times_are_in_utc() {
     let row = &goatctl(&manager.address, "task ls -o json").await.json()[0];
     assert_eq!(row["created_at"], "2023-11-14T22:13:20Z");
     assert_eq!(row["started_at"], "2023-11-14T22:13:21.5Z");
-    assert_eq!(
-        (&row["exit_code"], &row["error"], &row["node"]),
-        (&Value::Null, &Value::Null, &json!("w1"))
-    );
+    assert_eq!((&row["exit_code"], &row["error"], &row["node"]), (&Value::Null, &Value::Null, &json!("w1")));
     world.change(|state| {
         state.fate = Fate::Stay("pending", "no node fits");
         state.settle();
@@ -75,40 +54,19 @@ async fn absence_is_null_and_times_are_in_utc() {
         state.tasks[0].started_at_ms = None;
     });
     let row = &goatctl(&manager.address, "task ls -o json").await.json()[0];
-    assert_eq!(
-        (&row["node"], &row["started_at"], &row["error"]),
-        (&Value::Null, &Value::Null, &json!("no node fits"))
-    );
+    assert_eq!((&row["node"], &row["started_at"], &row["error"]), (&Value::Null, &Value::Null, &json!("no node fits")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quiet_lists_are_ids_or_names_one_a_line() {
     let world = World::new().with_service("web", 2);
-    world.change(|state| {
-        state.peers.push(Peer {
-            id: 1,
-            name: "m1".into(),
-            ..Default::default()
-        })
-    });
+    world.change(|state| state.peers.push(Peer { id: 1, name: "m1".into(), ..Default::default() }));
     let manager = Manager::start(&world);
-    assert_eq!(
-        goatctl(&manager.address, "service ls -q").await.lines(),
-        ["service00101"]
-    );
-    assert_eq!(
-        goatctl(&manager.address, "task ls -q").await.lines(),
-        ["task00000102", "task00000103"]
-    );
-    assert_eq!(
-        goatctl(&manager.address, "service ps web --quiet").await.lines(),
-        ["task00000102", "task00000103"]
-    );
+    assert_eq!(goatctl(&manager.address, "service ls -q").await.lines(), ["service00101"]);
+    assert_eq!(goatctl(&manager.address, "task ls -q").await.lines(), ["task00000102", "task00000103"]);
+    assert_eq!(goatctl(&manager.address, "service ps web --quiet").await.lines(), ["task00000102", "task00000103"]);
     assert_eq!(goatctl(&manager.address, "node ls -q").await.lines(), ["w1"]);
-    assert_eq!(
-        goatctl(&manager.address, "operator raft list-peers -q").await.lines(),
-        ["m1"]
-    );
+    assert_eq!(goatctl(&manager.address, "operator raft list-peers -q").await.lines(), ["m1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,59 +85,31 @@ async fn a_slots_history_is_indented_below_its_newest_task() {
     assert!(lines[1].starts_with("task00000102   web.1 "), "{lines:?}");
     assert!(lines[2].starts_with("earlier00000    \\_ web.1"), "{lines:?}");
     assert!(lines[2].ends_with("exit code 3"), "{lines:?}");
-    assert_eq!(
-        goatctl(&manager.address, "service ps web --current")
-            .await
-            .lines()
-            .len(),
-        2
-    );
+    assert_eq!(goatctl(&manager.address, "service ps web --current").await.lines().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_for_people_and_as_json_they_hold_everything() {
     let world = World::new().with_service("web", 1);
     let manager = Manager::start(&world);
-    for line in [
-        "service inspect web",
-        "task inspect task00000102",
-        "node inspect w1",
-        "status",
-    ] {
+    for line in ["service inspect web", "task inspect task00000102", "node inspect w1", "status"] {
         let page = goatctl(&manager.address, line).await;
         let lines = page.lines();
-        assert!(
-            lines.len() > 5 && lines.iter().all(|line| line.contains(':')),
-            "{line}: {lines:?}"
-        );
+        assert!(lines.len() > 5 && lines.iter().all(|line| line.contains(':')), "{line}: {lines:?}");
     }
     let service = goatctl(&manager.address, "service inspect web -o json").await.json();
-    assert_eq!(
-        (&service["name"], &service["spec"]["image"]),
-        (&json!("web"), &json!("echo:1"))
-    );
-    let task = goatctl(&manager.address, "task inspect task00000102 -o json")
-        .await
-        .json();
-    assert_eq!(
-        (&task["filters"][0]["nodes"], &task["history"][0]["slot"]),
-        (&json!(3), &json!(1))
-    );
+    assert_eq!((&service["name"], &service["spec"]["image"]), (&json!("web"), &json!("echo:1")));
+    let task = goatctl(&manager.address, "task inspect task00000102 -o json").await.json();
+    assert_eq!((&task["filters"][0]["nodes"], &task["history"][0]["slot"]), (&json!(3), &json!(1)));
     let node = goatctl(&manager.address, "node inspect w1 -o json").await.json();
-    assert_eq!(
-        (&node["labels"]["zone"], &node["inventory"]["drivers"][0]),
-        (&json!("a"), &json!("docker"))
-    );
+    assert_eq!((&node["labels"]["zone"], &node["inventory"]["drivers"][0]), (&json!("a"), &json!("docker")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_leader_status_shows_what_a_manager_knows_and_fails() {
     let world = World::new();
     let manager = Manager::start(&world);
-    manager.always(Some(Fault::Refuse(
-        Code::Unavailable,
-        "no leader: m2 and m3 do not answer",
-    )));
+    manager.always(Some(Fault::Refuse(Code::Unavailable, "no leader: m2 and m3 do not answer")));
     let ended = goatctl(&manager.address, "status --timeout 1s -o json").await;
     assert_eq!(ended.code, 5);
     let status: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
@@ -193,25 +123,13 @@ async fn logs_go_to_the_stream_that_they_came_from() {
     let world = World::new().with_service("web", 1);
     let manager = Manager::start(&world);
     let ended = goatctl(&manager.address, "task logs web.1 --tail 5 -t").await;
-    assert_eq!(
-        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
-        (0, "to out\n", "to err\n")
-    );
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (0, "to out\n", "to err\n"));
     let request = world.state.lock().log_requests[0].clone();
-    assert_eq!(
-        (request.reference.as_str(), request.tail, request.timestamps),
-        ("web.1", Some(5), true)
-    );
+    assert_eq!((request.reference.as_str(), request.tail, request.timestamps), ("web.1", Some(5), true));
 }
 
 fn event(index: u64, to: &str) -> Event {
-    Event {
-        index,
-        kind: "task".into(),
-        name: "web.1".into(),
-        to: to.into(),
-        ..Default::default()
-    }
+    Event { index, kind: "task".into(), name: "web.1".into(), to: to.into(), ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,10 +137,7 @@ async fn events_go_on_at_another_manager_without_a_gap_or_a_repeat() {
     let world = World::new();
     let (first, second) = (Manager::start(&world), Manager::start(&world));
     world.emit([event(7, "assigned"), event(8, "running"), event(8, "other")]);
-    let mut running = start(
-        &format!("{},{}", first.address, second.address),
-        "events -f --tail 2 -o json",
-    );
+    let mut running = start(&format!("{},{}", first.address, second.address), "events -f --tail 2 -o json");
     let to = async |running: &mut crate::run::Running| {
         let line = running.next_line().await;
         let event: Value = serde_json::from_str(&line).expect("each line is an object");
@@ -231,10 +146,7 @@ async fn events_go_on_at_another_manager_without_a_gap_or_a_repeat() {
     assert_eq!([to(&mut running).await, to(&mut running).await], ["running", "other"]);
     drop(first);
     world.emit([event(8, "third of 8"), event(9, "failed")]);
-    assert_eq!(
-        [to(&mut running).await, to(&mut running).await],
-        ["third of 8", "failed"]
-    );
+    assert_eq!([to(&mut running).await, to(&mut running).await], ["third of 8", "failed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,11 +165,7 @@ async fn a_reader_that_leaves_early_ends_the_command_quietly() {
     let manager = Manager::start(&world);
     let (reader, writer) = std::io::pipe().expect("there are pipes");
     drop(reader);
-    let output = command(&manager.address, "service ls")
-        .stdout(Stdio::from(writer))
-        .output()
-        .await
-        .expect("it starts");
+    let output = command(&manager.address, "service ls").stdout(Stdio::from(writer)).output().await.expect("it starts");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

@@ -32,30 +32,16 @@ impl Ended {
 /// The command with words at blanks, asking these managers.
 pub fn command(addresses: &str, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_goatctl"));
-    command
-        .args(line.split_whitespace())
-        .env("GOAT_ADDR", addresses)
-        .env("TZ", "UTC");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.args(line.split_whitespace()).env("GOAT_ADDR", addresses).env("TZ", "UTC");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
 pub async fn goatctl(addresses: &str, line: &str) -> Ended {
     let running = command(addresses, line).output();
-    let output = timeout(DEADLINE, running)
-        .await
-        .expect("it ends in time")
-        .expect("it starts");
+    let output = timeout(DEADLINE, running).await.expect("it ends in time").expect("it starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
-    Ended {
-        code: code(output.status),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    Ended { code: code(output.status), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// A command that is still running.
@@ -74,9 +60,7 @@ pub fn start(addresses: &str, line: &str) -> Running {
 
 impl Running {
     pub async fn next_line(&mut self) -> String {
-        let line = timeout(DEADLINE, self.stdout.next_line())
-            .await
-            .expect("a line comes in time");
+        let line = timeout(DEADLINE, self.stdout.next_line()).await.expect("a line comes in time");
         line.expect("it is UTF-8").expect("the output goes on")
     }
 
@@ -100,15 +84,8 @@ impl Running {
     }
 
     pub async fn end(mut self) -> Ended {
-        let status = timeout(DEADLINE, self.child.wait())
-            .await
-            .expect("it ends in time")
-            .expect("it is a child");
-        let mut ended = Ended {
-            code: code(status),
-            stdout: String::new(),
-            stderr: String::new(),
-        };
+        let status = timeout(DEADLINE, self.child.wait()).await.expect("it ends in time").expect("it is a child");
+        let mut ended = Ended { code: code(status), stdout: String::new(), stderr: String::new() };
         while let Ok(Some(line)) = self.stdout.next_line().await {
             ended.stdout.push_str(&line);
             ended.stdout.push('\n');

@@ -17,10 +17,7 @@ async fn a_wrong_command_line_names_the_flag_says_what_is_right_and_ends_with_tw
         ("run --constraint zone=a echo:1", ["--constraint", "LABEL==VALUE"]),
         ("run --stop-grace 5 echo:1", ["--stop-grace", "10s"]),
         ("run", ["an image is needed", "goatctl run IMAGE"]),
-        (
-            "run --driver process",
-            ["needs a program", "goatctl run --driver process"],
-        ),
+        ("run --driver process", ["needs a program", "goatctl run --driver process"]),
         ("node ls --frobnicate", ["--frobnicate", "--help"]),
         ("node ls --timeout 0s", ["--timeout", "above zero"]),
         ("node ls -H https://m1", ["--address", "TLS"]),
@@ -31,11 +28,7 @@ async fn a_wrong_command_line_names_the_flag_says_what_is_right_and_ends_with_tw
     ] {
         let ended = goatctl(&nobody, line).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line}: {ended:?}");
-        assert!(
-            texts.iter().all(|text| ended.stderr.contains(text)),
-            "{line}: {}",
-            ended.stderr
-        );
+        assert!(texts.iter().all(|text| ended.stderr.contains(text)), "{line}: {}", ended.stderr);
         assert!(ended.stderr.starts_with("error: "), "{line}: {}", ended.stderr);
     }
 }
@@ -44,19 +37,10 @@ async fn a_wrong_command_line_names_the_flag_says_what_is_right_and_ends_with_tw
 async fn help_version_and_completion_need_no_manager() {
     let nobody = nobody().await;
     let help = goatctl(&nobody, "--help").await;
-    assert!(
-        help.lines().iter().any(|line| line.starts_with("Exit codes: 0 done")),
-        "{help:?}"
-    );
+    assert!(help.lines().iter().any(|line| line.starts_with("Exit codes: 0 done")), "{help:?}");
     assert!(goatctl(&nobody, "version").await.stdout.starts_with("goatctl "));
     assert!(goatctl(&nobody, "version -o json").await.json()["version"].is_string());
     for shell in ["bash", "zsh", "fish"] {
-        assert!(
-            goatctl(&nobody, &format!("completion {shell}"))
-                .await
-                .stdout
-                .contains("transfer-leader"),
-            "{shell}"
-        );
+        assert!(goatctl(&nobody, &format!("completion {shell}")).await.stdout.contains("transfer-leader"), "{shell}");
     }
 }

@@ -83,19 +83,28 @@ impl Control {
         Ok(v1::ListPeersReply { peers: peers(&self.group()?).await })
     }
 
-    pub(super) async fn transfer_leader_(&self, request: v1::TransferLeaderRequest) -> Result<v1::TransferLeaderReply, Status> {
+    pub(super) async fn transfer_leader_(
+        &self,
+        request: v1::TransferLeaderRequest,
+    ) -> Result<v1::TransferLeaderReply, Status> {
         let group = self.group()?;
         let leader = group.leader().ok_or_else(|| crate::raft::proposer::Error::NoLeader.into_status(&group))?;
         if !leader.is_here {
-            let mut client = group.peers().control(&leader.address).map_err(|error| Status::unavailable(error.to_string()))?;
+            let mut client =
+                group.peers().control(&leader.address).map_err(|error| Status::unavailable(error.to_string()))?;
             let call = tokio::time::timeout(TRANSFER_TIMEOUT, client.transfer_leader(request));
-            let reply = call.await.map_err(|_| Status::deadline_exceeded("the leader does not answer; look at `status` and repeat"))?;
+            let reply = call
+                .await
+                .map_err(|_| Status::deadline_exceeded("the leader does not answer; look at `status` and repeat"))?;
             return Ok(reply?.into_inner());
         }
         let to = match request.to.as_str() {
-            "" => group.best_successor().ok_or_else(|| Status::failed_precondition("there is no other manager to hand over to"))?,
+            "" => group
+                .best_successor()
+                .ok_or_else(|| Status::failed_precondition("there is no other manager to hand over to"))?,
             name => {
-                let member = group.members().into_iter().find(|member| member.name == name || member.id.to_string() == name);
+                let member =
+                    group.members().into_iter().find(|member| member.name == name || member.id.to_string() == name);
                 let member = member.ok_or_else(|| Status::not_found(format!("no manager {name:?}")))?;
                 if !member.is_voter {
                     return Err(Status::failed_precondition(format!("{} is a learner and cannot lead", member.name)));

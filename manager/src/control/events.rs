@@ -63,7 +63,10 @@ impl Watch {
 }
 
 impl Control {
-    pub(super) async fn watch_events_(&self, request: v1::WatchEventsRequest) -> Result<EventStream<v1::Event>, Status> {
+    pub(super) async fn watch_events_(
+        &self,
+        request: v1::WatchEventsRequest,
+    ) -> Result<EventStream<v1::Event>, Status> {
         let group = self.group()?;
         // A service that is gone may still have events under its name.
         let service = match request.service.as_str() {
@@ -77,7 +80,8 @@ impl Control {
         let at = self.events.find(request.since_index, request.tail, |event| filter.wants(event));
         let watch = Watch { events: self.events.clone(), at, filter, follow: request.follow };
         let stopping = self.stopping.clone();
-        let batches = stream::try_unfold(watch, |mut watch| async move { Ok(watch.next().await?.map(|events| (events, watch))) });
+        let batches =
+            stream::try_unfold(watch, |mut watch| async move { Ok(watch.next().await?.map(|events| (events, watch))) });
         let events = batches.flat_map(|batch: Result<Vec<Arc<v1::Event>>, Status>| {
             let events: Vec<_> = match batch {
                 Ok(events) => events.iter().map(|event| Ok((**event).clone())).collect(),

@@ -18,7 +18,8 @@ impl Control {
         let leader = group.leader().ok_or_else(|| Status::unavailable("no manager leads at present; ask again"))?;
         let stopping = self.stopping.clone();
         if !leader.is_here {
-            let gone = |problem: String| Status::unavailable(format!("the leader {} cannot be asked: {problem}", leader.name));
+            let gone =
+                |problem: String| Status::unavailable(format!("the leader {} cannot be asked: {problem}", leader.name));
             let mut client = group.peers().control(&leader.address).map_err(|error| gone(error.to_string()))?;
             let passed = tokio::time::timeout(OPEN, client.task_logs(request))
                 .await

@@ -14,7 +14,9 @@ fn one<'a, T>(what: &str, reference: &str, rows: impl Iterator<Item = (String, &
                 continue;
             }
             if found.replace(row).is_some() {
-                return Err(Status::invalid_argument(format!("more than one {what} begins with {reference:?}; give more of the id")));
+                return Err(Status::invalid_argument(format!(
+                    "more than one {what} begins with {reference:?}; give more of the id"
+                )));
             }
         }
     }

@@ -77,11 +77,15 @@ impl Control {
 fn refused(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
-        Refusal::NameTaken { .. } | Refusal::ClusterExists { .. } | Refusal::NodeNameTaken { .. } => Status::already_exists(text),
+        Refusal::NameTaken { .. } | Refusal::ClusterExists { .. } | Refusal::NodeNameTaken { .. } => {
+            Status::already_exists(text)
+        }
         Refusal::NoSuchService { .. } | Refusal::NoSuchNode { .. } => Status::not_found(text),
         Refusal::Stale { .. } => Status::aborted(text),
         Refusal::Invalid { .. } => Status::invalid_argument(text),
-        Refusal::ServiceRemoved { .. } | Refusal::NodeNotDown { .. } | Refusal::Impossible { .. } => Status::failed_precondition(text),
+        Refusal::ServiceRemoved { .. } | Refusal::NodeNotDown { .. } | Refusal::Impossible { .. } => {
+            Status::failed_precondition(text)
+        }
     }
 }
 

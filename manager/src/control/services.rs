@@ -26,7 +26,8 @@ fn reply((answer, index): (Answer, u64)) -> Result<v1::ServiceReply, Status> {
 impl Control {
     pub(super) async fn create_service_(&self, request: v1::CreateServiceRequest) -> Result<v1::ServiceReply, Status> {
         let group = self.group()?;
-        let action = Action::CreateService { id: ServiceId::from_random(clock::random()), spec: spec_of(request.spec)? };
+        let action =
+            Action::CreateService { id: ServiceId::from_random(clock::random()), spec: spec_of(request.spec)? };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
@@ -50,7 +51,10 @@ impl Control {
         reply(self.mutate(&group, &request.request_id, Action::RemoveService { id }).await?)
     }
 
-    pub(super) async fn list_services_(&self, request: v1::ListServicesRequest) -> Result<v1::ListServicesReply, Status> {
+    pub(super) async fn list_services_(
+        &self,
+        request: v1::ListServicesRequest,
+    ) -> Result<v1::ListServicesReply, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
         let services = state.services().map(|row| convert::service(row, state.running(row.id))).collect();

@@ -22,9 +22,8 @@ impl Control {
             "" => None,
             reference => Some(lookup::node(&state, reference)?.id),
         };
-        let is_shown = |task: &&Task| {
-            (request.all || !task.state.is_terminal()) && (node.is_none() || task.node == node)
-        };
+        let is_shown =
+            |task: &&Task| (request.all || !task.state.is_terminal()) && (node.is_none() || task.node == node);
         let tasks = match (request.service.as_str(), node) {
             ("", None) => state.tasks().filter(is_shown).map(|task| shown(&state, task)).collect(),
             ("", Some(node)) => state.tasks_of_node(node).filter(is_shown).map(|task| shown(&state, task)).collect(),

@@ -177,7 +177,9 @@ impl Active {
     async fn tell(&self, states: Vec<(NodeId, NodeState)>) -> Vec<(NodeId, NodeState, bool)> {
         let proposals = states.into_iter().map(|(node, state)| async move {
             let seen = self.group.view().read().node(node).map(|node| node.version);
-            let Some(seen_version) = seen else { return (node, state, false) };
+            let Some(seen_version) = seen else {
+                return (node, state, false);
+            };
             let told = self.propose(Action::SetNodeState { node, seen_version, state }).await;
             let is_told = match told {
                 Ok(accepted) => match accepted.outcome {

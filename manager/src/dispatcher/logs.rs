@@ -50,7 +50,9 @@ impl Drop for Waiting {
 impl Active {
     pub(super) async fn open_logs(&self, node: NodeId, wanted: v1::LogsWanted) -> Result<LogChunks, Status> {
         let session = self.session_of(node).ok_or_else(|| {
-            Status::unavailable("the task's worker has no session with the leader at present; its output is on the worker")
+            Status::unavailable(
+                "the task's worker has no session with the leader at present; its output is on the worker",
+            )
         })?;
         let (opened, mut came) = mpsc::channel(1);
         let id = wanted.stream_id.clone();
@@ -64,9 +66,14 @@ impl Active {
         }
         let _waiting = Waiting { id, waiting };
         let message = self.message(manager_message::Message::Logs(wanted));
-        let unanswered = || Status::deadline_exceeded(format!("the task's worker did not answer within {} s", OPEN.as_secs()));
+        let unanswered =
+            || Status::deadline_exceeded(format!("the task's worker did not answer within {} s", OPEN.as_secs()));
         let opening = async {
-            session.to_worker.send(Ok(message)).await.map_err(|_| Status::unavailable("the task's worker has just gone"))?;
+            session
+                .to_worker
+                .send(Ok(message))
+                .await
+                .map_err(|_| Status::unavailable("the task's worker has just gone"))?;
             came.recv().await.ok_or_else(|| Status::unavailable("the leader is stepping down"))
         };
         let reply = tokio::time::timeout(OPEN, opening).await.map_err(|_| unanswered())??;

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use goat_core::model::{ClusterId, Desired, Inventory, NodeId, OnDisconnect, Task, TaskId, TaskState};
 use goat_core::state::State;
 use goat_core::state::command::{Action, Outcome, Refusal, TaskReport};
-use goat_proto::v1::{self, manager_message, worker_message};
 use goat_proto::convert;
+use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -102,7 +102,12 @@ impl Active {
 }
 
 /// The session's whole life. Ends early when the agent's connection, a newer session or the end of leadership ends it.
-pub(super) async fn run(active: Arc<Active>, hello: Hello, from_worker: Streaming<v1::WorkerMessage>, to_worker: ToWorker) {
+pub(super) async fn run(
+    active: Arc<Active>,
+    hello: Hello,
+    from_worker: Streaming<v1::WorkerMessage>,
+    to_worker: ToWorker,
+) {
     let (entry, turn) = active.begin(hello.node, to_worker);
     let name = hello.name.clone();
     let session = Session { active: &active, entry: &entry };
@@ -117,7 +122,9 @@ pub(super) async fn run(active: Arc<Active>, hello: Hello, from_worker: Streamin
             let _ = entry.to_worker.try_send(Err(status));
         }
         End::Lost(problem) => info!(node_id = %entry.node, name, error = problem, "a worker's session ended"),
-        End::Replaced => info!(node_id = %entry.node, name, "a worker's session was ended for a newer one, or with its node"),
+        End::Replaced => {
+            info!(node_id = %entry.node, name, "a worker's session was ended for a newer one, or with its node")
+        }
     }
 }
 

@@ -52,7 +52,8 @@ async fn plan_until_disturbed(group: &Group) -> Disturbance {
                 return Disturbance::NotProposed(error);
             }
         }
-        let wait_ms = wake_at_ms.map_or(LONGEST_WAIT_MS, |at_ms| at_ms.saturating_sub(clock::now_ms()).min(LONGEST_WAIT_MS));
+        let wait_ms =
+            wake_at_ms.map_or(LONGEST_WAIT_MS, |at_ms| at_ms.saturating_sub(clock::now_ms()).min(LONGEST_WAIT_MS));
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
             received = changes.recv() => match received {

@@ -105,7 +105,12 @@ impl Formation {
         self.wait(config, peers, |reply| reply.phase == READY || reply.phase == MEMBER).await
     }
 
-    async fn wait(&self, config: &Config, peers: &Peers, is_far_enough: fn(&ProgressReply) -> bool) -> Result<(), Error> {
+    async fn wait(
+        &self,
+        config: &Config,
+        peers: &Peers,
+        is_far_enough: fn(&ProgressReply) -> bool,
+    ) -> Result<(), Error> {
         let fresh = self.group().is_none();
         let mut missing: Vec<&Peer> = config.peers.iter().filter(|peer| peer.id != self.id).collect();
         let mut round = 0;

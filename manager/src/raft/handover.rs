@@ -14,7 +14,8 @@ impl Group {
         let metrics = self.metrics();
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref();
-        let matched = |id: &u64| replication.and_then(|progress| progress.get(id).copied().flatten()).map(|log_id| log_id.index);
+        let matched =
+            |id: &u64| replication.and_then(|progress| progress.get(id).copied().flatten()).map(|log_id| log_id.index);
         let voters = metrics.membership_config.membership().voter_ids();
         voters.filter(|id| *id != self.id()).max_by_key(matched)
     }

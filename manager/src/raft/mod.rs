@@ -133,7 +133,12 @@ fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
 
 impl Group {
     /// Opens the store and runs Raft on it. Refuses a directory that holds nothing while the others are a cluster.
-    pub async fn start(config: &Config, formation: &formation::Formation, peers: Peers, view: View) -> Result<Self, Error> {
+    pub async fn start(
+        config: &Config,
+        formation: &formation::Formation,
+        peers: Peers,
+        view: View,
+    ) -> Result<Self, Error> {
         if !goat_raft_store::exists(&config.data_dir) {
             formation.wait_for_new_peers(config, &peers).await?;
         }
@@ -150,7 +155,8 @@ impl Group {
         if let Some(id) = view.read().cluster_id() {
             cluster.set(id);
         }
-        let network = Network { id: config.id, peers: peers.clone(), cluster: cluster.clone(), reach: network::Reach::default() };
+        let network =
+            Network { id: config.id, peers: peers.clone(), cluster: cluster.clone(), reach: network::Reach::default() };
         let raft = Raft::new(config.id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
@@ -302,10 +308,7 @@ impl Group {
 }
 
 fn members(peers: &[Peer]) -> BTreeMap<u64, Member> {
-    peers
-        .iter()
-        .map(|peer| (peer.id, Member { name: peer.name.clone(), address: peer.address.clone() }))
-        .collect()
+    peers.iter().map(|peer| (peer.id, Member { name: peer.name.clone(), address: peer.address.clone() })).collect()
 }
 
 fn has_members(metrics: &Metrics) -> bool {

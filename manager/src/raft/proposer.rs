@@ -7,8 +7,8 @@ use goat_core::state::command::{Command, Outcome};
 use goat_proto::v1::{RaftMessage, ReadIndexRequest};
 use goat_raft_store::Payload;
 use openraft::ReadPolicy;
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -44,7 +44,9 @@ impl Error {
         let names: Vec<_> = group.members().iter().map(|peer| format!("{} ({})", peer.name, peer.address)).collect();
         let hint = match self {
             Self::NotLeader | Self::NoLeader => "no manager leads at present",
-            Self::NoQuorum => "the leader cannot reach a majority, and it is not known whether the request took effect: repeat it",
+            Self::NoQuorum => {
+                "the leader cannot reach a majority, and it is not known whether the request took effect: repeat it"
+            }
             Self::Stopped(_) => "this manager is stopping",
         };
         Status::unavailable(format!("{hint}; managers: {}", names.join(", ")))
@@ -84,7 +86,8 @@ impl Group {
         let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await.map_err(|_| Error::NoQuorum)?;
         match written {
             Ok(response) => {
-                let outcome = codec::decode("outcome", &response.data.0).map_err(|error| Error::Stopped(error.to_string()))?;
+                let outcome =
+                    codec::decode("outcome", &response.data.0).map_err(|error| Error::Stopped(error.to_string()))?;
                 Ok(Accepted { index: response.log_id.index, outcome })
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Error::NotLeader),
@@ -107,7 +110,8 @@ impl Group {
             Err(_) => Err(Error::NoQuorum),
             Ok(Ok(reply)) => {
                 let reply = reply.into_inner();
-                let outcome = codec::decode("outcome", &reply.outcome).map_err(|error| Error::Stopped(error.to_string()))?;
+                let outcome =
+                    codec::decode("outcome", &reply.outcome).map_err(|error| Error::Stopped(error.to_string()))?;
                 Ok(Accepted { index: reply.index, outcome })
             }
             // Whether it was carried out before the connection broke is not known.

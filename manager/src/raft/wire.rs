@@ -19,7 +19,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Status> {
         Some((&VERSION, body)) => {
             rmp_serde::from_slice(body).map_err(|error| Status::invalid_argument(format!("raft message: {error}")))
         }
-        Some((version, _)) => Err(Status::unimplemented(format!("raft message of version {version}; this build reads {VERSION}"))),
+        Some((version, _)) => {
+            Err(Status::unimplemented(format!("raft message of version {version}; this build reads {VERSION}")))
+        }
         None => Err(Status::invalid_argument("raft message: empty")),
     }
 }

@@ -30,13 +30,7 @@ impl Manager {
     pub fn start(&mut self) {
         let child = Command::new(env!("CARGO_BIN_EXE_goat-manager"))
             .args(&self.arguments)
-            .stderr(
-                File::options()
-                    .create(true)
-                    .append(true)
-                    .open(&self.log)
-                    .expect("there is room"),
-            )
+            .stderr(File::options().create(true).append(true).open(&self.log).expect("there is room"))
             .spawn()
             .expect("the binary starts");
         self.child = Some(child);
@@ -80,16 +74,12 @@ impl Manager {
 
     pub async fn dispatcher(&self) -> Result<DispatcherClient<Channel>, Status> {
         let address = format!("http://{}", self.address);
-        DispatcherClient::connect(address)
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))
+        DispatcherClient::connect(address).await.map_err(|error| Status::unavailable(error.to_string()))
     }
 
     pub async fn client(&self) -> Result<ControlClient<Channel>, Status> {
         let address = format!("http://{}", self.address);
-        ControlClient::connect(address)
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))
+        ControlClient::connect(address).await.map_err(|error| Status::unavailable(error.to_string()))
     }
 }
 
@@ -119,15 +109,10 @@ impl Cluster {
         let listeners: Vec<_> = (1..=3)
             .map(|id| TcpListener::bind(format!("127.84.{subnet}.{id}:0")).expect("loopback has free ports"))
             .collect();
-        let addresses: Vec<_> = listeners
-            .iter()
-            .map(|listener| listener.local_addr().expect("it is bound").to_string())
-            .collect();
+        let addresses: Vec<_> =
+            listeners.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect();
         drop(listeners);
-        let peers: Vec<_> = (1..=3)
-            .zip(&addresses)
-            .map(|(id, address)| format!("{id}=m{id}@{address}"))
-            .collect();
+        let peers: Vec<_> = (1..=3).zip(&addresses).map(|(id, address)| format!("{id}=m{id}@{address}")).collect();
         let managers = (1..=3).zip(addresses).map(|(id, address)| {
             let data_dir = dir.path().join(format!("m{id}"));
             let log = dir.path().join(format!("m{id}.log"));
@@ -140,44 +125,21 @@ impl Cluster {
             let options = options.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
             let more = more.iter().map(|word| (*word).to_owned());
             let arguments = std::iter::once("run".to_owned()).chain(options).chain(more).collect();
-            Manager {
-                name: format!("m{id}"),
-                address,
-                data_dir,
-                arguments,
-                child: None,
-                log,
-            }
+            Manager { name: format!("m{id}"), address, data_dir, arguments, child: None, log }
         });
-        let mut cluster = Self {
-            managers: managers.collect(),
-            _dir: dir,
-        };
+        let mut cluster = Self { managers: managers.collect(), _dir: dir };
         cluster.managers.iter_mut().for_each(Manager::start);
         cluster
     }
 
     pub async fn create(&self, at: usize, name: &str, request_id: &str) -> Result<ServiceReply, Status> {
-        let spec = ServiceSpec {
-            name: name.into(),
-            image: "none:1".into(),
-            replicas: 0,
-            ..ServiceSpec::default()
-        };
+        let spec = ServiceSpec { name: name.into(), image: "none:1".into(), replicas: 0, ..ServiceSpec::default() };
         self.create_spec(at, spec, request_id).await
     }
 
     pub async fn create_spec(&self, at: usize, spec: ServiceSpec, request_id: &str) -> Result<ServiceReply, Status> {
-        let request = CreateServiceRequest {
-            request_id: request_id.into(),
-            spec: Some(spec),
-        };
-        Ok(self.managers[at]
-            .client()
-            .await?
-            .create_service(request)
-            .await?
-            .into_inner())
+        let request = CreateServiceRequest { request_id: request_id.into(), spec: Some(spec) };
+        Ok(self.managers[at].client().await?.create_service(request).await?.into_inner())
     }
 
     /// Creates through whichever manager answers, as goatctl would: one request id, kept over the tries.
@@ -196,16 +158,8 @@ impl Cluster {
     }
 
     pub async fn names(&self, at: usize) -> Result<Vec<String>, Status> {
-        let reply = self.managers[at]
-            .client()
-            .await?
-            .list_services(ListServicesRequest::default())
-            .await?;
-        let specs = reply
-            .into_inner()
-            .services
-            .into_iter()
-            .filter_map(|service| service.spec);
+        let reply = self.managers[at].client().await?.list_services(ListServicesRequest::default()).await?;
+        let specs = reply.into_inner().services.into_iter().filter_map(|service| service.spec);
         let mut names: Vec<_> = specs.map(|spec| spec.name).collect();
         names.sort();
         Ok(names)
@@ -213,18 +167,8 @@ impl Cluster {
 
     /// The position of the manager that all others call leader.
     pub async fn leader(&self, asked: usize) -> Option<usize> {
-        let reply = self.managers[asked]
-            .client()
-            .await
-            .ok()?
-            .list_peers(ListPeersRequest {})
-            .await
-            .ok()?;
-        let leader = reply
-            .into_inner()
-            .peers
-            .into_iter()
-            .find(|peer| peer.role == "leader" && peer.reachable)?;
+        let reply = self.managers[asked].client().await.ok()?.list_peers(ListPeersRequest {}).await.ok()?;
+        let leader = reply.into_inner().peers.into_iter().find(|peer| peer.role == "leader" && peer.reachable)?;
         self.managers.iter().position(|manager| manager.name == leader.name)
     }
 }

@@ -39,15 +39,9 @@ async fn a_retried_request_takes_effect_once_and_a_taken_name_is_refused() {
     let cluster = Cluster::new(2);
     let first = cluster.create_anywhere("web", &request_id(1)).await;
     for at in 0..3 {
-        let again = cluster
-            .create(at, "web", &request_id(1))
-            .await
-            .expect("a quorum is there");
+        let again = cluster.create(at, "web", &request_id(1)).await.expect("a quorum is there");
         assert_eq!(again.id, first.id);
-        let refused = cluster
-            .create(at, "web", &request_id(2 + at))
-            .await
-            .expect_err("the name is taken");
+        let refused = cluster.create(at, "web", &request_id(2 + at)).await.expect_err("the name is taken");
         assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
     }
 }
@@ -59,19 +53,11 @@ async fn leadership_is_handed_over_on_request_through_any_manager() {
     for asked in 0..3 {
         let leader = cluster.leader(asked).await.expect("there is a leader");
         let to = (leader + 1) % 3;
-        let request = TransferLeaderRequest {
-            to: cluster.managers[to].name.clone(),
-        };
+        let request = TransferLeaderRequest { to: cluster.managers[to].name.clone() };
         let mut client = cluster.managers[asked].client().await.expect("it runs");
-        let reply = client
-            .transfer_leader(request)
-            .await
-            .expect("it hands over")
-            .into_inner();
+        let reply = client.transfer_leader(request).await.expect("it hands over").into_inner();
         assert_eq!(reply.leader, cluster.managers[to].name);
-        cluster
-            .create_anywhere(&format!("web-{asked}"), &request_id(10 + asked))
-            .await;
+        cluster.create_anywhere(&format!("web-{asked}"), &request_id(10 + asked)).await;
     }
 }
 
@@ -81,10 +67,7 @@ async fn without_a_quorum_the_answer_names_the_managers() {
     cluster.create_anywhere("web", &request_id(1)).await;
     cluster.managers[1].kill();
     cluster.managers[2].kill();
-    let status = cluster
-        .create(0, "late", &request_id(2))
-        .await
-        .expect_err("one of three is no majority");
+    let status = cluster.create(0, "late", &request_id(2)).await.expect_err("one of three is no majority");
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     for name in ["m1", "m2", "m3"] {
         assert!(status.message().contains(name), "{status}");
@@ -96,20 +79,12 @@ async fn a_leader_that_is_asked_to_stop_hands_over_first() {
     let mut cluster = Cluster::new(5);
     cluster.create_anywhere("web", &request_id(1)).await;
     let leader = cluster.leader(0).await.expect("it has just accepted a write");
-    assert_eq!(
-        cluster.managers[leader].stop(),
-        Some(0),
-        "{}",
-        cluster.managers[leader].log()
-    );
+    assert_eq!(cluster.managers[leader].stop(), Some(0), "{}", cluster.managers[leader].log());
     let log = cluster.managers[leader].log();
     assert!(log.contains("handed over"), "{log}");
     let other = (leader + 1) % 3;
     assert!(cluster.leader(other).await.is_some_and(|now| now != leader));
-    cluster
-        .create(other, "at-once", &request_id(2))
-        .await
-        .expect("nobody had to be elected");
+    cluster.create(other, "at-once", &request_id(2)).await.expect("nobody had to be elected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,10 +97,7 @@ async fn a_follower_that_was_away_for_long_gets_a_snapshot_and_then_the_rest() {
     let mut expected = vec!["first".to_owned()];
     for number in 1..=450 {
         let name = format!("s{number:0>4}");
-        cluster
-            .create(leader, &name, &request_id(number))
-            .await
-            .expect("two of three are a majority");
+        cluster.create(leader, &name, &request_id(number)).await.expect("two of three are a majority");
         expected.push(name);
     }
     cluster.managers[away].start();

@@ -6,28 +6,14 @@ use std::process::Command;
 use crate::cluster::{Cluster, request_id};
 
 fn said(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_goat-manager"))
-        .args(arguments)
-        .output()
-        .expect("the binary starts");
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    let output = Command::new(env!("CARGO_BIN_EXE_goat-manager")).args(arguments).output().expect("the binary starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
 fn options_that_do_not_fit_are_refused_with_what_is_right() {
     let output = Command::new(env!("CARGO_BIN_EXE_goat-manager"))
-        .args([
-            "run",
-            "--id",
-            "1",
-            "--data-dir",
-            "unused",
-            "--peers",
-            "1=m1@127.0.0.1:1,1=m2@127.0.0.1:2",
-        ])
+        .args(["run", "--id", "1", "--data-dir", "unused", "--peers", "1=m1@127.0.0.1:1,1=m2@127.0.0.1:2"])
         .output()
         .expect("the binary starts");
     assert_eq!(output.status.code(), Some(2));
@@ -43,12 +29,7 @@ fn a_port_that_is_taken_is_named() {
     let data_dir = dir.path().join("m1").display().to_string();
     let (code, text) = said(&["run", "--id", "1", "--listen", &address, "--data-dir", &data_dir]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(
-        text.contains(&format!(
-            "cannot listen on {address}: is another manager running there?"
-        )),
-        "{text}"
-    );
+    assert!(text.contains(&format!("cannot listen on {address}: is another manager running there?")), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,18 +41,9 @@ async fn a_manager_that_lost_its_disk_is_not_let_back_in() {
     cluster.managers[2].start();
     let (code, text) = cluster.managers[2].ended();
     assert_eq!(code, Some(1), "{text}");
-    assert!(
-        text.contains("is empty, but") && text.contains("already belongs to cluster"),
-        "{text}"
-    );
-    assert!(
-        !cluster.managers[2].data_dir.exists(),
-        "it leaves nothing that a next start would take for its own"
-    );
-    cluster
-        .create(0, "unharmed", &request_id(2))
-        .await
-        .expect("two of three are a majority");
+    assert!(text.contains("is empty, but") && text.contains("already belongs to cluster"), "{text}");
+    assert!(!cluster.managers[2].data_dir.exists(), "it leaves nothing that a next start would take for its own");
+    cluster.create(0, "unharmed", &request_id(2)).await.expect("two of three are a majority");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,26 +40,14 @@ fn web(replicas: u32, on_disconnect: &str) -> ServiceSpec {
 
 async fn tasks(cluster: &Cluster, at: usize) -> Vec<Task> {
     let mut client = cluster.managers[at].client().await.expect("it runs");
-    let request = ListTasksRequest {
-        all: true,
-        ..ListTasksRequest::default()
-    };
+    let request = ListTasksRequest { all: true, ..ListTasksRequest::default() };
     client.list_tasks(request).await.expect("it answers").into_inner().tasks
 }
 
 async fn node_state(cluster: &Cluster, at: usize, name: &str) -> String {
     let mut client = cluster.managers[at].client().await.expect("it runs");
-    let nodes = client
-        .list_nodes(ListNodesRequest::default())
-        .await
-        .expect("it answers")
-        .into_inner()
-        .nodes;
-    nodes
-        .into_iter()
-        .find(|node| node.name == name)
-        .expect("it has registered")
-        .state
+    let nodes = client.list_nodes(ListNodesRequest::default()).await.expect("it answers").into_inner().nodes;
+    nodes.into_iter().find(|node| node.name == name).expect("it has registered").state
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,10 +55,7 @@ async fn a_worker_is_told_its_tasks_and_what_it_reports_is_read_everywhere() {
     let cluster = Cluster::new(20);
     let (mut worker, leader) = session(&cluster, A, "w1").await;
     worker.keep_beating(Duration::from_millis(200));
-    cluster
-        .create_spec(leader, web(1, "keep"), &request_id(1))
-        .await
-        .expect("a quorum is there");
+    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = worker.told(|task| task.service == "web").await;
     assert_eq!((task.slot, task.attempt, task.desired.as_str()), (1, 1, "running"));
     assert!(task.fencing_token > 0);
@@ -84,18 +69,11 @@ async fn a_worker_is_told_its_tasks_and_what_it_reports_is_read_everywhere() {
     }
     for at in 0..3 {
         let tasks = tasks(&cluster, at).await;
-        assert_eq!(
-            (tasks.len(), tasks[0].state.as_str(), tasks[0].node.as_str()),
-            (1, "running", "w1")
-        );
+        assert_eq!((tasks.len(), tasks[0].state.as_str(), tasks[0].node.as_str()), (1, "running", "w1"));
     }
     worker.report(2, &task.task_id, "failed").await;
     let next = worker.told(|next| next.attempt == 2).await;
-    assert_eq!(
-        (next.slot, next.desired.as_str()),
-        (1, "running"),
-        "the first restart comes at once"
-    );
+    assert_eq!((next.slot, next.desired.as_str()), (1, "running"), "the first restart comes at once");
     assert!(next.fencing_token > task.fencing_token);
 }
 
@@ -104,69 +82,40 @@ async fn a_follower_says_who_leads_and_strangers_are_refused() {
     let cluster = Cluster::new(21);
     let (_worker, leader) = session(&cluster, A, "w1").await;
     let follower = (leader + 1) % 3;
-    match worker::open(&cluster.managers[follower], hello(B, "w2"))
-        .await
-        .expect("it answers")
-        .1
-    {
+    match worker::open(&cluster.managers[follower], hello(B, "w2")).await.expect("it answers").1 {
         manager_message::Message::Redirect(redirect) => {
             assert_eq!(redirect.leader_address, cluster.managers[leader].address);
             assert_eq!(redirect.managers.len(), 3);
         }
         other => panic!("no redirect: {other:?}"),
     }
-    let refused = async |hello| {
-        worker::open(&cluster.managers[leader], hello)
-            .await
-            .err()
-            .expect("it is refused")
-    };
+    let refused = async |hello| worker::open(&cluster.managers[leader], hello).await.err().expect("it is refused");
     let mut foreign = hello(B, "w2");
     foreign.cluster_id = "0123456789ab".into();
     assert_eq!(refused(foreign).await.code(), Code::FailedPrecondition);
-    assert_eq!(
-        refused(hello(B, "w1")).await.code(),
-        Code::AlreadyExists,
-        "the name is taken"
-    );
+    assert_eq!(refused(hello(B, "w1")).await.code(), Code::AlreadyExists, "the name is taken");
     assert_eq!(refused(hello("nonsense", "w2")).await.code(), Code::InvalidArgument);
     let mut newer = hello(B, "w2");
     newer.term = 1_000;
-    assert_eq!(
-        refused(newer).await.code(),
-        Code::Unavailable,
-        "it has followed a newer leader"
-    );
+    assert_eq!(refused(newer).await.code(), Code::Unavailable, "it has followed a newer leader");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
     let cluster = Cluster::new(22);
     let (mut older, leader) = session(&cluster, A, "w1").await;
-    cluster
-        .create_spec(leader, web(1, "keep"), &request_id(1))
-        .await
-        .expect("a quorum is there");
+    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = older.told(|_| true).await;
 
     let mut again = hello(A, "w1");
-    again.tasks = vec![TaskReport {
-        task_id: task.task_id.clone(),
-        state: "running".into(),
-        at_ms: 1,
-        ..TaskReport::default()
-    }];
-    let (mut newer, answer) = worker::open(&cluster.managers[leader], again)
-        .await
-        .expect("it answers");
+    again.tasks =
+        vec![TaskReport { task_id: task.task_id.clone(), state: "running".into(), at_ms: 1, ..TaskReport::default() }];
+    let (mut newer, answer) = worker::open(&cluster.managers[leader], again).await.expect("it answers");
     let welcome = welcomed(answer);
     assert!(!welcome.cluster_id.is_empty() && welcome.lease_ttl_ms > 0);
     match newer.next().await.expect("the session lives") {
         manager_message::Message::Assignments(all) => {
-            assert_eq!(
-                all.tasks.iter().map(|task| &task.task_id).collect::<Vec<_>>(),
-                [&task.task_id]
-            );
+            assert_eq!(all.tasks.iter().map(|task| &task.task_id).collect::<Vec<_>>(), [&task.task_id]);
         }
         other => panic!("no full set: {other:?}"),
     }
@@ -183,10 +132,7 @@ async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
 async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_elsewhere() {
     let cluster = Cluster::with(23, &["--worker-heartbeat-ms", "200", "--lease-ttl-ms", "1600"]);
     let (mut silent, leader) = session(&cluster, A, "w1").await;
-    cluster
-        .create_spec(leader, web(1, "stop"), &request_id(1))
-        .await
-        .expect("a quorum is there");
+    cluster.create_spec(leader, web(1, "stop"), &request_id(1)).await.expect("a quorum is there");
     let task = silent.told(|_| true).await;
     silent.beat(1).await;
     loop {
@@ -201,21 +147,12 @@ async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_el
 
     let moved = other.told(|moved| moved.service == "web").await;
     assert_eq!((moved.slot, moved.attempt), (1, 2));
-    assert!(
-        granted.elapsed() >= Duration::from_millis(1_600),
-        "not before the lease has run out"
-    );
+    assert!(granted.elapsed() >= Duration::from_millis(1_600), "not before the lease has run out");
     assert_eq!(node_state(&cluster, leader, "w1").await, "down");
-    let lost = tasks(&cluster, leader)
-        .await
-        .into_iter()
-        .find(|old| old.id == task.task_id)
-        .expect("it is remembered");
+    let lost = tasks(&cluster, leader).await.into_iter().find(|old| old.id == task.task_id).expect("it is remembered");
     assert_eq!((lost.state.as_str(), lost.reason.as_str()), ("lost", "node-lost"));
 
-    let (mut back, answer) = worker::open(&cluster.managers[leader], hello(A, "w1"))
-        .await
-        .expect("it answers");
+    let (mut back, answer) = worker::open(&cluster.managers[leader], hello(A, "w1")).await.expect("it answers");
     welcomed(answer);
     match back.next().await.expect("the session lives") {
         manager_message::Message::Assignments(all) => assert_eq!(all.tasks, [], "what it lost is not its own any more"),
@@ -228,10 +165,7 @@ async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_el
 async fn a_new_leader_takes_the_workers_over_without_losing_a_task() {
     let mut cluster = Cluster::new(24);
     let (mut worker, leader) = session(&cluster, A, "w1").await;
-    cluster
-        .create_spec(leader, web(2, ""), &request_id(1))
-        .await
-        .expect("a quorum is there");
+    cluster.create_spec(leader, web(2, ""), &request_id(1)).await.expect("a quorum is there");
     let task = worker.told(|task| task.slot == 2).await;
     cluster.managers[leader].kill();
     let asked = (leader + 1) % 3;
@@ -255,16 +189,9 @@ async fn events_tell_what_happened_on_every_manager_and_follow() {
     let (mut worker, leader) = session(&cluster, A, "w1").await;
     let follower = (leader + 1) % 3;
     let mut client = cluster.managers[follower].client().await.expect("it runs");
-    let request = WatchEventsRequest {
-        follow: true,
-        service: "web".into(),
-        ..WatchEventsRequest::default()
-    };
+    let request = WatchEventsRequest { follow: true, service: "web".into(), ..WatchEventsRequest::default() };
     let mut events = client.watch_events(request).await.expect("it answers").into_inner();
-    cluster
-        .create_spec(leader, web(1, "keep"), &request_id(1))
-        .await
-        .expect("a quorum is there");
+    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = worker.told(|_| true).await;
     worker.report(1, &task.task_id, "running").await;
     let mut seen = Vec::new();
@@ -272,20 +199,9 @@ async fn events_tell_what_happened_on_every_manager_and_follow() {
         let event = events.message().await.expect("the stream lives").expect("it goes on");
         seen.push(format!("{} {} {} {}", event.kind, event.name, event.node, event.to));
     }
-    assert_eq!(
-        seen,
-        [
-            "service web  created",
-            "task web.1 w1 assigned",
-            "task web.1 w1 running"
-        ]
-    );
+    assert_eq!(seen, ["service web  created", "task web.1 w1 assigned", "task web.1 w1 running"]);
 
-    let past = WatchEventsRequest {
-        tail: Some(1),
-        service: "web".into(),
-        ..WatchEventsRequest::default()
-    };
+    let past = WatchEventsRequest { tail: Some(1), service: "web".into(), ..WatchEventsRequest::default() };
     let mut past = client.watch_events(past).await.expect("it answers").into_inner();
     assert_eq!(past.message().await.expect("it lives").expect("one").to, "running");
     assert_eq!(past.message().await.expect("it ends well"), None);
@@ -295,17 +211,11 @@ async fn events_tell_what_happened_on_every_manager_and_follow() {
 async fn output_comes_from_the_worker_through_any_manager() {
     let cluster = Cluster::new(26);
     let (mut worker, leader) = session(&cluster, A, "w1").await;
-    cluster
-        .create_spec(leader, web(1, "keep"), &request_id(1))
-        .await
-        .expect("a quorum is there");
+    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = worker.told(|_| true).await;
     for at in 0..3 {
         let mut client = cluster.managers[at].client().await.expect("it runs");
-        let request = TaskLogsRequest {
-            reference: task.task_id.clone(),
-            ..TaskLogsRequest::default()
-        };
+        let request = TaskLogsRequest { reference: task.task_id.clone(), ..TaskLogsRequest::default() };
         let asked = tokio::spawn(async move { client.task_logs(request).await });
         let wanted = loop {
             if let manager_message::Message::Logs(wanted) = worker.next().await.expect("the session lives") {
@@ -314,15 +224,9 @@ async fn output_comes_from_the_worker_through_any_manager() {
         };
         let (pieces, stream) = mpsc::channel(4);
         for data in ["one ", "two"] {
-            let chunk = LogChunk {
-                data: data.into(),
-                stream: "stdout".into(),
-            };
-            let message = PushLogsMessage {
-                stream_id: wanted.stream_id.clone(),
-                chunk: Some(chunk),
-                error: String::new(),
-            };
+            let chunk = LogChunk { data: data.into(), stream: "stdout".into() };
+            let message =
+                PushLogsMessage { stream_id: wanted.stream_id.clone(), chunk: Some(chunk), error: String::new() };
             pieces.send(message).await.expect("there is room");
         }
         drop(pieces);

@@ -25,11 +25,7 @@ pub fn hello(node_id: &str, name: &str) -> Hello {
         name: name.into(),
         address: "127.0.0.1".into(),
         inventory: Some(Inventory {
-            total: Some(Resources {
-                cpu_millis: 8_000,
-                memory_bytes: 8 << 30,
-                disk_bytes: 80 << 30,
-            }),
+            total: Some(Resources { cpu_millis: 8_000, memory_bytes: 8 << 30, disk_bytes: 80 << 30 }),
             drivers: vec!["docker".into()],
             disk_free_bytes: 80 << 30,
             ..Inventory::default()
@@ -41,21 +37,10 @@ pub fn hello(node_id: &str, name: &str) -> Hello {
 /// Says hello; the manager's first answer.
 pub async fn open(manager: &Manager, hello: Hello) -> Result<(Session, manager_message::Message), Status> {
     let (to_leader, messages) = mpsc::channel(64);
-    let message = WorkerMessage {
-        message: Some(worker_message::Message::Hello(hello)),
-    };
+    let message = WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
     to_leader.send(message).await.expect("there is room");
-    let from_leader = manager
-        .dispatcher()
-        .await?
-        .session(ReceiverStream::new(messages))
-        .await?
-        .into_inner();
-    let mut session = Session {
-        to_leader,
-        from_leader,
-        term: 0,
-    };
+    let from_leader = manager.dispatcher().await?.session(ReceiverStream::new(messages)).await?.into_inner();
+    let mut session = Session { to_leader, from_leader, term: 0 };
     let first = session.next().await?;
     Ok((session, first))
 }
@@ -63,9 +48,8 @@ pub async fn open(manager: &Manager, hello: Hello) -> Result<(Session, manager_m
 impl Session {
     /// The manager's next message.
     pub async fn next(&mut self) -> Result<manager_message::Message, Status> {
-        let message = tokio::time::timeout(DEADLINE, self.from_leader.message())
-            .await
-            .expect("it says something in time")?;
+        let message =
+            tokio::time::timeout(DEADLINE, self.from_leader.message()).await.expect("it says something in time")?;
         let message = message.ok_or_else(|| Status::unavailable("the session ended"))?;
         self.term = message.term;
         message.message.ok_or_else(|| Status::internal("an empty message"))
@@ -76,22 +60,12 @@ impl Session {
     }
 
     pub async fn beat(&self, sequence: u64) {
-        self.send(worker_message::Message::Heartbeat(Heartbeat { sequence }))
-            .await;
+        self.send(worker_message::Message::Heartbeat(Heartbeat { sequence })).await;
     }
 
     pub async fn report(&self, sequence: u64, task_id: &str, state: &str) {
-        let report = TaskReport {
-            task_id: task_id.into(),
-            state: state.into(),
-            at_ms: 1,
-            ..TaskReport::default()
-        };
-        self.send(worker_message::Message::Reports(TaskReports {
-            sequence,
-            reports: vec![report],
-        }))
-        .await;
+        let report = TaskReport { task_id: task_id.into(), state: state.into(), at_ms: 1, ..TaskReport::default() };
+        self.send(worker_message::Message::Reports(TaskReports { sequence, reports: vec![report] })).await;
     }
 
     /// Tasks that are told from here on, until one fits.

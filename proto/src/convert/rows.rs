@@ -57,11 +57,7 @@ pub fn node(row: &Node, tasks: u32, reserved: Resources) -> v1::Node {
         state: row.state.word().into(),
         availability: row.availability.word().into(),
         address: row.address.clone(),
-        labels: row
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
+        labels: row.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         tasks,
         inventory: Some((&row.inventory).into()),
         reserved: Some(reserved.into()),
@@ -74,10 +70,7 @@ pub fn node(row: &Node, tasks: u32, reserved: Resources) -> v1::Node {
 /// What a worker is told of a task of its own; `spec` is the one that this task runs, `service` its service's name.
 /// `on_disconnect` is resolved here, so that a worker needs no rule of its own for it.
 pub fn assignment(row: &Task, service: &str, spec: &ServiceSpec) -> v1::Assignment {
-    let resolved = v1::ServiceSpec {
-        on_disconnect: spec.on_disconnect().word().into(),
-        ..spec.into()
-    };
+    let resolved = v1::ServiceSpec { on_disconnect: spec.on_disconnect().word().into(), ..spec.into() };
     v1::Assignment {
         task_id: row.id.to_string(),
         service_id: row.service.to_string(),
@@ -133,29 +126,16 @@ mod tests {
             ("pending", "running", "node-lost")
         );
         assert_eq!(wire.exit_code, None);
-        let placed = Task {
-            node: Some(NodeId::from_random(1)),
-            exit_code: Some(0),
-            ..pending()
-        };
+        let placed = Task { node: Some(NodeId::from_random(1)), exit_code: Some(0), ..pending() };
         let wire = task(&placed, "web", "w1");
-        assert_eq!(
-            (wire.node.as_str(), wire.node_id.as_str(), wire.exit_code),
-            ("w1", "000000000001", Some(0))
-        );
+        assert_eq!((wire.node.as_str(), wire.node_id.as_str(), wire.exit_code), ("w1", "000000000001", Some(0)));
     }
 
     #[test]
     fn an_assignment_says_what_happens_without_managers() {
         let resolved = |replicas| {
-            let spec = ServiceSpec {
-                mode: Mode::Replicated { replicas },
-                ..ServiceSpec::default()
-            };
-            assignment(&pending(), "web", &spec)
-                .spec
-                .expect("it has one")
-                .on_disconnect
+            let spec = ServiceSpec { mode: Mode::Replicated { replicas }, ..ServiceSpec::default() };
+            assignment(&pending(), "web", &spec).spec.expect("it has one").on_disconnect
         };
         assert_eq!(resolved(1), "stop-if-isolated");
         assert_eq!(resolved(2), "keep");

@@ -35,9 +35,7 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             args: wire.args,
             env: wire.env.into_iter().collect(),
             labels: wire.labels.into_iter().collect(),
-            mode: Mode::Replicated {
-                replicas: wire.replicas,
-            },
+            mode: Mode::Replicated { replicas: wire.replicas },
             reservations: wire.reservations.unwrap_or_default().into(),
             limits: wire.limits.unwrap_or_default().into(),
             ports: wire.ports.iter().enumerate().map(ported).collect::<Result<_, _>>()?,
@@ -88,9 +86,7 @@ impl From<ServiceSpec> for v1::ServiceSpec {
 }
 
 fn cloned<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>) -> HashMap<String, String> {
-    map.into_iter()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    map.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn ported((at, wire): (usize, &v1::Port)) -> Result<Port, Error> {
@@ -113,21 +109,13 @@ impl From<Port> for v1::Port {
 
 impl From<v1::Mount> for Mount {
     fn from(wire: v1::Mount) -> Self {
-        Self {
-            source: wire.source,
-            target: wire.target,
-            read_only: wire.read_only,
-        }
+        Self { source: wire.source, target: wire.target, read_only: wire.read_only }
     }
 }
 
 impl From<&Mount> for v1::Mount {
     fn from(core: &Mount) -> Self {
-        Self {
-            source: core.source.clone(),
-            target: core.target.clone(),
-            read_only: core.read_only,
-        }
+        Self { source: core.source.clone(), target: core.target.clone(), read_only: core.read_only }
     }
 }
 
@@ -162,21 +150,13 @@ impl From<&RestartPolicy> for v1::RestartPolicy {
 
 impl From<v1::Constraint> for Constraint {
     fn from(wire: v1::Constraint) -> Self {
-        Self {
-            label: wire.label,
-            equal: wire.equal,
-            value: wire.value,
-        }
+        Self { label: wire.label, equal: wire.equal, value: wire.value }
     }
 }
 
 impl From<&Constraint> for v1::Constraint {
     fn from(core: &Constraint) -> Self {
-        Self {
-            label: core.label.clone(),
-            equal: core.equal,
-            value: core.value.clone(),
-        }
+        Self { label: core.label.clone(), equal: core.equal, value: core.value.clone() }
     }
 }
 
@@ -191,31 +171,17 @@ impl TryFrom<v1::HealthCheck> for HealthCheck {
                 port: port("health.http.port", http.port)?,
                 path: if http.path.is_empty() { "/".into() } else { http.path },
             },
-            Some(Probe::Tcp(tcp)) => HealthProbe::Tcp {
-                port: port("health.tcp.port", tcp.port)?,
-            },
+            Some(Probe::Tcp(tcp)) => HealthProbe::Tcp { port: port("health.tcp.port", tcp.port)? },
             Some(Probe::Command(command)) => HealthProbe::Command { argv: command.argv },
         };
-        let interval_ms = if wire.interval_ms == 0 {
-            DEFAULT_HEALTH_INTERVAL_MS
-        } else {
-            wire.interval_ms
-        };
+        let interval_ms = if wire.interval_ms == 0 { DEFAULT_HEALTH_INTERVAL_MS } else { wire.interval_ms };
         Ok(Self {
             probe,
             interval_ms,
             // Never above the interval: a default must not make a short interval invalid.
-            timeout_ms: if wire.timeout_ms == 0 {
-                DEFAULT_HEALTH_TIMEOUT_MS.min(interval_ms)
-            } else {
-                wire.timeout_ms
-            },
+            timeout_ms: if wire.timeout_ms == 0 { DEFAULT_HEALTH_TIMEOUT_MS.min(interval_ms) } else { wire.timeout_ms },
             start_period_ms: wire.start_period_ms,
-            retries: if wire.retries == 0 {
-                DEFAULT_HEALTH_RETRIES
-            } else {
-                wire.retries
-            },
+            retries: if wire.retries == 0 { DEFAULT_HEALTH_RETRIES } else { wire.retries },
         })
     }
 }
@@ -224,10 +190,9 @@ impl From<&HealthCheck> for v1::HealthCheck {
     fn from(core: &HealthCheck) -> Self {
         use v1::health_check::Probe;
         let probe = match &core.probe {
-            HealthProbe::Http { port, path } => Probe::Http(v1::HttpProbe {
-                port: u32::from(*port),
-                path: path.clone(),
-            }),
+            HealthProbe::Http { port, path } => {
+                Probe::Http(v1::HttpProbe { port: u32::from(*port), path: path.clone() })
+            }
             HealthProbe::Tcp { port } => Probe::Tcp(v1::TcpProbe { port: u32::from(*port) }),
             HealthProbe::Command { argv } => Probe::Command(v1::CommandProbe { argv: argv.clone() }),
         };
@@ -257,26 +222,10 @@ mod tests {
             env: [("A".into(), "1".into())].into(),
             labels: [("tier".into(), "front".into())].into(),
             mode: Mode::Replicated { replicas: 3 },
-            reservations: Resources {
-                cpu_millis: 500,
-                memory_bytes: 1 << 26,
-                disk_bytes: 7,
-            },
-            limits: Resources {
-                cpu_millis: 900,
-                memory_bytes: 1 << 27,
-                disk_bytes: 0,
-            },
-            ports: vec![Port {
-                host_port: 8080,
-                container_port: 80,
-                protocol: Protocol::Udp,
-            }],
-            mounts: vec![Mount {
-                source: "/a".into(),
-                target: "/b".into(),
-                read_only: true,
-            }],
+            reservations: Resources { cpu_millis: 500, memory_bytes: 1 << 26, disk_bytes: 7 },
+            limits: Resources { cpu_millis: 900, memory_bytes: 1 << 27, disk_bytes: 0 },
+            ports: vec![Port { host_port: 8080, container_port: 80, protocol: Protocol::Udp }],
+            mounts: vec![Mount { source: "/a".into(), target: "/b".into(), read_only: true }],
             restart: RestartPolicy {
                 condition: RestartCondition::OnFailure,
                 max_attempts: Some(4),
@@ -286,19 +235,12 @@ mod tests {
             },
             placement: Placement {
                 strategy: Strategy::Epvm,
-                constraints: vec![Constraint {
-                    label: "zone".into(),
-                    equal: false,
-                    value: "b".into(),
-                }],
+                constraints: vec![Constraint { label: "zone".into(), equal: false, value: "b".into() }],
                 max_per_node: 2,
             },
             on_disconnect: Some(OnDisconnect::StopIfIsolated),
             health: Some(HealthCheck {
-                probe: HealthProbe::Http {
-                    port: 80,
-                    path: "/healthz".into(),
-                },
+                probe: HealthProbe::Http { port: 80, path: "/healthz".into() },
                 interval_ms: 1_000,
                 timeout_ms: 500,
                 start_period_ms: 3_000,
@@ -316,31 +258,18 @@ mod tests {
     fn a_spec_survives_the_wire_whole() {
         let spec = full();
         assert_eq!(through_the_wire(&spec), Ok(spec));
-        for probe in [
-            HealthProbe::Tcp { port: 1 },
-            HealthProbe::Command {
-                argv: vec!["true".into()],
-            },
-        ] {
+        for probe in [HealthProbe::Tcp { port: 1 }, HealthProbe::Command { argv: vec!["true".into()] }] {
             let mut spec = full();
             spec.health.as_mut().expect("it has one").probe = probe;
             assert_eq!(through_the_wire(&spec), Ok(spec));
         }
-        let plain = ServiceSpec {
-            on_disconnect: None,
-            ..ServiceSpec::default()
-        };
+        let plain = ServiceSpec { on_disconnect: None, ..ServiceSpec::default() };
         assert_eq!(through_the_wire(&plain), Ok(plain));
     }
 
     #[test]
     fn a_spec_that_says_little_gets_the_defaults_and_is_valid() {
-        let wire = v1::ServiceSpec {
-            name: "web".into(),
-            image: "echo:1".into(),
-            replicas: 2,
-            ..Default::default()
-        };
+        let wire = v1::ServiceSpec { name: "web".into(), image: "echo:1".into(), replicas: 2, ..Default::default() };
         let spec = ServiceSpec::try_from(wire).expect("nothing in it is wrong");
         assert_eq!(validate::validate(&spec), Ok(()));
         assert_eq!(spec.replicas(), 2);
@@ -352,23 +281,13 @@ mod tests {
 
     #[test]
     fn no_replicas_means_none() {
-        assert_eq!(
-            ServiceSpec::try_from(v1::ServiceSpec::default()).map(|spec| spec.replicas()),
-            Ok(0)
-        );
+        assert_eq!(ServiceSpec::try_from(v1::ServiceSpec::default()).map(|spec| spec.replicas()), Ok(0));
     }
 
     #[test]
     fn a_health_check_that_says_little_gets_the_defaults_and_is_valid() {
-        let probe = Some(v1::health_check::Probe::Http(v1::HttpProbe {
-            port: 80,
-            path: String::new(),
-        }));
-        let wire = v1::HealthCheck {
-            probe,
-            interval_ms: 2_000,
-            ..Default::default()
-        };
+        let probe = Some(v1::health_check::Probe::Http(v1::HttpProbe { port: 80, path: String::new() }));
+        let wire = v1::HealthCheck { probe, interval_ms: 2_000, ..Default::default() };
         let health = Some(HealthCheck::try_from(wire).expect("nothing in it is wrong"));
         let spec = ServiceSpec { health, ..full() };
         assert_eq!(validate::validate(&spec), Ok(()));
@@ -376,10 +295,7 @@ mod tests {
 
     #[test]
     fn a_first_wait_above_the_usual_cap_raises_the_cap() {
-        let wire = v1::RestartPolicy {
-            delay_ms: Some(300_000),
-            ..Default::default()
-        };
+        let wire = v1::RestartPolicy { delay_ms: Some(300_000), ..Default::default() };
         let restart = RestartPolicy::try_from(wire).expect("nothing in it is wrong");
         assert_eq!((restart.delay_ms, restart.max_delay_ms), (300_000, 300_000));
     }
@@ -391,23 +307,14 @@ mod tests {
             change(&mut wire);
             ServiceSpec::try_from(wire).expect_err("it is wrong").to_string()
         };
-        assert_eq!(
-            refused(|spec| spec.driver = "podman".into()),
-            "driver: \"podman\" is not one of docker, process"
-        );
-        assert_eq!(
-            refused(|spec| spec.strategy = "x".into()),
-            "strategy: \"x\" is not one of spread, binpack, epvm"
-        );
+        assert_eq!(refused(|spec| spec.driver = "podman".into()), "driver: \"podman\" is not one of docker, process");
+        assert_eq!(refused(|spec| spec.strategy = "x".into()), "strategy: \"x\" is not one of spread, binpack, epvm");
         assert_eq!(
             refused(|spec| spec.ports[0].host_port = 70_000),
             "ports[0].host_port: 70000 is not a port: at most 65535"
         );
         assert_eq!(
-            refused(|spec| spec.restart = Some(v1::RestartPolicy {
-                condition: "never".into(),
-                ..Default::default()
-            })),
+            refused(|spec| spec.restart = Some(v1::RestartPolicy { condition: "never".into(), ..Default::default() })),
             "restart.condition: \"never\" is not one of no, on-failure, always, unless-stopped"
         );
         assert_eq!(

@@ -13,18 +13,11 @@ impl From<v1::Inventory> for Inventory {
     fn from(wire: v1::Inventory) -> Self {
         Self {
             total: wire.total.unwrap_or_default().into(),
-            drivers: wire
-                .drivers
-                .iter()
-                .filter_map(|text| word::<Driver>("drivers", text).ok())
-                .collect(),
+            drivers: wire.drivers.iter().filter_map(|text| word::<Driver>("drivers", text).ok()).collect(),
             images: wire
                 .images
                 .into_iter()
-                .map(|image| ImageInfo {
-                    reference: image.reference,
-                    size_bytes: image.size_bytes,
-                })
+                .map(|image| ImageInfo { reference: image.reference, size_bytes: image.size_bytes })
                 .collect(),
             disk_free_bytes: wire.disk_free_bytes,
             agent_version: wire.agent_version,
@@ -41,10 +34,7 @@ impl From<&Inventory> for v1::Inventory {
             images: core
                 .images
                 .iter()
-                .map(|image| v1::ImageInfo {
-                    reference: image.reference.clone(),
-                    size_bytes: image.size_bytes,
-                })
+                .map(|image| v1::ImageInfo { reference: image.reference.clone(), size_bytes: image.size_bytes })
                 .collect(),
             disk_free_bytes: core.disk_free_bytes,
             agent_version: core.agent_version.clone(),
@@ -91,16 +81,9 @@ mod tests {
 
     fn inventory() -> Inventory {
         Inventory {
-            total: Resources {
-                cpu_millis: 2_000,
-                memory_bytes: 1 << 34,
-                disk_bytes: 1 << 36,
-            },
+            total: Resources { cpu_millis: 2_000, memory_bytes: 1 << 34, disk_bytes: 1 << 36 },
             drivers: [Driver::Docker, Driver::Process].into(),
-            images: vec![ImageInfo {
-                reference: "echo:1".into(),
-                size_bytes: 5,
-            }],
+            images: vec![ImageInfo { reference: "echo:1".into(), size_bytes: 5 }],
             disk_free_bytes: 64 << 20,
             agent_version: "0.1.0".into(),
             conditions: ["disk-pressure".into()].into(),
@@ -131,13 +114,7 @@ mod tests {
             container_id: Some("c".into()),
             at_ms: 9,
         };
-        let bare = TaskReport {
-            exit_code: None,
-            reason: None,
-            error: None,
-            container_id: None,
-            ..full.clone()
-        };
+        let bare = TaskReport { exit_code: None, reason: None, error: None, container_id: None, ..full.clone() };
         for report in [full, bare] {
             assert_eq!(TaskReport::try_from(v1::TaskReport::from(&report)), Ok(report));
         }
@@ -145,18 +122,9 @@ mod tests {
 
     #[test]
     fn a_report_that_makes_no_sense_is_refused_by_its_field() {
-        let wire = v1::TaskReport {
-            task_id: TaskId::from_random(7).to_string(),
-            ..Default::default()
-        };
+        let wire = v1::TaskReport { task_id: TaskId::from_random(7).to_string(), ..Default::default() };
         let refusal = |wire: v1::TaskReport| TaskReport::try_from(wire).expect_err("it is wrong").field;
         assert_eq!(refusal(wire), "state");
-        assert_eq!(
-            refusal(v1::TaskReport {
-                state: "running".into(),
-                ..Default::default()
-            }),
-            "task_id"
-        );
+        assert_eq!(refusal(v1::TaskReport { state: "running".into(), ..Default::default() }), "task_id");
     }
 }

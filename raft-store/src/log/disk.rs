@@ -15,10 +15,7 @@ pub(super) fn key(index: u64) -> [u8; 8] {
 }
 
 fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> {
-    let corrupt = |reason: String| Error::Corrupt {
-        path: db.path().to_path_buf(),
-        reason,
-    };
+    let corrupt = |reason: String| Error::Corrupt { path: db.path().to_path_buf(), reason };
     let index = <[u8; 8]>::try_from(key)
         .map(u64::from_be_bytes)
         .map_err(|_| corrupt(format!("a log key of {} bytes", key.len())))?;
@@ -54,10 +51,7 @@ pub(super) fn read(db: &Db, range: Range<u64>, limit: ReadLimit) -> Result<Vec<E
         if !entries.is_empty() && (entries.len() >= limit.entries || bytes > limit.bytes) {
             break;
         }
-        if let Some(before) = entries
-            .last()
-            .filter(|before| before.log_id.index() + 1 != entry.log_id.index())
-        {
+        if let Some(before) = entries.last().filter(|before| before.log_id.index() + 1 != entry.log_id.index()) {
             return Err(Error::Corrupt {
                 path: db.path().to_path_buf(),
                 reason: format!("the log has nothing between {} and {}", before.log_id, entry.log_id),

@@ -33,10 +33,7 @@ const QUEUED_JOBS: usize = 1_024;
 /// What entries that wait for the writer may take, in KiB.
 const QUEUED_KIB: usize = 64 << 10;
 /// One piece of a long read.
-const CHUNK: ReadLimit = ReadLimit {
-    entries: 1_024,
-    bytes: 4 << 20,
-};
+const CHUNK: ReadLimit = ReadLimit { entries: 1_024, bytes: 4 << 20 };
 /// A read is overtaken by a truncation about never; twice in a row is a mistake.
 const READ_ATTEMPTS: usize = 8;
 
@@ -68,10 +65,7 @@ pub struct LogEnds {
 
 impl Debug for LogStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogStore")
-            .field("db", &self.inner.db)
-            .field("ends", &self.ends())
-            .finish_non_exhaustive()
+        f.debug_struct("LogStore").field("db", &self.inner.db).field("ends", &self.ends()).finish_non_exhaustive()
     }
 }
 
@@ -93,10 +87,7 @@ impl LogStore {
         identity: Arc<IdentityFile>,
         snapshots: Arc<SnapshotDir>,
     ) -> Result<Self, Error> {
-        let limit = CacheLimit {
-            entries: options.cached_entries,
-            bytes: options.cached_bytes,
-        };
+        let limit = CacheLimit { entries: options.cached_entries, bytes: options.cached_bytes };
         let tail = Arc::new(Mutex::new(Tail::load(&db, limit)?));
         let (jobs, queue) = mpsc::channel(QUEUED_JOBS);
         let writer = std::thread::Builder::new()
@@ -107,34 +98,19 @@ impl LogStore {
             })
             .map_err(Error::io("start a thread for", db.path()))?;
         let budget = Arc::new(Semaphore::new(QUEUED_KIB));
-        let inner = Inner {
-            db,
-            identity,
-            snapshots,
-            tail,
-            budget,
-            jobs: Some(jobs),
-            writer: Some(writer),
-        };
+        let inner = Inner { db, identity, snapshots, tail, budget, jobs: Some(jobs), writer: Some(writer) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
-        self.inner
-            .db
-            .path()
-            .parent()
-            .expect("the database is a directory in the data directory")
+        self.inner.db.path().parent().expect("the database is a directory in the data directory")
     }
 
     /// The two ends of the log, for metrics.
     pub fn ends(&self) -> LogEnds {
         let tail = self.inner.tail.lock();
-        LogEnds {
-            purged: tail.purged.as_ref().map(EntryId::of),
-            last: tail.last.as_ref().map(EntryId::of),
-        }
+        LogEnds { purged: tail.purged.as_ref().map(EntryId::of), last: tail.last.as_ref().map(EntryId::of) }
     }
 
     /// The cluster this directory belongs to, once known.
@@ -182,11 +158,7 @@ impl LogStore {
     }
 
     async fn queue(&self) -> Result<mpsc::Permit<'_, Job>, Error> {
-        let jobs = self
-            .inner
-            .jobs
-            .as_ref()
-            .expect("the queue is there until the store is dropped");
+        let jobs = self.inner.jobs.as_ref().expect("the queue is there until the store is dropped");
         jobs.reserve().await.map_err(|_| Error::WriterEnded)
     }
 
@@ -205,9 +177,7 @@ impl LogStore {
             }
             return join(read?, plan.on_disk, plan.cached, limit, self.inner.db.path());
         }
-        Err(Error::Background(format!(
-            "the log was truncated {READ_ATTEMPTS} times during one read"
-        )))
+        Err(Error::Background(format!("the log was truncated {READ_ATTEMPTS} times during one read")))
     }
 }
 
@@ -293,10 +263,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let tail = self.inner.tail.lock();
-        Ok(LogState {
-            last_purged_log_id: tail.purged,
-            last_log_id: tail.last,
-        })
+        Ok(LogState { last_purged_log_id: tail.purged, last_log_id: tail.last })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -337,11 +304,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // From here on nothing waits: entries are in memory if and only if they are queued.
         let appended = self.inner.tail.lock().append(&entries);
         appended.map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
-        slot.send(Job::Append {
-            entries,
-            flushed,
-            budget,
-        });
+        slot.send(Job::Append { entries, flushed, budget });
         Ok(())
     }
 

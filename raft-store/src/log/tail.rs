@@ -39,10 +39,7 @@ pub(super) struct ReadLimit {
 }
 
 impl ReadLimit {
-    pub(super) const NONE: Self = Self {
-        entries: usize::MAX,
-        bytes: usize::MAX,
-    };
+    pub(super) const NONE: Self = Self { entries: usize::MAX, bytes: usize::MAX };
 }
 
 /// Where to read a range: first from disk, then from here.
@@ -100,10 +97,7 @@ impl Tail {
         for entry in entries {
             let index = entry.log_id.index();
             if let Some(expected) = expected.filter(|expected| *expected != index) {
-                return Err(format!(
-                    "entry {} does not follow: index {expected} is next",
-                    entry.log_id
-                ));
+                return Err(format!("entry {} does not follow: index {expected} is next", entry.log_id));
             }
             expected = Some(index + 1);
         }
@@ -129,11 +123,7 @@ impl Tail {
     pub(super) fn purge(&mut self, upto: LogId) {
         self.purged = self.purged.max(Some(upto));
         self.last = self.last.max(Some(upto));
-        while self
-            .cache
-            .front()
-            .is_some_and(|entry| entry.log_id.index() <= upto.index())
-        {
+        while self.cache.front().is_some_and(|entry| entry.log_id.index() <= upto.index()) {
             let dropped = self.cache.pop_front();
             self.uncount(dropped);
         }
@@ -170,11 +160,7 @@ impl Tail {
             }
             cached.push(entry.clone());
         }
-        ReadPlan {
-            on_disk,
-            cached,
-            truncations: self.truncations,
-        }
+        ReadPlan { on_disk, cached, truncations: self.truncations }
     }
 
     #[cfg(test)]
@@ -214,10 +200,7 @@ mod tests {
             .collect()
     }
 
-    const SMALL: CacheLimit = CacheLimit {
-        entries: 4,
-        bytes: 10_000,
-    };
+    const SMALL: CacheLimit = CacheLimit { entries: 4, bytes: 10_000 };
 
     #[test]
     fn what_is_not_written_stays_whatever_the_limit() {
@@ -266,17 +249,6 @@ mod tests {
         let mut tail = tail(SMALL);
         tail.append(&entries(0..4, 1_000)).unwrap();
         assert_eq!(tail.plan(0..4, ReadLimit { entries: 3, bytes: 1 }).cached.len(), 1);
-        assert_eq!(
-            tail.plan(
-                0..4,
-                ReadLimit {
-                    entries: 3,
-                    bytes: 1 << 20
-                }
-            )
-            .cached
-            .len(),
-            3
-        );
+        assert_eq!(tail.plan(0..4, ReadLimit { entries: 3, bytes: 1 << 20 }).cached.len(), 3);
     }
 }

@@ -37,34 +37,16 @@ pub(super) type Done = oneshot::Sender<Result<(), Error>>;
 
 /// One change to the log or its metadata.
 pub(super) enum Job {
-    Append {
-        entries: Vec<Entry>,
-        flushed: IOFlushed<TypeConfig>,
-        budget: OwnedSemaphorePermit,
-    },
-    Vote {
-        vote: Vote,
-        done: Done,
-    },
-    Truncate {
-        from: u64,
-        end: u64,
-        done: Done,
-    },
-    Purge {
-        from: u64,
-        upto: LogId,
-        done: Done,
-    },
+    Append { entries: Vec<Entry>, flushed: IOFlushed<TypeConfig>, budget: OwnedSemaphorePermit },
+    Vote { vote: Vote, done: Done },
+    Truncate { from: u64, end: u64, done: Done },
+    Purge { from: u64, upto: LogId, done: Done },
     Committed(LogId),
 }
 
 /// Whom to tell once the group is written.
 enum Ack {
-    Flushed(
-        IOFlushed<TypeConfig>,
-        #[allow(dead_code, reason = "frees its room when dropped")] OwnedSemaphorePermit,
-    ),
+    Flushed(IOFlushed<TypeConfig>, #[allow(dead_code, reason = "frees its room when dropped")] OwnedSemaphorePermit),
     Done(Done),
 }
 
@@ -106,26 +88,15 @@ pub(super) fn run(db: &Db, tail: &Mutex<Tail>, mut jobs: mpsc::Receiver<Job>) {
 
 impl Group {
     fn new() -> Self {
-        Self {
-            batch: WriteBatch::default(),
-            is_synced: false,
-            committed: None,
-            written: None,
-            acks: Vec::new(),
-        }
+        Self { batch: WriteBatch::default(), is_synced: false, committed: None, written: None, acks: Vec::new() }
     }
 
     fn add(&mut self, db: &Db, job: Job) {
         let log = db.family(db::LOG);
         match job {
-            Job::Append {
-                entries,
-                flushed,
-                budget,
-            } => {
+            Job::Append { entries, flushed, budget } => {
                 for entry in &entries {
-                    self.batch
-                        .put_cf(log, disk::key(entry.log_id.index()), record::encode(entry));
+                    self.batch.put_cf(log, disk::key(entry.log_id.index()), record::encode(entry));
                 }
                 if let Some(last) = entries.last() {
                     self.written = Some(last.log_id.index() + 1);

@@ -37,12 +37,7 @@ impl SnapshotDir {
     /// Clears up what a crash left, and finds the newest whole snapshot.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-        let dir = Self {
-            path,
-            next_temporary: AtomicU64::new(0),
-            current: Mutex::new(None),
-            adopting: Mutex::new(()),
-        };
+        let dir = Self { path, next_temporary: AtomicU64::new(0), current: Mutex::new(None), adopting: Mutex::new(()) };
         let mut newest: Option<SnapshotFile> = None;
         for name in dir.names()? {
             let path = dir.path.join(&name);
@@ -83,12 +78,8 @@ impl SnapshotDir {
     pub(super) fn create(&self, kind: &str) -> Result<Temporary, Error> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let path = self.path.join(format!("{kind}-{number}"));
-        let file = File::options()
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
+        let file =
+            File::options().create_new(true).read(true).write(true).open(&path).map_err(Error::io("create", &path))?;
         Ok(Temporary { file, path: Some(path) })
     }
 
@@ -132,10 +123,7 @@ impl SnapshotDir {
             offset += chunk.len() as u64;
             io::Write::write_all(&mut temporary.file(), &chunk).map_err(Error::io("write", temporary.path()))?;
         }
-        temporary
-            .file()
-            .sync_all()
-            .map_err(Error::io("sync", temporary.path()))?;
+        temporary.file().sync_all().map_err(Error::io("sync", temporary.path()))?;
         SnapshotFile::open_checked(temporary.into_path(), true)
     }
 
@@ -151,9 +139,7 @@ impl SnapshotDir {
     fn names(&self) -> Result<Vec<String>, Error> {
         let read = || -> io::Result<Vec<String>> {
             let entries = fs::read_dir(&self.path)?;
-            entries
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect()
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
         };
         read().map_err(Error::io("list", &self.path))
     }
@@ -178,16 +164,12 @@ impl Temporary {
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.path
-            .as_deref()
-            .expect("the path is there until it is taken out with the file")
+        self.path.as_deref().expect("the path is there until it is taken out with the file")
     }
 
     /// From here on the file is somebody else's to remove.
     pub(super) fn into_path(mut self) -> PathBuf {
-        self.path
-            .take()
-            .expect("the path is there until it is taken out with the file")
+        self.path.take().expect("the path is there until it is taken out with the file")
     }
 }
 

@@ -54,12 +54,7 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn begin(file: &'a File, path: &'a Path, head: &Head) -> Result<Self, Error> {
         let out = BufWriter::with_capacity(BUFFER_BYTES, file);
-        let mut writer = Self {
-            path,
-            out,
-            crc: crc32fast::Hasher::new(),
-            rows: 0,
-        };
+        let mut writer = Self { path, out, crc: crc32fast::Hasher::new(), rows: 0 };
         let head = rmp_serde::to_vec_named(head).map_err(|error| Error::snapshot(path, error.to_string()))?;
         let head_len = length(path, &head)?;
         writer.put(&MAGIC)?;
@@ -117,9 +112,7 @@ impl Read for At<'_> {
 /// Makes sure that a file is a whole snapshot, to the last bit, and returns its head and its length in bytes.
 pub(super) fn verify(file: &File, path: &Path) -> Result<(Head, u64), Error> {
     let len_bytes = file.metadata().map_err(Error::io("read", path))?.len();
-    let guarded_bytes = len_bytes
-        .checked_sub(4)
-        .ok_or_else(|| Error::snapshot(path, "it is too short"))?;
+    let guarded_bytes = len_bytes.checked_sub(4).ok_or_else(|| Error::snapshot(path, "it is too short"))?;
     let mut crc = crc32fast::Hasher::new();
     let mut rest = At { file, offset: 0 }.take(guarded_bytes);
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -131,8 +124,7 @@ pub(super) fn verify(file: &File, path: &Path) -> Result<(Head, u64), Error> {
         crc.update(&buffer[..read]);
     }
     let mut stored = [0; 4];
-    file.read_exact_at(&mut stored, guarded_bytes)
-        .map_err(Error::io("read", path))?;
+    file.read_exact_at(&mut stored, guarded_bytes).map_err(Error::io("read", path))?;
     if crc.finalize() != u32::from_le_bytes(stored) {
         return Err(Error::snapshot(path, "its checksum does not match"));
     }
@@ -146,11 +138,7 @@ fn read_head(input: &mut impl Read, path: &Path) -> Result<Head, Error> {
     }
     let version = u32::from_le_bytes(take(input, path)?);
     if version > VERSION {
-        return Err(Error::NewerFormat {
-            path: path.to_path_buf(),
-            found: version,
-            supported: VERSION,
-        });
+        return Err(Error::NewerFormat { path: path.to_path_buf(), found: version, supported: VERSION });
     }
     let head_len = u32::from_le_bytes(take(input, path)?);
     if head_len > MAX_HEAD_BYTES {
@@ -188,13 +176,7 @@ impl<'a> Rows<'a> {
     pub(super) fn open(file: &'a File, path: &'a Path, len_bytes: u64) -> Result<Self, Error> {
         let mut input = BufReader::with_capacity(BUFFER_BYTES, At { file, offset: 0 });
         read_head(&mut input, path)?;
-        Ok(Self {
-            path,
-            input,
-            remaining_bytes: len_bytes.saturating_sub(TRAILER_BYTES),
-            rows: 0,
-            has_ended: false,
-        })
+        Ok(Self { path, input, remaining_bytes: len_bytes.saturating_sub(TRAILER_BYTES), rows: 0, has_ended: false })
     }
 
     fn read(&mut self) -> Result<Option<Row>, Error> {
@@ -202,10 +184,7 @@ impl<'a> Rows<'a> {
         if key_len == END {
             let rows = u64::from_le_bytes(take(&mut self.input, self.path)?);
             if rows != self.rows {
-                return Err(Error::snapshot(
-                    self.path,
-                    format!("{} rows where {rows} were announced", self.rows),
-                ));
+                return Err(Error::snapshot(self.path, format!("{} rows where {rows} were announced", self.rows)));
             }
             return Ok(None);
         }
@@ -223,9 +202,7 @@ impl<'a> Rows<'a> {
 
     fn bytes(&mut self, len: u32) -> Result<Box<[u8]>, Error> {
         let mut bytes = vec![0; len as usize].into_boxed_slice();
-        self.input
-            .read_exact(&mut bytes)
-            .map_err(|error| unexpected(self.path, error))?;
+        self.input.read_exact(&mut bytes).map_err(|error| unexpected(self.path, error))?;
         Ok(bytes)
     }
 }

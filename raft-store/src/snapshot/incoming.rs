@@ -21,11 +21,7 @@ pub struct IncomingSnapshot {
 
 impl IncomingSnapshot {
     pub(crate) fn create(snapshots: &SnapshotDir, identity: Arc<IdentityFile>) -> Result<Self, Error> {
-        Ok(Self {
-            identity,
-            file: Some(snapshots.create("incoming")?),
-            len_bytes: 0,
-        })
+        Ok(Self { identity, file: Some(snapshots.create("incoming")?), len_bytes: 0 })
     }
 
     /// How much has come so far.

@@ -70,14 +70,7 @@ impl SnapshotFile {
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let (head, len_bytes) = format::verify(&file, &path)?;
         let place = Mutex::new(Place { path, is_temporary });
-        Ok(Self {
-            inner: Arc::new(Inner {
-                file,
-                head,
-                len_bytes,
-                place,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { file, head, len_bytes, place }) })
     }
 
     /// What it covers: the last log id, and the membership at that point.
@@ -105,10 +98,7 @@ impl SnapshotFile {
     /// # Errors
     /// None today; the file is open already.
     pub async fn open(&self) -> Result<SnapshotReader, Error> {
-        Ok(SnapshotReader {
-            file: self.clone(),
-            offset: 0,
-        })
+        Ok(SnapshotReader { file: self.clone(), offset: 0 })
     }
 
     /// Shows every row, in key order. Blocks.
@@ -154,11 +144,7 @@ impl SnapshotFile {
         let left = usize::try_from(self.inner.len_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut chunk = vec![0; left.min(max_bytes)];
         let read = self.inner.file.read_exact_at(&mut chunk, offset);
-        read.map_err(|error| Error::Io {
-            action: "read",
-            path: self.path(),
-            source: error,
-        })?;
+        read.map_err(|error| Error::Io { action: "read", path: self.path(), source: error })?;
         Ok(chunk.into())
     }
 }
@@ -187,10 +173,7 @@ impl SnapshotBuilder {
         });
         // An error means that the runtime is going down, and building says so.
         let _ = is_taken.await;
-        Self {
-            go: Some(go),
-            built: Some(built),
-        }
+        Self { go: Some(go), built: Some(built) }
     }
 
     /// Writes the file. Once only.
@@ -210,10 +193,7 @@ fn build(
     snapshots: &SnapshotDir,
     cluster_id: Option<String>,
 ) -> Result<SnapshotFile, Error> {
-    let head = Head {
-        cluster_id,
-        meta: applied_meta(db, view)?,
-    };
+    let head = Head { cluster_id, meta: applied_meta(db, view)? };
     let temporary = snapshots.create("building")?;
     let mut writer = Writer::begin(temporary.file(), temporary.path(), &head)?;
     for item in view.iterator_cf(db.family(db::ROWS), IteratorMode::Start) {
@@ -228,10 +208,7 @@ fn build(
 
 /// How far the view goes. From the view itself, so that it fits the rows whatever is applied meanwhile.
 fn applied_meta(db: &Db, view: &rocksdb::Snapshot<'_>) -> Result<SnapshotMeta, Error> {
-    let get = |key| {
-        view.get_pinned_cf(db.family(db::META), key)
-            .map_err(|error| db.error(error))
-    };
+    let get = |key| view.get_pinned_cf(db.family(db::META), key).map_err(|error| db.error(error));
     let last_log_id = match get(db::APPLIED)? {
         Some(bytes) => Some(record::decode(db::APPLIED, db.path(), &bytes)?),
         None => None,
@@ -240,8 +217,5 @@ fn applied_meta(db: &Db, view: &rocksdb::Snapshot<'_>) -> Result<SnapshotMeta, E
         Some(bytes) => record::decode(db::MEMBERSHIP, db.path(), &bytes)?,
         None => Default::default(),
     };
-    Ok(SnapshotMeta {
-        last_log_id,
-        last_membership,
-    })
+    Ok(SnapshotMeta { last_log_id, last_membership })
 }

@@ -35,12 +35,7 @@ struct Away(u64);
 
 impl Link {
     fn target(&self) -> Result<(Raft, goat_raft_store::LogStore), Unreachable<TypeConfig>> {
-        self.net
-            .0
-            .lock()
-            .get(&self.target)
-            .cloned()
-            .ok_or_else(|| Unreachable::new(&Away(self.target)))
+        self.net.0.lock().get(&self.target).cloned().ok_or_else(|| Unreachable::new(&Away(self.target)))
     }
 }
 
@@ -48,10 +43,7 @@ impl RaftNetworkFactory<TypeConfig> for Net {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, _: &Member) -> Link {
-        Link {
-            net: self.clone(),
-            target,
-        }
+        Link { net: self.clone(), target }
     }
 }
 
@@ -64,10 +56,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let (raft, _) = self.target()?;
-        Ok(raft
-            .append_entries(request)
-            .await
-            .map_err(|error| NetworkError::new(&error))?)
+        Ok(raft.append_entries(request).await.map_err(|error| NetworkError::new(&error))?)
     }
 
     async fn vote(
@@ -87,17 +76,9 @@ impl RaftNetworkV2<TypeConfig> for Link {
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let (raft, log) = self.target()?;
-        let received = receive(&log, &snapshot.snapshot)
-            .await
-            .map_err(|error| NetworkError::new(&error))?;
-        let received = SnapshotOf::<TypeConfig, _> {
-            meta: snapshot.meta,
-            snapshot: received,
-        };
-        Ok(raft
-            .install_full_snapshot(vote, received)
-            .await
-            .map_err(|error| NetworkError::new(&error))?)
+        let received = receive(&log, &snapshot.snapshot).await.map_err(|error| NetworkError::new(&error))?;
+        let received = SnapshotOf::<TypeConfig, _> { meta: snapshot.meta, snapshot: received };
+        Ok(raft.install_full_snapshot(vote, received).await.map_err(|error| NetworkError::new(&error))?)
     }
 }
 
@@ -137,9 +118,7 @@ pub async fn start(net: &Net, dir: &Path, id: u64) -> Manager {
     let config = Arc::new(config.validate().expect("a sound config"));
     let dir = dir.join(id.to_string());
     let Store { log, machine, toy } = tokio::task::spawn_blocking(move || reopen(&dir)).await.unwrap();
-    let raft = Raft::new(id, config, net.clone(), log.clone(), machine)
-        .await
-        .expect("raft starts");
+    let raft = Raft::new(id, config, net.clone(), log.clone(), machine).await.expect("raft starts");
     net.0.lock().insert(id, (raft.clone(), log));
     Manager { raft, toy }
 }
@@ -151,24 +130,13 @@ pub async fn stop(net: &Net, id: u64, manager: Manager) {
 }
 
 pub fn members(ids: std::ops::RangeInclusive<u64>) -> BTreeMap<u64, Member> {
-    ids.map(|id| {
-        (
-            id,
-            Member {
-                name: format!("m{id}"),
-                address: format!("127.0.0.1:{id}"),
-            },
-        )
-    })
-    .collect()
+    ids.map(|id| (id, Member { name: format!("m{id}"), address: format!("127.0.0.1:{id}") })).collect()
 }
 
 /// Waits until somebody leads, and says who.
 pub async fn leader(manager: &Manager) -> u64 {
     let metrics = manager.raft.wait(Some(Duration::from_secs(20)));
-    let metrics = metrics
-        .metrics(|metrics| metrics.current_leader.is_some(), "a leader")
-        .await;
+    let metrics = metrics.metrics(|metrics| metrics.current_leader.is_some(), "a leader").await;
     metrics.expect("a leader in time").current_leader.expect("just seen")
 }
 

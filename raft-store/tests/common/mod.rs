@@ -79,22 +79,11 @@ pub fn log_id(term: u64, index: u64) -> LogId {
 }
 
 pub fn put(term: u64, index: u64, command: impl Into<Vec<u8>>) -> Entry {
-    Entry::new(
-        log_id(term, index),
-        EntryPayload::Normal(Payload(command.into().into())),
-    )
+    Entry::new(log_id(term, index), EntryPayload::Normal(Payload(command.into().into())))
 }
 
 pub fn membership(term: u64, index: u64) -> Entry {
-    let member = |id: u64| {
-        (
-            id,
-            Member {
-                name: format!("m{id}"),
-                address: format!("127.0.0.1:{id}"),
-            },
-        )
-    };
+    let member = |id: u64| (id, Member { name: format!("m{id}"), address: format!("127.0.0.1:{id}") });
     let members: BTreeMap<u64, Member> = (1..=3).map(member).collect();
     let voters: std::collections::BTreeSet<u64> = members.keys().copied().collect();
     let membership = openraft::Membership::new(vec![voters], members).expect("every voter is a member");
@@ -104,10 +93,7 @@ pub fn membership(term: u64, index: u64) -> Entry {
 pub fn options(dir: &Path) -> Options {
     Options {
         dir: dir.to_path_buf(),
-        identity: Identity {
-            cluster_id: None,
-            node_id: 1,
-        },
+        identity: Identity { cluster_id: None, node_id: 1 },
         cached_entries: 16,
         ..Options::default()
     }
@@ -138,10 +124,7 @@ pub fn reopen(dir: &Path) -> Store {
 
 impl Store {
     pub async fn append(&mut self, entries: Vec<Entry>) {
-        self.log
-            .blocking_append(entries)
-            .await
-            .expect("an append to a healthy disk");
+        self.log.blocking_append(entries).await.expect("an append to a healthy disk");
     }
 
     pub async fn apply(&mut self, entries: Vec<Entry>) {
@@ -151,9 +134,8 @@ impl Store {
 
     /// Appends and applies `put`s of `key-I=value-I` for a range of indexes.
     pub async fn fill(&mut self, range: std::ops::Range<u64>) {
-        let entries: Vec<Entry> = range
-            .map(|index| put(1, index, format!("key-{:03}=value-{index}", index % 100)))
-            .collect();
+        let entries: Vec<Entry> =
+            range.map(|index| put(1, index, format!("key-{:03}=value-{index}", index % 100))).collect();
         self.append(entries.clone()).await;
         self.apply(entries).await;
     }

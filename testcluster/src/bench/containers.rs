@@ -55,7 +55,8 @@ pub(super) async fn many(hosted: &Hosted, client: &Client) -> Result<Figure, Err
     let what = format!("Docker's API, {concurrency} at a time");
     let yardstick = Yardstick { what, value: f64::midpoint(before, after) };
     let what = format!("{REPLICAS} replicas on {} workers", hosted.cluster.layout().workers);
-    Ok(Figure::compared("many", what, (rate, "/s"), yardstick, Bound::AtLeast(0.9)).with_samples(vec![before, rate, after]))
+    Ok(Figure::compared("many", what, (rate, "/s"), yardstick, Bound::AtLeast(0.9))
+        .with_samples(vec![before, rate, after]))
 }
 
 /// The default of `max_concurrent_starts`.
@@ -107,7 +108,10 @@ async fn running(client: &Client, service: &str, replicas: u32) -> Result<BTreeS
             return Ok(running);
         }
         if Instant::now() > deadline {
-            return Err(Error::failed(format!("{} of {replicas} tasks of {service} run, and more did not come", running.len())));
+            return Err(Error::failed(format!(
+                "{} of {replicas} tasks of {service} run, and more did not come",
+                running.len()
+            )));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -115,7 +119,8 @@ async fn running(client: &Client, service: &str, replicas: u32) -> Result<BTreeS
 
 async fn tasks(client: &Client, service: &str) -> Result<Vec<v1::Task>, Error> {
     let request = v1::ListTasksRequest { service: service.to_owned(), ..Default::default() };
-    let reply = client.call("list tasks", request, |mut control, request| async move { control.list_tasks(request).await });
+    let reply =
+        client.call("list tasks", request, |mut control, request| async move { control.list_tasks(request).await });
     Ok(reply.await?.tasks)
 }
 
@@ -125,7 +130,8 @@ async fn removed(client: &Client, service: &str) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let request = v1::ListServicesRequest::default();
-        let reply = client.call("list services", request, |mut control, request| async move { control.list_services(request).await });
+        let reply = client
+            .call("list services", request, |mut control, request| async move { control.list_services(request).await });
         let services = reply.await?.services;
         if !services.iter().any(|known| known.spec.as_ref().is_some_and(|spec| spec.name == service)) {
             return Ok(());

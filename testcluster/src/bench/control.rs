@@ -100,7 +100,8 @@ impl Writer {
                 seen_version: None,
                 spec: Some(self.spec.clone()),
             };
-            let call = |mut control: crate::client::Control, request| async move { control.update_service(request).await };
+            let call =
+                |mut control: crate::client::Control, request| async move { control.update_service(request).await };
             match self.client.once(self.at, request, call).await {
                 Ok(_) => self.accepted.fetch_add(1, Ordering::Relaxed),
                 Err(status) if is_passing(&status) => self.failed.fetch_add(1, Ordering::Relaxed),

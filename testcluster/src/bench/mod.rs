@@ -70,7 +70,17 @@ pub struct Yardstick {
 impl Figure {
     fn absolute(part: &'static str, what: String, value: f64, unit: &'static str, bound: Bound) -> Self {
         let target = bound.text(unit);
-        Self { part, what, value, unit, yardstick: None, ratio: None, target, is_met: bound.is_met(value), samples: vec![] }
+        Self {
+            part,
+            what,
+            value,
+            unit,
+            yardstick: None,
+            ratio: None,
+            target,
+            is_met: bound.is_met(value),
+            samples: vec![],
+        }
     }
 
     fn compared(
@@ -83,7 +93,17 @@ impl Figure {
         let ratio = value / yardstick.value;
         let target = bound.text("× the yardstick");
         let is_met = bound.is_met(ratio);
-        Self { part, what, value, unit, yardstick: Some(yardstick), ratio: Some(ratio), target, is_met, samples: vec![] }
+        Self {
+            part,
+            what,
+            value,
+            unit,
+            yardstick: Some(yardstick),
+            ratio: Some(ratio),
+            target,
+            is_met,
+            samples: vec![],
+        }
     }
 
     fn with_samples(self, samples: Vec<f64>) -> Self {
@@ -154,7 +174,9 @@ async fn measure(bench: &Bench, hosted: &Hosted) -> Result<Vec<Figure>, Error> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(READY, ready).await.map_err(|_| Error::failed("the workers did not become ready in time"))??;
+    tokio::time::timeout(READY, ready)
+        .await
+        .map_err(|_| Error::failed("the workers did not become ready in time"))??;
 
     let mut figures = Vec::new();
     let is_wanted = |part: &str| bench.parts.is_empty() || bench.parts.iter().any(|wanted| wanted == part);

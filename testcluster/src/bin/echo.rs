@@ -67,15 +67,10 @@ impl Options {
             if arg == "-h" || arg == "--help" {
                 return Ok(None);
             }
-            let name = arg
-                .strip_prefix("--")
-                .ok_or_else(|| format!("{arg:?} is not an option"))?;
+            let name = arg.strip_prefix("--").ok_or_else(|| format!("{arg:?} is not an option"))?;
             let (name, value) = match name.split_once('=') {
                 Some((name, value)) => (name.to_owned(), value.to_owned()),
-                None => (
-                    name.to_owned(),
-                    args.next().ok_or_else(|| format!("--{name} needs a value"))?,
-                ),
+                None => (name.to_owned(), args.next().ok_or_else(|| format!("--{name} needs a value"))?),
             };
             if !NAMES.contains(&name.as_str()) {
                 return Err(format!("there is no option --{name}"));
@@ -84,17 +79,11 @@ impl Options {
         }
         let get = |name: &str| {
             let variable = format!("ECHO_{}", name.replace('-', "_").to_uppercase());
-            given
-                .get(name)
-                .cloned()
-                .or_else(|| std::env::var(variable).ok())
-                .filter(|value| !value.is_empty())
+            given.get(name).cloned().or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
         };
         let env = |name: &str| std::env::var(name).ok();
         Ok(Some(Self {
-            host: get("host")
-                .or_else(|| env("GOAT_HOST"))
-                .unwrap_or_else(|| "127.0.0.1".into()),
+            host: get("host").or_else(|| env("GOAT_HOST")).unwrap_or_else(|| "127.0.0.1".into()),
             port: number("port", get("port").or_else(|| env("GOAT_PORT")))?.unwrap_or(0),
             wait_for: get("wait-for"),
             crash_at_start: number("crash-at-start", get("crash-at-start"))?,
@@ -105,23 +94,10 @@ impl Options {
     }
 }
 
-const NAMES: [&str; 7] = [
-    "host",
-    "port",
-    "wait-for",
-    "crash-at-start",
-    "crash-after",
-    "hang-after",
-    "eat-memory",
-];
+const NAMES: [&str; 7] = ["host", "port", "wait-for", "crash-at-start", "crash-after", "hang-after", "eat-memory"];
 
 fn number<T: std::str::FromStr>(name: &str, value: Option<String>) -> Result<Option<T>, String> {
-    value
-        .map(|text| {
-            text.parse()
-                .map_err(|_| format!("--{name}: {text:?} is not a number that fits"))
-        })
-        .transpose()
+    value.map(|text| text.parse().map_err(|_| format!("--{name}: {text:?} is not a number that fits"))).transpose()
 }
 
 fn main() -> ExitCode {
@@ -174,10 +150,7 @@ struct Echo {
 fn serve(options: Options) -> io::Result<()> {
     let listener = TcpListener::bind((options.host.as_str(), options.port)).map_err(|error| {
         let hint = "free the port or give another with --port";
-        io::Error::new(
-            error.kind(),
-            format!("cannot listen on {}:{}: {error}; {hint}", options.host, options.port),
-        )
+        io::Error::new(error.kind(), format!("cannot listen on {}:{}: {error}; {hint}", options.host, options.port))
     })?;
     eprintln!("echo: listening on {}", listener.local_addr()?);
     eat(options.eat_memory_mib.unwrap_or(0));
@@ -218,9 +191,7 @@ fn wait_for(echo: &Echo) {
     let mut backoff = BACKOFF_FIRST;
     loop {
         let reached = address.to_socket_addrs().and_then(|mut found| {
-            let found = found
-                .next()
-                .ok_or_else(|| io::Error::other("the name has no address"))?;
+            let found = found.next().ok_or_else(|| io::Error::other("the name has no address"))?;
             TcpStream::connect_timeout(&found, CONNECT)
         });
         match reached {
@@ -229,10 +200,7 @@ fn wait_for(echo: &Echo) {
                 echo.is_waiting.store(false, Ordering::SeqCst);
                 return;
             }
-            Err(error) => eprintln!(
-                "echo: waiting for {address}: {error}; next try in {} ms",
-                backoff.as_millis()
-            ),
+            Err(error) => eprintln!("echo: waiting for {address}: {error}; next try in {} ms", backoff.as_millis()),
         }
         std::thread::sleep(backoff);
         backoff = (backoff * 2).min(BACKOFF_MOST);
@@ -267,11 +235,7 @@ struct Answer {
 
 impl Answer {
     fn text(status: u16, text: &str) -> Self {
-        Self {
-            status,
-            content_type: "text/plain".into(),
-            body: text.as_bytes().to_vec(),
-        }
+        Self { status, content_type: "text/plain".into(), body: text.as_bytes().to_vec() }
     }
 }
 
@@ -386,11 +350,7 @@ impl Echo {
     fn answer(&self, asked: &Asked) -> Answer {
         let is_waiting = self.is_waiting.load(Ordering::SeqCst);
         if asked.path == "/healthz" {
-            return if is_waiting {
-                Answer::text(503, "waiting\n")
-            } else {
-                Answer::text(200, "ok\n")
-            };
+            return if is_waiting { Answer::text(503, "waiting\n") } else { Answer::text(200, "ok\n") };
         }
         let nth = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
         if self.options.crash_after == Some(nth) {
@@ -404,20 +364,9 @@ impl Echo {
             return Answer::text(503, "waiting for a dependency\n");
         }
         match (asked.method.as_str(), asked.path.as_str()) {
-            ("POST", "/") => Answer {
-                status: 200,
-                content_type: asked.content_type.clone(),
-                body: asked.body.clone(),
-            },
-            ("GET", "/") => Answer::text(
-                200,
-                "POST something here, and it comes back; echo --help lists the rest\n",
-            ),
-            ("GET", "/whoami") => Answer {
-                status: 200,
-                content_type: "application/json".into(),
-                body: whoami(),
-            },
+            ("POST", "/") => Answer { status: 200, content_type: asked.content_type.clone(), body: asked.body.clone() },
+            ("GET", "/") => Answer::text(200, "POST something here, and it comes back; echo --help lists the rest\n"),
+            ("GET", "/whoami") => Answer { status: 200, content_type: "application/json".into(), body: whoami() },
             ("POST", path) => self.misbehave(path, &asked.query),
             (_, "/" | "/whoami" | "/exit" | "/crash" | "/hang" | "/eat") => Answer::text(405, "not this method\n"),
             _ => Answer::text(404, "no such path; echo --help lists them\n"),
@@ -426,10 +375,7 @@ impl Echo {
 
     fn misbehave(&self, path: &str, query: &str) -> Answer {
         let value = |name: &str| {
-            let pair = query
-                .split('&')
-                .filter_map(|pair| pair.split_once('='))
-                .find(|(key, _)| *key == name);
+            let pair = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
             pair.and_then(|(_, value)| value.parse::<usize>().ok())
         };
         match path {
@@ -462,12 +408,7 @@ fn whoami() -> Vec<u8> {
         let value = std::env::var(name).unwrap_or_default();
         value.replace(['"', '\\'], "_").replace(char::is_control, "_")
     };
-    let (task, service, slot, node) = (
-        get("GOAT_TASK_ID"),
-        get("GOAT_SERVICE"),
-        get("GOAT_SLOT"),
-        get("GOAT_NODE"),
-    );
+    let (task, service, slot, node) = (get("GOAT_TASK_ID"), get("GOAT_SERVICE"), get("GOAT_SLOT"), get("GOAT_NODE"));
     let pid = std::process::id();
     format!("{{\"task\":\"{task}\",\"service\":\"{service}\",\"slot\":\"{slot}\",\"node\":\"{node}\",\"pid\":{pid}}}\n")
         .into_bytes()

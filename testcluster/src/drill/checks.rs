@@ -47,10 +47,7 @@ impl Checks {
         }
         // A few entries may always be on their way.
         if let Some(peer) = peers.iter().find(|peer| peer.applied_index + 200 < last) {
-            return Ok(Some(format!(
-                "{} has applied {} entries of {last}",
-                peer.name, peer.applied_index
-            )));
+            return Ok(Some(format!("{} has applied {} entries of {last}", peer.name, peer.applied_index)));
         }
         let nodes = self.client.nodes().await?;
         let workers = usize::from(self.remote.layout().workers);
@@ -67,9 +64,8 @@ impl Checks {
     pub async fn unfilled(&self) -> Result<Option<String>, Error> {
         let services = self.client.services().await?;
         let tasks = self.client.tasks(false).await?;
-        let wanted = services
-            .iter()
-            .filter_map(|service| Some((service.spec.as_ref()?.name.clone(), service.replicas_desired)));
+        let wanted =
+            services.iter().filter_map(|service| Some((service.spec.as_ref()?.name.clone(), service.replicas_desired)));
         for (service, replicas) in wanted.filter(|(name, _)| !name.starts_with(RECORDER)) {
             let own: Vec<_> = tasks.iter().filter(|task| task.service == service).collect();
             let running: Vec<_> = own.iter().filter(|task| task.state == "running").collect();
@@ -78,59 +74,35 @@ impl Checks {
                 return Ok(Some(format!("{service} has two running tasks in one slot")));
             }
             if slots.len() != replicas as usize {
-                return Ok(Some(format!(
-                    "{service} has {} of {replicas} tasks running",
-                    slots.len()
-                )));
+                return Ok(Some(format!("{service} has {} of {replicas} tasks running", slots.len())));
             }
             if let Some(other) = own.iter().find(|task| is_live(task) && task.state != "running") {
-                return Ok(Some(format!(
-                    "{service}.{} also has a task that is {}",
-                    other.slot, other.state
-                )));
+                return Ok(Some(format!("{service}.{} also has a task that is {}", other.slot, other.state)));
             }
         }
         let told: BTreeSet<_> = tasks
             .into_iter()
             .filter(|task| task.state == "running")
-            .map(|task| LiveTask {
-                service: task.service,
-                slot: task.slot,
-                node: task.node,
-                task: task.id,
-            })
+            .map(|task| LiveTask { service: task.service, slot: task.slot, node: task.node, task: task.id })
             .collect();
         let live: BTreeSet<_> = remains::live(self.remote.layout()).await?.into_iter().collect();
         let show = |task: &LiveTask| format!("{}.{} on {} ({})", task.service, task.slot, task.node, task.task);
         if let Some(task) = told.difference(&live).next() {
             return Ok(Some(format!("managers say that {} runs, and it does not", show(task))));
         }
-        Ok(live
-            .difference(&told)
-            .next()
-            .map(|task| format!("{} runs, and managers do not say so", show(task))))
+        Ok(live.difference(&told).next().map(|task| format!("{} runs, and managers do not say so", show(task))))
     }
 
     /// Tasks that are gone though their node never was.
     pub async fn restarted(&self, before: &Running, lost_nodes: &[String]) -> Result<Vec<String>, Error> {
         let after = self.running().await?;
-        let gone = before
-            .values()
-            .filter(|task| !after.contains_key(&task.id) && !lost_nodes.contains(&task.node));
+        let gone = before.values().filter(|task| !after.contains_key(&task.id) && !lost_nodes.contains(&task.node));
         Ok(gone
-            .map(|task| {
-                format!(
-                    "{}.{} on {} was restarted without need",
-                    task.service, task.slot, task.node
-                )
-            })
+            .map(|task| format!("{}.{} on {} was restarted without need", task.service, task.slot, task.node))
             .collect())
     }
 }
 
 fn is_live(task: &v1::Task) -> bool {
-    !matches!(
-        task.state.as_str(),
-        "complete" | "failed" | "stopped" | "rejected" | "lost"
-    )
+    !matches!(task.state.as_str(), "complete" | "failed" | "stopped" | "rejected" | "lost")
 }

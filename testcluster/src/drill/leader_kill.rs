@@ -16,9 +16,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     let (leader, term) = (status.leader, status.term);
     let killed = stage.restart_clock();
     stage.remote().kill(&leader, false).await?;
-    stage
-        .timeline
-        .tell_at(killed, format!("SIGKILL {leader} (leader, term {term})"));
+    stage.timeline.tell_at(killed, format!("SIGKILL {leader} (leader, term {term})"));
     let found = async {
         let found = next_leader(stage, &leader, term).await?;
         stage.timeline.tell(format!("{} leads, term {}", found.0, found.1));
@@ -34,10 +32,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     stage.timeline.tell(format!("{leader} started again"));
     stage.term = new_term;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    Ok(vec![
-        ("SIGKILL to next accepted write", ms(accepted)),
-        ("SIGKILL to new leader seen", ms(elected)),
-    ])
+    Ok(vec![("SIGKILL to next accepted write", ms(accepted)), ("SIGKILL to new leader seen", ms(elected))])
 }
 
 /// Asks all managers until one of them knows a leader of a later term.
@@ -55,10 +50,7 @@ pub(super) async fn next_leader(stage: &Stage, old: &str, term: u64) -> Result<(
             return Ok((status.leader, status.term));
         }
         if Instant::now() >= deadline {
-            return Err(Error::failed(format!(
-                "no manager leads {} s after {old} ended",
-                WITHIN.as_secs()
-            )));
+            return Err(Error::failed(format!("no manager leads {} s after {old} ended", WITHIN.as_secs())));
         }
         tokio::time::sleep(POLL).await;
     }

@@ -14,15 +14,10 @@ const AFTERWARDS: usize = 5;
 pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     let status = stage.client().status().await?;
     let began = stage.restart_clock();
-    stage.timeline.tell(format!(
-        "{} (leader, term {}) is asked to hand over",
-        status.leader, status.term
-    ));
+    stage.timeline.tell(format!("{} (leader, term {}) is asked to hand over", status.leader, status.term));
     let reply = stage.client().transfer_leader("").await?;
     let answered = began.elapsed();
-    stage
-        .timeline
-        .tell(format!("{} leads, term {}", reply.leader, reply.term));
+    stage.timeline.tell(format!("{} leads, term {}", reply.leader, reply.term));
     if reply.leader == status.leader {
         return Err(Error::failed(format!("{} still leads", status.leader)));
     }
@@ -32,8 +27,6 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     }
     let gap = stage.recorder()?.longest_gap(began);
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    stage
-        .timeline
-        .tell(format!("longest time without an accepted write {:.0} ms", ms(gap)));
+    stage.timeline.tell(format!("longest time without an accepted write {:.0} ms", ms(gap)));
     Ok(vec![("write gap", ms(gap)), ("request to answer", ms(answered))])
 }

@@ -15,18 +15,13 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     let members = (1..=stage.remote().layout().managers).map(|n| format!("m{n}"));
     let followers: Vec<_> = members.filter(|name| *name != status.leader).collect();
     let Some(follower) = followers.first() else {
-        return Err(Error::failed(
-            "there is only one manager: it cannot be restarted without a gap",
-        ));
+        return Err(Error::failed("there is only one manager: it cannot be restarted without a gap"));
     };
     let zero = stage.restart_clock();
     let follower_gap = restart(stage, follower, "follower").await?;
     let began = Instant::now();
     stage.remote().stop(&status.leader).await?;
-    stage.timeline.tell_at(
-        began,
-        format!("SIGTERM {} (leader, term {})", status.leader, status.term),
-    );
+    stage.timeline.tell_at(began, format!("SIGTERM {} (leader, term {})", status.leader, status.term));
     stage.timeline.tell(format!("{} ended", status.leader));
     let (leader, term) = next_leader(stage, &status.leader, status.term).await?;
     stage.timeline.tell(format!("{leader} leads, term {term}"));
@@ -57,9 +52,8 @@ async fn restart(stage: &Stage, name: &str, what: &str) -> Result<Duration, Erro
     stage.timeline.tell(format!("{name} started again"));
     stage.whole().await?;
     let gap = stage.recorder()?.longest_gap(began);
-    stage.timeline.tell(format!(
-        "{name} is back; longest time without an accepted write {:.0} ms",
-        gap.as_secs_f64() * 1e3
-    ));
+    stage
+        .timeline
+        .tell(format!("{name} is back; longest time without an accepted write {:.0} ms", gap.as_secs_f64() * 1e3));
     Ok(gap)
 }

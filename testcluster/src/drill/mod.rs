@@ -41,9 +41,7 @@ pub enum Kind {
 
 impl Kind {
     pub fn name(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -73,10 +71,7 @@ pub async fn run(options: DrillOptions) -> Result<bool, Error> {
     if options.kind == Kind::List {
         for kind in Kind::value_variants() {
             let value = kind.to_possible_value();
-            let help = value
-                .as_ref()
-                .and_then(|value| value.get_help())
-                .map(ToString::to_string);
+            let help = value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string);
             say(&format!("{:<16} {}", kind.name(), help.unwrap_or_default()));
         }
         return Ok(true);

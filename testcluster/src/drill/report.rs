@@ -78,18 +78,11 @@ impl Report {
     pub(super) fn finish(&mut self, error: Option<String>, left: Option<PathBuf>) {
         self.passed = error.is_none() && self.is_passed();
         (self.error, self.left) = (error, left);
-        let names: Vec<_> = self
-            .runs
-            .first()
-            .map(|run| run.measured.iter().map(|(name, _)| *name).collect())
-            .unwrap_or_default();
+        let names: Vec<_> =
+            self.runs.first().map(|run| run.measured.iter().map(|(name, _)| *name).collect()).unwrap_or_default();
         for name in names {
-            let values = self
-                .runs
-                .iter()
-                .flat_map(|run| &run.measured)
-                .filter(|(of, _)| *of == name)
-                .map(|(_, ms)| *ms);
+            let values =
+                self.runs.iter().flat_map(|run| &run.measured).filter(|(of, _)| *of == name).map(|(_, ms)| *ms);
             let mut values: Vec<f64> = values.collect();
             values.sort_by(f64::total_cmp);
             let (p50_ms, max_ms) = (values[(values.len() - 1) / 2], values[values.len() - 1]);
@@ -111,10 +104,7 @@ impl Report {
         }
         say("");
         for measure in &self.measures {
-            say(&format!(
-                "{:<52} p50 {:>7.0} ms   max {:>7.0} ms",
-                measure.name, measure.p50_ms, measure.max_ms
-            ));
+            say(&format!("{:<52} p50 {:>7.0} ms   max {:>7.0} ms", measure.name, measure.p50_ms, measure.max_ms));
         }
         say(&format!(
             "writes: {} acknowledged, {} failed, {} attempts repeated",
@@ -131,11 +121,6 @@ impl Report {
             say(&format!("logs and data are left in {}", dir.display()));
         }
         let verdict = if self.passed { "PASS" } else { "FAIL" };
-        say(&format!(
-            "{verdict} {} ({} of {} repeats)",
-            self.drill,
-            self.runs.len(),
-            self.repeat
-        ));
+        say(&format!("{verdict} {} ({} of {} repeats)", self.drill, self.runs.len(), self.repeat));
     }
 }

@@ -113,9 +113,7 @@ impl Stage {
 
     /// The running recorder.
     pub fn recorder(&self) -> Result<&Recorder, Error> {
-        self.recorder
-            .as_ref()
-            .ok_or_else(|| Error::failed("the recorder does not run"))
+        self.recorder.as_ref().ok_or_else(|| Error::failed("the recorder does not run"))
     }
 
     /// Cancelled by SIGINT and SIGTERM.
@@ -146,10 +144,7 @@ impl Stage {
                 Err(error) => error.to_string(),
             };
             if Instant::now() >= deadline {
-                return Err(Error::failed(format!(
-                    "the cluster is not whole after {} s: {why}",
-                    WHOLE.as_secs()
-                )));
+                return Err(Error::failed(format!("the cluster is not whole after {} s: {why}", WHOLE.as_secs())));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -189,21 +184,13 @@ impl Stage {
 
     /// After a repeat: everything that must hold.
     pub async fn end(&mut self, measured: Result<Measured, Error>) -> Result<Outcome, Error> {
-        let recorder = self
-            .recorder
-            .take()
-            .ok_or_else(|| Error::failed("the recorder does not run"))?;
+        let recorder = self.recorder.take().ok_or_else(|| Error::failed("the recorder does not run"))?;
         let measured = measured?;
         self.whole().await?;
         self.timeline.tell("the cluster is whole again");
         let record = recorder.finish().await?;
         let mut violations = record.violations.clone();
-        violations.extend(
-            record
-                .failures
-                .iter()
-                .map(|failure| format!("a request failed: {failure}")),
-        );
+        violations.extend(record.failures.iter().map(|failure| format!("a request failed: {failure}")));
         violations.extend(self.checks.restarted(&self.before, &self.lost_nodes).await?);
         violations.extend(self.checks.unfilled().await?);
         let term = self.client().status().await?.term;
@@ -214,13 +201,7 @@ impl Stage {
         for violation in &violations {
             self.timeline.tell(format!("WRONG {violation}"));
         }
-        Ok(Outcome {
-            nth: self.nth,
-            measured,
-            violations,
-            record,
-            timeline: self.timeline.moments(),
-        })
+        Ok(Outcome { nth: self.nth, measured, violations, record, timeline: self.timeline.moments() })
     }
 
     /// Takes away what the drill set up. `keeps`: leaves the directory of its cluster, which is then returned.
@@ -259,10 +240,7 @@ async fn host(asked: Option<RuntimeKind>, is_text: bool) -> Result<Hosted, Error
 }
 
 fn listen(interrupted: &CancellationToken) -> Result<TaskSet, Error> {
-    let io = |source| Error::Io {
-        what: "cannot listen for signals".into(),
-        source,
-    };
+    let io = |source| Error::Io { what: "cannot listen for signals".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
     let (tasks, interrupted) = (TaskSet::new("signals"), interrupted.clone());

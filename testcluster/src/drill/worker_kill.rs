@@ -17,9 +17,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     stage.lost_nodes.push(victim.clone());
     let killed = stage.restart_clock();
     stage.remote().kill(&victim, true).await?;
-    stage
-        .timeline
-        .tell_at(killed, format!("SIGKILL {victim} and its {held} tasks"));
+    stage.timeline.tell_at(killed, format!("SIGKILL {victim} and its {held} tasks"));
     let [keep, stop] = &stage.services;
     let (keep, stop, _) = tokio::try_join!(
         replaced(stage, keep, "on-disconnect keep", &victim, killed),
@@ -47,12 +45,8 @@ fn victim(stage: &Stage) -> Result<String, Error> {
 }
 
 async fn replaced(stage: &Stage, service: &str, what: &str, victim: &str, since: Instant) -> Result<Duration, Error> {
-    let slots: BTreeSet<_> = stage
-        .before
-        .values()
-        .filter(|task| task.service == service)
-        .map(|task| task.slot)
-        .collect();
+    let slots: BTreeSet<_> =
+        stage.before.values().filter(|task| task.service == service).map(|task| task.slot).collect();
     let deadline = since + WITHIN;
     loop {
         let tasks = stage.checks.running().await?;
@@ -67,10 +61,7 @@ async fn replaced(stage: &Stage, service: &str, what: &str, victim: &str, since:
         }
         if Instant::now() >= deadline {
             let missing = slots.difference(&filled).count();
-            return Err(Error::failed(format!(
-                "{missing} slots of {service} do not run after {} s",
-                WITHIN.as_secs()
-            )));
+            return Err(Error::failed(format!("{missing} slots of {service} do not run after {} s", WITHIN.as_secs())));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -92,8 +83,5 @@ async fn seen_down(stage: &Stage, victim: &str) -> Result<(), Error> {
         }
         tokio::time::sleep(POLL).await;
     }
-    Err(Error::failed(format!(
-        "{victim} is not seen as down after {} s",
-        WITHIN.as_secs()
-    )))
+    Err(Error::failed(format!("{victim} is not seen as down after {} s", WITHIN.as_secs())))
 }

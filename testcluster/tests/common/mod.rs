@@ -25,10 +25,7 @@ pub fn turn() -> MutexGuard<'static, ()> {
 }
 
 pub fn testcluster(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_testcluster"))
-        .args(args)
-        .output()
-        .expect("testcluster can be started")
+    Command::new(env!("CARGO_BIN_EXE_testcluster")).args(args).output().expect("testcluster can be started")
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -53,16 +50,8 @@ impl World {
     pub fn new() -> Self {
         let turn = turn();
         let parent = tempfile::tempdir().expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a free port")
-            .port();
-        Self {
-            dir: parent.path().join("cluster"),
-            port,
-            _parent: parent,
-            _turn: turn,
-        }
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        Self { dir: parent.path().join("cluster"), port, _parent: parent, _turn: turn }
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
@@ -73,12 +62,7 @@ impl World {
     /// Runs a command that must succeed; what it printed.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
-        assert!(
-            output.status.success(),
-            "{args:?}: {}{}",
-            text(&output.stdout),
-            text(&output.stderr)
-        );
+        assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
     }
 
@@ -102,21 +86,12 @@ impl World {
     pub fn condition(&self, name: &str) -> serde_json::Value {
         let status = self.status();
         let members = status["members"].as_array().expect("a list");
-        members
-            .iter()
-            .find(|member| member["name"] == name)
-            .expect("it is there")["condition"]
-            .clone()
+        members.iter().find(|member| member["name"] == name).expect("it is there")["condition"].clone()
     }
 
     pub fn pids(&self) -> Vec<i64> {
         let status = self.status();
-        status["members"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .filter_map(|member| member["pid"].as_i64())
-            .collect()
+        status["members"].as_array().expect("a list").iter().filter_map(|member| member["pid"].as_i64()).collect()
     }
 
     /// The answer of echo, head and body; None while nobody answers.
@@ -133,8 +108,7 @@ impl World {
         let length = body.len();
         let request =
             format!("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
-        self.ask_echo(&request)
-            .is_some_and(|answer| answer.starts_with("HTTP/1.1 200") && answer.ends_with(body))
+        self.ask_echo(&request).is_some_and(|answer| answer.starts_with("HTTP/1.1 200") && answer.ends_with(body))
     }
 }
 
@@ -153,7 +127,5 @@ pub fn left_over(dir: &Path) -> Vec<String> {
         let bytes = std::fs::read(entry.ok()?.path().join("cmdline")).ok()?;
         Some(text(&bytes).replace('\0', " "))
     });
-    lines
-        .filter(|line| line.contains(&dir) && (line.contains("goat-") || line.contains("supervise")))
-        .collect()
+    lines.filter(|line| line.contains(&dir) && (line.contains("goat-") || line.contains("supervise"))).collect()
 }

@@ -28,7 +28,10 @@ pub use service::{Parts, Service};
 enum Command {
     /// The whole set: what is not in it is not this worker's any more.
     All(Vec<Assignment>),
-    Change { set: Vec<Assignment>, removed: Vec<TaskId> },
+    Change {
+        set: Vec<Assignment>,
+        removed: Vec<TaskId>,
+    },
     Snapshot(oneshot::Sender<Vec<v1::TaskReport>>),
     Find(TaskId, oneshot::Sender<Option<TaskMeta>>),
 }

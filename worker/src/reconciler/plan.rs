@@ -80,14 +80,27 @@ pub enum RejectReason {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    Start { task: TaskId },
-    Stop { task: TaskId, reason: StopReason, grace_ms: u64 },
+    Start {
+        task: TaskId,
+    },
+    Stop {
+        task: TaskId,
+        reason: StopReason,
+        grace_ms: u64,
+    },
     /// It will not be tried.
-    Reject { task: TaskId, reason: RejectReason },
+    Reject {
+        task: TaskId,
+        reason: RejectReason,
+    },
     /// It was never begun and is not wanted to run: it counts as stopped.
-    Decline { task: TaskId },
+    Decline {
+        task: TaskId,
+    },
     /// It has ended and nobody asks for it any more.
-    Forget { task: TaskId },
+    Forget {
+        task: TaskId,
+    },
 }
 
 impl fmt::Display for Action {
@@ -113,9 +126,10 @@ pub fn plan(view: &View<'_>) -> Vec<Action> {
         ends.extend(about_known(view, task, known));
     }
     for (&task, wanted) in view.wanted.into_iter().flatten() {
-        let is_begun = view.known.get(&task).is_some_and(|known| {
-            known.state.is_terminal() || !matches!(known.doing, Doing::Nothing)
-        });
+        let is_begun = view
+            .known
+            .get(&task)
+            .is_some_and(|known| known.state.is_terminal() || !matches!(known.doing, Doing::Nothing));
         if !is_begun {
             begins.extend(about_new(view, task, wanted));
         }

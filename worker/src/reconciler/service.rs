@@ -181,7 +181,9 @@ impl Service {
 
     /// An actor's task has come into a new state.
     fn update(&mut self, record: Record) {
-        let Some(known) = self.known.get_mut(&record.meta.task) else { return };
+        let Some(known) = self.known.get_mut(&record.meta.task) else {
+            return;
+        };
         info!(
             task_id = %record.meta.task,
             service = record.meta.service,
@@ -300,7 +302,9 @@ impl Service {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Start { task } => {
-                let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else { return };
+                let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else {
+                    return;
+                };
                 let Ok(spec) = &assignment.spec else { return };
                 let order = Order {
                     meta: assignment.meta.clone(),
@@ -332,7 +336,9 @@ impl Service {
 
     /// Not journaled: it was never begun, and would be answered in the same way again.
     fn end_unbegun(&mut self, task: TaskId, state: TaskState, reason: &str, error: Option<String>) {
-        let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else { return };
+        let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else {
+            return;
+        };
         let mut record = Record::new(assignment.meta.clone(), clock::now_ms());
         record.state = state;
         record.reason = Some(reason.to_owned());
@@ -392,7 +398,9 @@ impl Service {
 
     /// A container that never ran and that nobody knows.
     fn remove_stray(&self, found: Found) {
-        let Some(runtime) = self.parts.runtimes.get(found.meta.driver).cloned() else { return };
+        let Some(runtime) = self.parts.runtimes.get(found.meta.driver).cloned() else {
+            return;
+        };
         info!(task_id = %found.meta.task, container_id = found.container_id, "removing a container that never ran");
         self.parts.tasks.spawn("remove-stray", async move {
             if let Err(error) = runtime.remove(&found.meta).await {

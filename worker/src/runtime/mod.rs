@@ -83,10 +83,18 @@ pub enum FoundState {
 #[derive(Debug, Clone)]
 pub enum Event {
     Up,
-    Down { problem: String },
-    Exited { task: TaskId, exit: Exit },
+    Down {
+        problem: String,
+    },
+    Exited {
+        task: TaskId,
+        exit: Exit,
+    },
     /// Everything that is there. `asked` is from before the question: a task that ran by then and is not in it is gone.
-    Resync { asked: Instant, found: Vec<Found> },
+    Resync {
+        asked: Instant,
+        found: Vec<Found>,
+    },
     ImagesChanged,
 }
 

@@ -81,11 +81,7 @@ fn messages(stream_id: String, output: LogStream) -> BoxStream<'static, PushLogs
     let messages = output.flat_map(move |piece| {
         let messages: Vec<PushLogsMessage> = match piece {
             Ok(chunk) => split(chunk)
-                .map(|chunk| PushLogsMessage {
-                    stream_id: stream_id.clone(),
-                    chunk: Some(chunk),
-                    error: String::new(),
-                })
+                .map(|chunk| PushLogsMessage { stream_id: stream_id.clone(), chunk: Some(chunk), error: String::new() })
                 .collect(),
             Err(error) => {
                 vec![PushLogsMessage { stream_id: stream_id.clone(), chunk: None, error: error.to_string() }]

@@ -89,7 +89,9 @@ impl From<Gone> for End {
 pub async fn run(parts: Parts) {
     let mut dialer = dial::Dialer::new(&parts);
     loop {
-        let Ok(opened) = dialer.connect(&parts).await else { return };
+        let Ok(opened) = dialer.connect(&parts).await else {
+            return;
+        };
         let address = opened.address.clone();
         info!(manager = address, raft_term = opened.term, "session with the leader");
         let end = stream::hold(opened, &parts).await;

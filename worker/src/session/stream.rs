@@ -180,7 +180,9 @@ impl Session<'_> {
 
     fn granted(&self, heartbeat_sequence: u64) {
         let mut sent = self.sent.lock();
-        let Some(sent_ms) = sent.get(&heartbeat_sequence).copied() else { return };
+        let Some(sent_ms) = sent.get(&heartbeat_sequence).copied() else {
+            return;
+        };
         let later = sent.split_off(&(heartbeat_sequence + 1));
         *sent = later;
         drop(sent);

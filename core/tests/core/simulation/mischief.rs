@@ -38,14 +38,10 @@ impl World {
         let (node, service) = (self.random.pick(&nodes), self.random.pick(&services));
         let replicas = self.random.below(6) as u32;
         match (self.random.below(9), node, service) {
-            (0, Some(node), _) => self.try_out(Action::SetAvailability {
-                node,
-                availability: Availability::Drain,
-            }),
-            (1 | 2, Some(node), _) => self.try_out(Action::SetAvailability {
-                node,
-                availability: Availability::Active,
-            }),
+            (0, Some(node), _) => self.try_out(Action::SetAvailability { node, availability: Availability::Drain }),
+            (1 | 2, Some(node), _) => {
+                self.try_out(Action::SetAvailability { node, availability: Availability::Active })
+            }
             (3, Some(node), _) => {
                 if matches!(self.leader.apply(Action::RemoveNode { node }), Outcome::Done(_)) {
                     self.leases.forget(node);
@@ -68,9 +64,7 @@ impl World {
         self.services += 1;
         let mut wanted = spec(&format!("s{}", self.services), replicas);
         wanted.reservations = needing(50 + self.random.below(100), 0);
-        let leased = self
-            .random
-            .pick(&[OnDisconnect::Keep, OnDisconnect::Stop, OnDisconnect::StopIfIsolated]);
+        let leased = self.random.pick(&[OnDisconnect::Keep, OnDisconnect::Stop, OnDisconnect::StopIfIsolated]);
         // Said outright: the default follows the count, and workers learn of a change only with their next grant.
         wanted.on_disconnect = leased;
         wanted.restart.delay_ms = 200;
@@ -82,10 +76,7 @@ impl World {
             wanted.ports = vec![tcp(7_000 + self.random.below(2) as u16)];
         }
         let id = ServiceId::from_random(self.services);
-        self.try_out(Action::CreateService {
-            id,
-            spec: Box::new(wanted),
-        });
+        self.try_out(Action::CreateService { id, spec: Box::new(wanted) });
     }
 
     fn update(&mut self, id: ServiceId) {
@@ -93,15 +84,8 @@ impl World {
             return;
         };
         let image = format!("registry.example/app:{}", self.random.below(3));
-        let spec = ServiceSpec {
-            image,
-            ..(*service.spec).clone()
-        };
-        self.try_out(Action::UpdateService {
-            id,
-            seen_version: None,
-            spec: Box::new(spec),
-        });
+        let spec = ServiceSpec { image, ..(*service.spec).clone() };
+        self.try_out(Action::UpdateService { id, seen_version: None, spec: Box::new(spec) });
     }
 
     pub(super) fn heal(&mut self) {
@@ -112,10 +96,7 @@ impl World {
         }
         let nodes: Vec<NodeId> = self.leader.state.nodes().map(|node| node.id).collect();
         for node in nodes {
-            self.try_out(Action::SetAvailability {
-                node,
-                availability: Availability::Active,
-            });
+            self.try_out(Action::SetAvailability { node, availability: Availability::Active });
         }
     }
 }

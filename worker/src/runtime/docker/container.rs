@@ -138,12 +138,20 @@ mod tests {
             ports: vec![Port { host_port: 8080, container_port: 80, protocol: Protocol::Udp }],
             ..ServiceSpec::default()
         };
-        let order =
-            Order { meta: meta(5), spec: Arc::new(spec), cluster: None, node: "w1".into(), address: [127, 0, 0, 9].into() };
+        let order = Order {
+            meta: meta(5),
+            spec: Arc::new(spec),
+            cluster: None,
+            node: "w1".into(),
+            address: [127, 0, 0, 9].into(),
+        };
         let body = body(&order, NodeId::from_random(1));
         assert_eq!((body.entrypoint, body.cmd), (None, Some(vec!["-v".to_owned()])));
         let host = body.host_config.expect("it has one");
-        assert_eq!((host.memory, host.memory_swap, host.nano_cpus), (Some(64 << 20), Some(64 << 20), Some(500_000_000)));
+        assert_eq!(
+            (host.memory, host.memory_swap, host.nano_cpus),
+            (Some(64 << 20), Some(64 << 20), Some(500_000_000))
+        );
         let bindings = host.port_bindings.expect("it has some");
         let binding = &bindings["80/udp"].as_ref().expect("it is bound")[0];
         assert_eq!((binding.host_ip.as_deref(), binding.host_port.as_deref()), (Some("127.0.0.9"), Some("8080")));

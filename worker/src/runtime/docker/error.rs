@@ -8,8 +8,13 @@ use super::super::Error;
 /// What the daemon, or the way to it, answered.
 #[derive(Debug)]
 pub(super) enum Fault {
-    Answered { status: u16, message: String },
-    Unanswered { problem: String },
+    Answered {
+        status: u16,
+        message: String,
+    },
+    Unanswered {
+        problem: String,
+    },
     /// Classified already.
     Known(Error),
 }
@@ -141,7 +146,10 @@ const PULLING: &[(&[&str], &str)] = &[
         ],
         "registry-unreachable",
     ),
-    (&["not found", "manifest unknown", "name unknown", "no matching manifest", "invalid reference"], "image-not-found"),
+    (
+        &["not found", "manifest unknown", "name unknown", "no matching manifest", "invalid reference"],
+        "image-not-found",
+    ),
 ];
 
 #[cfg(test)]
@@ -164,10 +172,19 @@ mod tests {
     #[test]
     fn errors_of_starting_are_told_apart() {
         let cases = [
-            ("driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:80 failed: port is already allocated", "port-taken"),
+            (
+                "driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:80 failed: port is already allocated",
+                "port-taken",
+            ),
             ("Error starting userland proxy: listen tcp4 127.0.0.1:80: bind: address already in use", "port-taken"),
-            ("OCI runtime create failed: exec: \"/nope\": stat /nope: no such file or directory: unknown", "command-not-found"),
-            ("OCI runtime create failed: exec: \"nope\": executable file not found in $PATH: unknown", "command-not-found"),
+            (
+                "OCI runtime create failed: exec: \"/nope\": stat /nope: no such file or directory: unknown",
+                "command-not-found",
+            ),
+            (
+                "OCI runtime create failed: exec: \"nope\": executable file not found in $PATH: unknown",
+                "command-not-found",
+            ),
             ("mkdir /var/lib/docker/overlay2/x: no space left on device", "disk-full"),
             ("something new", "start-failed"),
         ];
@@ -182,7 +199,11 @@ mod tests {
         let cases = [
             (404, "manifest for a:1 not found: manifest unknown: manifest unknown", "image-not-found"),
             (404, "pull access denied for a, repository does not exist or may require 'docker login'", "image-denied"),
-            (500, "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused", "registry-unreachable"),
+            (
+                500,
+                "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
+                "registry-unreachable",
+            ),
             (500, "Get \"https://r.example/v2/\": dial tcp: lookup r.example: no such host", "registry-unreachable"),
             (500, "failed to register layer: write /x: no space left on device", "disk-full"),
             (500, "unauthorized: authentication required", "image-denied"),

@@ -211,7 +211,9 @@ impl Follower {
         &mut self,
         read: impl FnOnce(&mut Reader) -> io::Result<Vec<Record>> + Send + 'static,
     ) -> io::Result<Vec<Record>> {
-        let Some(mut reader) = self.reader.take() else { return Ok(Vec::new()) };
+        let Some(mut reader) = self.reader.take() else {
+            return Ok(Vec::new());
+        };
         let reading = tokio::task::spawn_blocking(move || (read(&mut reader), reader));
         let (records, reader) = reading.await.map_err(io::Error::other)?;
         self.reader = Some(reader);

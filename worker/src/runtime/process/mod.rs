@@ -94,11 +94,14 @@ impl ProcessRuntime {
     /// The task's process, watched from now on if it runs. None where it was never launched.
     async fn look(&self, task: TaskId) -> Result<Option<Found>, Error> {
         let dir = self.dir(task);
-        let Some(launch) = read_blocking(dir.join("spec.json"), durable::read::<Launch>).await? else { return Ok(None) };
+        let Some(launch) = read_blocking(dir.join("spec.json"), durable::read::<Launch>).await? else {
+            return Ok(None);
+        };
         let Some(state) = read_blocking(dir.join("state.json"), durable::read::<State>).await? else {
             return Ok(Some(Found { meta: launch.meta, container_id: String::new(), state: FoundState::Created }));
         };
-        let found = |state: FoundState, pid| Found { meta: launch.meta.clone(), container_id: format!("pid:{pid}"), state };
+        let found =
+            |state: FoundState, pid| Found { meta: launch.meta.clone(), container_id: format!("pid:{pid}"), state };
         let pid = state.process.pid;
         if let Some(exit) = state.exit {
             return Ok(Some(found(FoundState::Ended(Some(exit)), pid)));
@@ -164,7 +167,9 @@ impl ProcessRuntime {
         match tokio::time::timeout(LAUNCH, reader.read_line(&mut line)).await {
             Ok(Ok(bytes)) if bytes > 0 => {}
             Ok(_) => return Err(Error::failed("agent-error", "the supervisor ended without a word")),
-            Err(_) => return Err(Error::Unreachable { problem: "the supervisor does not answer".into() }),
+            Err(_) => {
+                return Err(Error::Unreachable { problem: "the supervisor does not answer".into() });
+            }
         }
         match serde_json::from_str(&line) {
             Ok(state::Word::Started(state)) => {
@@ -252,7 +257,9 @@ impl Runtime for ProcessRuntime {
             Some(Found { state: FoundState::Running { started_at_ms }, container_id, .. }) => {
                 Ok(Started { container_id, started_at_ms })
             }
-            Some(Found { state: FoundState::Ended(_), .. }) => Err(Error::failed("start-failed", "it has ended before")),
+            Some(Found { state: FoundState::Ended(_), .. }) => {
+                Err(Error::failed("start-failed", "it has ended before"))
+            }
             _ => self.launch(order).await,
         }
     }
@@ -267,7 +274,9 @@ impl Runtime for ProcessRuntime {
         }
         let dir = self.dir(meta.task);
         let mut seen = self.watch_task(meta.task, dir.clone()).await?;
-        let Some(state) = read_blocking(dir.join("state.json"), durable::read::<State>).await? else { return Ok(None) };
+        let Some(state) = read_blocking(dir.join("state.json"), durable::read::<State>).await? else {
+            return Ok(None);
+        };
         if !grace.is_zero() {
             state.process.signal_group(Signal::SIGTERM);
             if let Some(exit) = Self::wait_for(&mut seen, grace).await {
@@ -290,7 +299,10 @@ impl Runtime for ProcessRuntime {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         });
-        removed.await.expect("removing does not panic").map_err(|error| Error::Unreachable { problem: error.to_string() })?;
+        removed
+            .await
+            .expect("removing does not panic")
+            .map_err(|error| Error::Unreachable { problem: error.to_string() })?;
         self.watched.lock().remove(&meta.task);
         self.turns.lock().remove(&meta.task);
         Ok(())
@@ -305,7 +317,9 @@ impl Runtime for ProcessRuntime {
         let mut dirs = tokio::fs::read_dir(&self.root).await.map_err(failed)?;
         let mut found = Vec::new();
         while let Some(entry) = dirs.next_entry().await.map_err(failed)? {
-            let Some(task) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(task) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             match self.look(task).await {
                 Ok(one) => found.extend(one),
                 Err(error) => tracing::warn!(task_id = %task, %error, "a process cannot be made sense of"),
@@ -326,7 +340,9 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn watch(&self, events: mpsc::Sender<(Driver, Event)>) {
-        let Some(mut exits) = self.exits_to_tell.lock().take() else { return };
+        let Some(mut exits) = self.exits_to_tell.lock().take() else {
+            return;
+        };
         if events.send((Driver::Process, Event::Up)).await.is_err() {
             return;
         }

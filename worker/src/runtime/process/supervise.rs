@@ -124,10 +124,10 @@ fn start(dir: &Path) -> Result<Running, Error> {
 }
 
 fn spawn(dir: &Path, launch: &Launch) -> Result<Child, Error> {
-    let (program, args) = launch.argv.split_first().ok_or_else(|| Error::Task {
-        reason: "command-not-found",
-        problem: "no program is named".into(),
-    })?;
+    let (program, args) = launch
+        .argv
+        .split_first()
+        .ok_or_else(|| Error::Task { reason: "command-not-found", problem: "no program is named".into() })?;
     let mut command = Command::new(program);
     command.args(args).current_dir(dir.join("work")).env_clear();
     if let Some(path) = std::env::var_os("PATH") {
@@ -149,7 +149,9 @@ fn pump(child: &mut Child, log: LogWriter) -> mpsc::Receiver<()> {
     let (done, output) = mpsc::channel();
     let log = std::sync::Arc::new(parking_lot::Mutex::new(log));
     let one = |pipe: Option<Box<dyn io::Read + Send>>, stream: Log| {
-        let (Some(pipe), log, done) = (pipe, log.clone(), done.clone()) else { return };
+        let (Some(pipe), log, done) = (pipe, log.clone(), done.clone()) else {
+            return;
+        };
         std::thread::spawn(move || {
             super::logs::pump(pipe, stream, &log);
             let _ = done.send(());

@@ -1,0 +1,198 @@
+//! Commands on a running cluster: look at it, break it, heal it.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use goat_testcluster::cluster::Condition;
+use goat_testcluster::control::{Ask, Remote, Status};
+use goat_testcluster::error::Error;
+use goat_testcluster::layout;
+use goat_testcluster::up::say;
+
+use crate::cli::Command;
+use crate::detach;
+
+/// Between two looks of `status -w`.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Runs a command on the cluster.
+pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
+    match command {
+        Command::Status { json, watch } => show_status(remote, json, watch).await?,
+        Command::Env => say(&format!("export GOAT_ADDR={}", remote.layout().addresses().join(","))),
+        Command::Logs { name, follow, tail } => logs(remote, name, follow, tail).await?,
+        Command::Kill { name, with_tasks } => {
+            let name = remote.resolve(&name).await?;
+            remote.kill(&name, with_tasks).await?;
+            say(&format!("killed {name}"));
+        }
+        Command::Stop { name } => {
+            let name = remote.resolve(&name).await?;
+            remote.stop(&name).await?;
+            say(&format!("stopped {name}"));
+        }
+        Command::Start { name } => {
+            remote.start(&name).await?;
+            say(&format!("started {name}"));
+        }
+        Command::Restart { name } => {
+            let name = remote.resolve(&name).await?;
+            remote.stop(&name).await?;
+            remote.start(&name).await?;
+            say(&format!("restarted {name}"));
+        }
+        Command::Pause { name } => {
+            let name = remote.resolve(&name).await?;
+            remote.ask(&Ask::Freeze { name: name.clone() }).await?;
+            say(&format!("paused {name}; it goes on with: testcluster resume {name}"));
+        }
+        Command::Resume { name } => {
+            remote.ask(&Ask::Thaw { name: name.clone() }).await?;
+            say(&format!("{name} goes on"));
+        }
+        Command::Cut { from, to, one_way } => {
+            let (from, to) = (end(remote, &from).await?, end(remote, &to).await?);
+            cut(remote, &from, &to, one_way).await?;
+            let arrow = if one_way { "->" } else { "<->" };
+            say(&format!("cut {from} {arrow} {to}; it ends with: testcluster heal"));
+        }
+        Command::Delay { from, to, ms, one_way } => {
+            let (from, to) = (end(remote, &from).await?, end(remote, &to).await?);
+            remote.ask(&Ask::Delay { from: from.clone(), to: to.clone(), one_way, delay_ms: ms }).await?;
+            say(&format!("{from} to {to} takes {ms} ms"));
+        }
+        Command::Isolate { name } => {
+            let name = remote.resolve(&name).await?;
+            let others = members(remote).into_iter().filter(|other| *other != name).chain([layout::CLIENT.to_owned()]);
+            let cuts = cut_all(remote, std::slice::from_ref(&name), &others.collect::<Vec<_>>()).await?;
+            say(&format!("isolated {name} ({cuts} links cut); it ends with: testcluster heal"));
+        }
+        Command::Partition { groups } => {
+            let (one, other) = parted(remote, &groups).await?;
+            let cuts = cut_all(remote, &one, &other).await?;
+            say(&format!(
+                "parted {} from {} ({cuts} links cut); it ends with: testcluster heal",
+                one.join(","),
+                other.join(",")
+            ));
+        }
+        Command::Heal => {
+            remote.ask(&Ask::Heal).await?;
+            say("all links are whole");
+        }
+        Command::Down { keep } => {
+            remote.ask(&Ask::Down { keep }).await?;
+            if !keep {
+                detach::forget(&remote.layout().dir);
+            }
+            say(&format!("the cluster in {} is down", remote.layout().dir.display()));
+        }
+        Command::Up(_) | Command::Drill(_) | Command::Bench(_) => {
+            return Err(Error::usage("that needs no running cluster"));
+        }
+    }
+    Ok(())
+}
+
+/// One end of a link: a member, or everybody outside.
+async fn end(remote: &Remote, name: &str) -> Result<String, Error> {
+    if name == layout::CLIENT { Ok(name.to_owned()) } else { remote.resolve(name).await }
+}
+
+fn status(status: &Status, json: bool) {
+    if json {
+        say(&serde_json::to_string_pretty(status).expect("it is plain data"));
+        return;
+    }
+    say(&format!("{:<6} {:<24} {:<8} {}", "NAME", "STATE", "PID", "ADDRESS"));
+    for member in &status.members {
+        let condition = match &member.condition {
+            Condition::Running => "running".to_owned(),
+            Condition::Frozen => "paused".to_owned(),
+            Condition::Stopped => "stopped".to_owned(),
+            Condition::Ended(how) => format!("ended by itself ({how})"),
+        };
+        let pid = member.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        say(&format!("{:<6} {condition:<24} {pid:<8} {}", member.name, member.address));
+    }
+    for link in &status.links {
+        say(&format!("link  {link}"));
+    }
+    say(&format!("in {}, supervisor {}", status.layout.dir.display(), status.pid));
+}
+
+async fn show_status(remote: &Remote, json: bool, watch: bool) -> Result<(), Error> {
+    loop {
+        let now = remote.status().await?;
+        if watch && std::io::stdout().is_terminal() {
+            // Home, and everything below is cleared.
+            say("\x1b[H\x1b[2J");
+        }
+        status(&now, json);
+        if !watch {
+            return Ok(());
+        }
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// By `tail`, which knows how to follow files that begin anew.
+async fn logs(remote: &Remote, name: Option<String>, follow: bool, lines: u32) -> Result<(), Error> {
+    let names = match name {
+        Some(name) => vec![remote.resolve(&name).await?],
+        None => members(remote),
+    };
+    let mut tail = tokio::process::Command::new("tail");
+    tail.arg("-n").arg(lines.to_string()).args(follow.then_some("-F"));
+    tail.args(names.iter().map(|name| remote.layout().log_path(name)));
+    let status = tail.status().await.map_err(Error::io("run", Path::new("tail")))?;
+    if status.success() || follow { Ok(()) } else { Err(Error::failed("not all logs could be read")) }
+}
+
+fn members(remote: &Remote) -> Vec<String> {
+    remote.layout().members().map(|member| member.name()).collect()
+}
+
+async fn cut(remote: &Remote, from: &str, to: &str, one_way: bool) -> Result<(), Error> {
+    remote.ask(&Ask::Cut { from: from.to_owned(), to: to.to_owned(), one_way }).await
+}
+
+/// Cuts every link that there is between the two groups, both ways; how many.
+async fn cut_all(remote: &Remote, one: &[String], other: &[String]) -> Result<usize, Error> {
+    let is_manager = |name: &String| name.starts_with('m');
+    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+    let links: Vec<_> = pairs.filter(|(a, b)| is_manager(a) || is_manager(b)).collect();
+    for (a, b) in &links {
+        cut(remote, a, b, false).await?;
+    }
+    Ok(links.len())
+}
+
+/// `m1,w1 / m2,m3`, in one word or several.
+async fn parted(remote: &Remote, groups: &[String]) -> Result<(Vec<String>, Vec<String>), Error> {
+    let text = groups.join(" ");
+    let wrong =
+        || Error::usage(format!("{text:?}: two groups are expected, as in: testcluster partition m1,w1 / m2,m3"));
+    let (one, other) = text.split_once('/').filter(|(_, other)| !other.contains('/')).ok_or_else(wrong)?;
+    let mut parted = Vec::new();
+    for group in [one, other] {
+        let mut names = Vec::new();
+        for name in group.split([',', ' ']).filter(|name| !name.is_empty()) {
+            names.push(remote.resolve(name).await?);
+        }
+        parted.push(names);
+    }
+    let other = parted.pop().unwrap_or_default();
+    let one = parted.pop().unwrap_or_default();
+    if one.is_empty() || other.is_empty() {
+        return Err(wrong());
+    }
+    match one.iter().find(|name| other.contains(name)) {
+        Some(both) => Err(Error::usage(format!("{both} is in both groups"))),
+        None => Ok((one, other)),
+    }
+}
