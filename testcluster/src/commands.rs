@@ -51,6 +51,21 @@ pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
             remote.ask(&Ask::Thaw { name: name.clone() }).await?;
             say(&format!("{name} goes on"));
         }
+        Command::Down { keep } => {
+            remote.ask(&Ask::Down { keep }).await?;
+            if !keep {
+                detach::forget(&remote.layout().dir);
+            }
+            say(&format!("the cluster in {} is down", remote.layout().dir.display()));
+        }
+        command => run_on_links(remote, command).await?,
+    }
+    Ok(())
+}
+
+/// Commands that cut, delay and heal.
+async fn run_on_links(remote: &Remote, command: Command) -> Result<(), Error> {
+    match command {
         Command::Cut { from, to, one_way } => {
             let (from, to) = (end(remote, &from).await?, end(remote, &to).await?);
             cut(remote, &from, &to, one_way).await?;
@@ -81,16 +96,7 @@ pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
             remote.ask(&Ask::Heal).await?;
             say("all links are whole");
         }
-        Command::Down { keep } => {
-            remote.ask(&Ask::Down { keep }).await?;
-            if !keep {
-                detach::forget(&remote.layout().dir);
-            }
-            say(&format!("the cluster in {} is down", remote.layout().dir.display()));
-        }
-        Command::Up(_) | Command::Drill(_) | Command::Bench(_) => {
-            return Err(Error::usage("that needs no running cluster"));
-        }
+        _ => return Err(Error::usage("that needs no running cluster")),
     }
     Ok(())
 }

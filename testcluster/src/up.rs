@@ -44,8 +44,12 @@ pub async fn run(up: Up) -> Result<(), Error> {
     let mut options = Options::new(up.dir.clone(), kind)?;
     (options.managers, options.workers) = (up.managers, up.workers);
     options.front = up.has_echo.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, up.port)));
-    if up.has_echo && kind == RuntimeKind::Docker {
-        echo::ensure_image(&options.binaries).await?;
+    if kind == RuntimeKind::Docker {
+        // Without echo on it, a cluster may still be wanted to run the image; then it is no reason not to start.
+        match echo::ensure_image(&options.binaries).await {
+            Err(error) if !up.has_echo => say(&format!("echo      there is no image of it: {error}")),
+            result => result?,
+        }
     }
     let hosted = Hosted::start(options.clone()).await?;
     let down = hosted.down.clone();

@@ -38,13 +38,15 @@ impl Goal for Converged {
 
     async fn look(&mut self, client: &Client, display: &mut Display) -> Result<Verdict, Failure> {
         let get = GetServiceRequest { read: None, reference: self.id.clone() };
-        let service = client.unary(get, async |control, request| control.get_service(request).await).await?;
+        let mut service = client.unary(get, async |control, request| control.get_service(request).await).await?;
         if service.removed {
             return Ok(Verdict::Failed(Failure::failed(format!("{} was removed meanwhile", self.name))));
         }
         let all = service.replicas_desired <= HISTORY_UP_TO;
         let list = ListTasksRequest { read: None, service: self.id.clone(), node: String::new(), all };
         let tasks = client.unary(list, async |control, request| control.list_tasks(request).await).await?.tasks;
+        // The list is newer, and what is printed at the end must be what was judged.
+        service.replicas_running = tasks.iter().filter(|task| task.state == "running").count() as u32;
         let (view, verdict) = self.judge.look(Instant::now(), &service, &tasks);
         display.service(&view);
         self.view = view;

@@ -55,11 +55,14 @@ impl Control {
     /// The group, with a view as new as asked for.
     async fn reading(&self, options: Option<ReadOptions>) -> Result<(Group, ReadInfo), Status> {
         let group = self.group()?;
-        if !options.unwrap_or_default().stale {
+        let is_stale = options.unwrap_or_default().stale;
+        if !is_stale {
             group.linearize().await.map_err(|error| error.into_status(&group))?;
         }
         let index = *group.view().applied().borrow();
-        Ok((group, ReadInfo { index, age_ms: 0 }))
+        // Never heard: as old as anything can be.
+        let age_ms = if is_stale { group.age_ms().unwrap_or(u64::MAX) } else { 0 };
+        Ok((group, ReadInfo { index, age_ms }))
     }
 
     /// Proposes a client's mutation and waits for its answer.

@@ -9,6 +9,7 @@
 //! The desk is opened when this manager begins to lead and closed, with every session on it, before it is told that it
 //! no longer does. Must not decide anything about tasks: that is the planner's.
 
+mod book;
 mod leases;
 mod logs;
 mod router;

@@ -17,6 +17,7 @@ pub mod wire;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use goat_core::model::ClusterId;
@@ -24,12 +25,13 @@ use goat_proto::v1::{ProgressReply, RaftMessage};
 use goat_raft_store::{Identity, IncomingSnapshot, LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
-use openraft::{Config as RaftConfig, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
 use parking_lot::RwLock;
 
 use tonic::Status;
 use tracing::info;
 
+use crate::clock;
 use crate::config::{Config, Peer};
 use crate::machine::{Machine, View};
 use network::Network;
@@ -107,6 +109,8 @@ struct Inner {
     peers: Peers,
     view: View,
     cluster: ClusterIdCell,
+    /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
+    heard_ms: AtomicU64,
 }
 
 fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
@@ -160,7 +164,9 @@ impl Group {
         let raft = Raft::new(config.id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { id: config.id, raft, store, peers, view, cluster }) })
+        Ok(Self {
+            inner: Arc::new(Inner { id: config.id, raft, store, peers, view, cluster, heard_ms: AtomicU64::new(0) }),
+        })
     }
 
     /// Makes the group where this manager is the one to do it. Returns once a membership is there.
@@ -265,6 +271,25 @@ impl Group {
                 is_voter: voters.contains(id),
             })
             .collect()
+    }
+
+    /// A leader has just been heard.
+    pub(crate) fn heard_leader(&self) {
+        self.inner.heard_ms.store(clock::boot_ms(), Ordering::Relaxed);
+    }
+
+    /// How long ago this manager's state was known to be the group's (ms): as leader, when a quorum last answered it;
+    /// else when it last heard the leader. None where that has never been.
+    pub fn age_ms(&self) -> Option<u64> {
+        if self.leader().is_some_and(|leader| leader.is_here) {
+            let metrics = self.inner.raft.metrics();
+            let acked = metrics.borrow_watched().last_quorum_acked?;
+            return Some(acked.elapsed().as_millis() as u64);
+        }
+        match self.inner.heard_ms.load(Ordering::Relaxed) {
+            0 => None,
+            heard_ms => Some(clock::boot_ms().saturating_sub(heard_ms)),
+        }
     }
 
     /// Who leads, as far as this manager knows.

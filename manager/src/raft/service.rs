@@ -10,7 +10,7 @@ use goat_proto::v1::{
 };
 use goat_raft_store::{IncomingSnapshot, TypeConfig};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf, VoteOf};
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -53,6 +53,9 @@ impl RaftService for Service {
         let message = request.into_inner();
         let (group, body) = self.open::<AppendEntriesRequest<TypeConfig>>(&message)?;
         let reply = group.raft().append_entries(body).await.map_err(stopped)?;
+        if matches!(reply, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
+            group.heard_leader();
+        }
         answer(&group, message.from, &reply)
     }
 
