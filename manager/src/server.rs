@@ -75,10 +75,23 @@ async fn live(config: &Config, formation: &Formation, parts: &Parts, tasks: &Tas
     let peers = Peers::new(config.bind_source);
     let group = Group::start(config, formation, peers, view).await?;
     formation.joined(group.clone());
+    tokio::select! {
+        outcome = serve_in_group(config, formation, parts, tasks, &group) => outcome,
+        error = formation.find_other_cluster(config, &group) => Err(error.into()),
+    }
+}
+
+async fn serve_in_group(
+    config: &Config,
+    formation: &Formation,
+    parts: &Parts,
+    tasks: &TaskSet,
+    group: &Group,
+) -> anyhow::Result<()> {
     group.form(config, formation).await?;
     tasks.spawn("leader events", events::run_leaders(parts.events.clone(), group.clone()));
     tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
-    learn_cluster(&group).await?;
+    learn_cluster(group).await?;
     let reason = group.stopped().await;
     anyhow::bail!(
         "Raft has stopped: {reason}. What was acknowledged is safe; look at the disk and start this manager again"

@@ -75,6 +75,32 @@ impl Hosted {
         self.cluster.client()
     }
 
+    /// Waits until all workers are ready, so that what is started then is spread over them.
+    pub async fn workers_ready(&self, client: &Client) -> Result<(), Error> {
+        let workers = usize::from(self.cluster.layout().workers);
+        let ready = async {
+            loop {
+                let nodes = client.nodes().await?;
+                if nodes.iter().filter(|node| node.state == "ready").count() >= workers {
+                    return Ok(());
+                }
+                self.check_members().await?;
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        match tokio::time::timeout(FORMED, ready).await {
+            Ok(result) => result,
+            Err(_) => {
+                let logs = self.dir().join("logs");
+                let seconds = FORMED.as_secs();
+                Err(Error::failed(format!(
+                    "not all workers were ready within {seconds} s; see the logs in {}",
+                    logs.display()
+                )))
+            }
+        }
+    }
+
     async fn check_members(&self) -> Result<(), Error> {
         for member in self.cluster.status().await {
             if let crate::cluster::Condition::Ended(how) = member.condition {

@@ -70,6 +70,7 @@ async fn serve(hosted: &Hosted, options: &Options) -> Result<(), Error> {
     let layout = hosted.cluster.layout();
     say(&format!("cluster   {} managers and {} workers in {}", layout.managers, layout.workers, layout.dir.display()));
     let client = hosted.formed().await?;
+    hosted.workers_ready(&client).await?;
     if let Some(at) = layout.front {
         // One less than workers: a lost one's replica finds a place where its port is free.
         let replicas = u32::from(layout.workers).saturating_sub(1).max(1);

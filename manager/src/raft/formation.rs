@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use goat_proto::v1::{ProgressReply, ProgressRequest};
 use parking_lot::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Group;
 use super::peers::Peers;
@@ -24,6 +24,8 @@ use crate::config::{Config, Peer};
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Once Raft runs.
+const ASK_SLOWLY: Duration = Duration::from_secs(1);
 /// While waiting, the log says so this often.
 const REMIND_ROUNDS: u32 = 50;
 
@@ -44,6 +46,11 @@ pub enum Error {
          must not share an id or an address: make the `peers` lists the same everywhere"
     )]
     WrongPeer { address: String, expected: u64, found: u64, found_name: String },
+    #[error(
+        "the data directory {dir} belongs to cluster {own}, but the managers in `peers` are cluster {theirs}: correct data_dir \
+         or `peers`"
+    )]
+    OtherCluster { dir: String, own: String, theirs: String },
 }
 
 /// How far this manager is. Shared with the service that others ask.
@@ -103,6 +110,43 @@ impl Formation {
     /// Waits until all listed managers run Raft, so that the group can be made. False: somebody has made it already.
     pub async fn wait_for_ready_peers(&self, config: &Config, peers: &Peers) -> Result<(), Error> {
         self.wait(config, peers, |reply| reply.phase == READY || reply.phase == MEMBER).await
+    }
+
+    /// Returns when a majority turns out to be another cluster than the one that this manager's directory belongs to. One
+    /// stranger among friends is the stranger's trouble.
+    pub async fn find_other_cluster(&self, config: &Config, group: &Group) -> Error {
+        let majority = config.peers.len() / 2 + 1;
+        let mut unknown: Vec<&Peer> = config.peers.iter().filter(|peer| peer.id != self.id).collect();
+        let mut strangers = Vec::new();
+        loop {
+            let own = group.cluster().text();
+            let mut still = Vec::new();
+            for peer in unknown {
+                match ask(group.peers(), &peer.address).await.map(|reply| reply.cluster_id) {
+                    Some(theirs) if !own.is_empty() && !theirs.is_empty() => {
+                        if theirs != own {
+                            warn!(
+                                manager = peer.name,
+                                cluster_id = theirs,
+                                "a manager in `peers` belongs to another cluster"
+                            );
+                            strangers.push(theirs);
+                        }
+                    }
+                    _ => still.push(peer),
+                }
+            }
+            if strangers.len() >= majority
+                && let Some(theirs) = strangers.pop()
+            {
+                return Error::OtherCluster { dir: config.data_dir.display().to_string(), own, theirs };
+            }
+            if still.is_empty() {
+                return std::future::pending().await;
+            }
+            unknown = still;
+            tokio::time::sleep(ASK_SLOWLY).await;
+        }
     }
 
     async fn wait(

@@ -63,3 +63,22 @@ async fn another_managers_data_directory_is_refused() {
         "{text}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_of_another_cluster_is_refused_and_harms_neither() {
+    let mut home = Cluster::new(10);
+    let mut away = Cluster::new(11);
+    home.create_anywhere("web", &request_id(1)).await;
+    away.create_anywhere("web", &request_id(1)).await;
+    home.managers[0].kill();
+    away.managers[0].kill();
+    let strange = home.managers[0].data_dir.clone();
+    std::fs::rename(&strange, strange.with_file_name("own")).expect("moved");
+    std::fs::rename(&away.managers[0].data_dir, &strange).expect("moved");
+    home.managers[0].start();
+    let (code, text) = home.managers[0].ended();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("belongs to cluster") && text.contains("correct data_dir or `peers`"), "{text}");
+    home.create_anywhere("unharmed", &request_id(2)).await;
+    away.create_anywhere("unharmed", &request_id(2)).await;
+}

@@ -29,9 +29,6 @@ use crate::supervisor::Hosted;
 /// The parts, in the order in which they run.
 pub const PARTS: [&str; 5] = ["idle", "writes", "create", "many", "restart"];
 
-/// For nodes to become ready.
-const READY: Duration = Duration::from_secs(30);
-
 /// What to measure, and where.
 #[derive(Debug, Clone)]
 pub struct Bench {
@@ -164,20 +161,7 @@ pub async fn run(bench: Bench) -> Result<Vec<Figure>, Error> {
 
 async fn measure(bench: &Bench, hosted: &Hosted) -> Result<Vec<Figure>, Error> {
     let client = hosted.formed().await?;
-    let workers = usize::from(hosted.cluster.layout().workers);
-    let ready = async {
-        loop {
-            let nodes = client.nodes().await?;
-            if nodes.iter().filter(|node| node.state == "ready").count() >= workers {
-                return Ok::<_, Error>(());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(READY, ready)
-        .await
-        .map_err(|_| Error::failed("the workers did not become ready in time"))??;
-
+    hosted.workers_ready(&client).await?;
     let mut figures = Vec::new();
     let is_wanted = |part: &str| bench.parts.is_empty() || bench.parts.iter().any(|wanted| wanted == part);
     for part in PARTS {
