@@ -32,28 +32,38 @@ const STOOD_STILL_MS: u64 = 1_000;
 pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Heartbeat>) {
     let mut changes = active.group.view().changes();
     let mut leases = fresh(&active);
-    let mut looked_ms = clock::boot_ms();
     loop {
         let now_ms = clock::boot_ms();
         let wait_ms = leases.next_deadline_ms(now_ms).map_or(MAX_WAIT_MS, |at_ms| (at_ms - now_ms).min(MAX_WAIT_MS));
-        tokio::select! {
-            Some(first) = heartbeats.recv() => active.grant(first, &mut heartbeats, &mut leases).await,
-            received = changes.recv() => {
+        let heard = tokio::select! {
+            heartbeat = heartbeats.recv() => Heard::Heartbeat(heartbeat),
+            received = changes.recv() => Heard::Change(received),
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => Heard::Nothing,
+        };
+        let waited_ms = clock::boot_ms().saturating_sub(now_ms);
+        if waited_ms > MAX_WAIT_MS + STOOD_STILL_MS {
+            warn!(stood_still_ms = waited_ms, "this manager stood still, workers get their full time anew");
+            leases = fresh(&active);
+        }
+        match heard {
+            Heard::Heartbeat(None) => return,
+            Heard::Heartbeat(Some(first)) => active.grant(first, &mut heartbeats, &mut leases).await,
+            Heard::Change(received) => {
                 if observe(received, &mut changes, &active, &mut leases).is_none() {
                     return;
                 }
             }
-            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+            Heard::Nothing => {}
         }
-        let now_ms = clock::boot_ms();
-        if now_ms.saturating_sub(looked_ms) > MAX_WAIT_MS + STOOD_STILL_MS {
-            warn!(stood_still_ms = now_ms - looked_ms, "this manager stood still, workers get their full time anew");
-            leases = fresh(&active);
-        } else {
-            active.tell_silent(&mut leases, now_ms).await;
-        }
-        looked_ms = clock::boot_ms();
+        active.tell_silent(&mut leases, clock::boot_ms()).await;
     }
+}
+
+/// What ended a wait.
+enum Heard {
+    Heartbeat(Option<Heartbeat>),
+    Change(Result<Arc<ChangeSet>, RecvError>),
+    Nothing,
 }
 
 fn fresh(active: &Active) -> LeaderLeases {
@@ -105,7 +115,9 @@ impl Active {
             arrived.push(heartbeat);
         }
         if let Err(error) = self.group.read_index_here().await {
+            // The workers are not silent: this manager cannot vouch for them. When it can again, they start anew.
             debug!(%error, "heartbeats are not granted");
+            *leases = fresh(self);
             return;
         }
         let now_ms = clock::boot_ms();
@@ -157,6 +169,7 @@ impl Active {
         if due.is_empty() {
             return;
         }
+        let mut has_failed = false;
         for (node, state, is_told) in self.tell(due).await {
             match (is_told, known.get(&node)) {
                 (true, _) => {
@@ -167,9 +180,16 @@ impl Active {
                         session.end.cancel();
                     }
                 }
-                (false, Some(before)) => leases.untold(node, *before),
+                (false, Some(before)) => {
+                    leases.untold(node, *before);
+                    has_failed = true;
+                }
                 (false, None) => leases.forget(node),
             }
+        }
+        // Without a quorum nobody was heard for this manager's own reason.
+        if has_failed && self.group.read_index_here().await.is_err() {
+            *leases = fresh(self);
         }
     }
 
