@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::fake::{Fate, Manager, World, task};
+use crate::fake::{Fate, World, task};
 use crate::run::{goatctl, start};
+use crate::server::Manager;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn create_waits_until_all_run_and_prints_the_service() {

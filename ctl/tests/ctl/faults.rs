@@ -1,13 +1,12 @@
 //! Managers that are gone, silent, without a leader, or gone in the middle.
 
-use std::time::{Duration, Instant};
-
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tonic::Code;
 
-use crate::fake::{Fate, Fault, Manager, World, nobody};
+use crate::fake::{Fate, World};
 use crate::run::{goatctl, start};
+use crate::server::{Fault, Manager, nobody};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_manager_is_asked_when_one_is_gone() {
@@ -22,10 +21,9 @@ async fn the_next_manager_is_asked_when_one_is_silent() {
     let world = World::new();
     let (silent, manager) = (Manager::start(&world), Manager::start(&world));
     silent.always(Some(Fault::Silent));
-    let started = Instant::now();
     let addresses = format!("{},{}", silent.address, manager.address);
+    // Where the silent one had all the time, none would be left for the other, and the command would fail.
     assert_eq!(goatctl(&addresses, "node ls -q --timeout 4s").await.lines(), ["w1"]);
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,10 +78,9 @@ async fn when_none_answers_the_error_says_whom_it_asked_and_why_each_failed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_address_is_told_long_before_the_time_is_up() {
-    let started = Instant::now();
-    let ended = goatctl(&nobody().await, "node ls --timeout 8s").await;
+    // It gives up after a quarter of the time; the whole of it is longer than a test waits for a command.
+    let ended = goatctl(&nobody().await, "node ls --timeout 90s").await;
     assert_eq!(ended.code, 5, "{ended:?}");
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,4 +5,6 @@ mod fake;
 mod faults;
 mod reads;
 mod run;
+mod server;
 mod usage;
+mod waits;

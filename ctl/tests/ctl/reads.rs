@@ -7,8 +7,9 @@ use goat_proto::v1::{Event, Peer};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::fake::{Fate, Fault, Manager, World};
+use crate::fake::{Fate, World};
 use crate::run::{command, goatctl, start};
+use crate::server::{Fault, Manager};
 
 fn fields(value: &Value) -> BTreeSet<&str> {
     value.as_object().expect("it is an object").keys().map(String::as_str).collect()
@@ -168,4 +169,85 @@ async fn a_reader_that_leaves_early_ends_the_command_quietly() {
     let output = command(&manager.address, "service ls").stdout(Stdio::from(writer)).output().await.expect("it starts");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// The header of a table and its rows, by columns that at least three blanks part.
+fn cells(ended: &crate::run::Ended) -> Vec<Vec<&str>> {
+    let row = |line: &'_ str| -> Vec<_> { line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect() };
+    ended.lines().into_iter().map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_have_a_header_and_a_row_for_each() {
+    let world = World::new().with_service("web", 1);
+    world.change(|state| {
+        let (name, address, role) = ("m1".into(), "127.0.0.1:1".into(), "leader".into());
+        let peer = Peer { id: 1, name, address, role, reachable: true, term: 3, last_log_index: 9, applied_index: 8 };
+        state.peers.push(peer);
+    });
+    let manager = Manager::start(&world);
+    for (line, header, row) in [
+        ("service ls", "ID NAME RUNNING IMAGE PORTS CREATED", vec!["service00101", "web", "1/1", "echo:1"]),
+        ("task ls", "ID NAME NODE STATE WANTED SINCE ATTEMPT PROBLEM", vec!["task00000102", "web.1", "w1", "running"]),
+        ("node ls", "ID NAME STATE AVAILABILITY ADDRESS TASKS CPU MEMORY SINCE PROBLEM", vec!["node0000000w1", "w1"]),
+        (
+            "operator raft list-peers",
+            "ID|NAME|ADDRESS|ROLE|REACHABLE|TERM|LAST LOG INDEX|APPLIED INDEX",
+            vec!["1", "m1", "127.0.0.1:1", "leader", "yes", "3", "9", "8"],
+        ),
+    ] {
+        let ended = goatctl(&manager.address, line).await;
+        let cells = cells(&ended);
+        assert_eq!(cells[0], header.split(if header.contains('|') { '|' } else { ' ' }).collect::<Vec<_>>(), "{line}");
+        assert_eq!((cells.len(), &cells[1][..row.len()]), (2, &row[..]), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_anything_a_list_is_a_header_an_empty_array_or_nothing() {
+    let world = World::new();
+    let manager = Manager::start(&world);
+    assert_eq!(goatctl(&manager.address, "service ls").await.lines().len(), 1);
+    assert_eq!(goatctl(&manager.address, "service ls -o json").await.json(), json!([]));
+    assert_eq!(goatctl(&manager.address, "service ls -q").await.stdout, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_of_one_service_one_node_or_one_state() {
+    let world = World::new().with_service("web", 1).with_service("api", 1);
+    world.change(|state| {
+        let mut ended = state.tasks[0].clone();
+        (ended.id, ended.state, ended.node) = ("ended0000000".into(), "failed".into(), "w2".into());
+        state.tasks.push(ended);
+        state.nodes.push(crate::fake::node("w2", 0));
+        state.nodes[1].state = "down".into();
+    });
+    let manager = Manager::start(&world);
+    for (line, ids) in [
+        ("task list -q", vec!["task00000104", "task00000102"]),
+        ("task ls -q --all", vec!["task00000104", "ended0000000", "task00000102"]),
+        ("task ls -q --service web", vec!["task00000102"]),
+        ("task ls -q --node w2 -a", vec!["ended0000000"]),
+        ("task ls -q --state failed", vec!["ended0000000"]),
+        ("node ls -q", vec!["w1", "w2"]),
+        ("node ls -q --state down", vec!["w2"]),
+    ] {
+        let mut found =
+            goatctl(&manager.address, line).await.lines().iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let mut ids = ids;
+        found.sort();
+        ids.sort_unstable();
+        assert_eq!(found, ids, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_read_says_whose_it_is_and_how_old() {
+    let world = World::new();
+    let manager = Manager::start(&world);
+    manager.always(Some(Fault::Refuse(Code::Unavailable, "no leader")));
+    let ended = goatctl(&manager.address, "status --stale -o json").await;
+    assert_eq!(ended.json()["term"], json!(3));
+    let expected = format!("stale: from {}, which last heard from the leader 4s ago\n", manager.address);
+    assert_eq!(ended.stderr, expected);
 }

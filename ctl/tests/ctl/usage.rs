@@ -1,7 +1,7 @@
 //! What is wrong with a command line is said before anybody is asked.
 
-use crate::fake::nobody;
 use crate::run::goatctl;
+use crate::server::nobody;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_command_line_names_the_flag_says_what_is_right_and_ends_with_two() {

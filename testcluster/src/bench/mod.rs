@@ -162,6 +162,7 @@ pub async fn run(bench: Bench) -> Result<Vec<Figure>, Error> {
 async fn measure(bench: &Bench, hosted: &Hosted) -> Result<Vec<Figure>, Error> {
     let client = hosted.formed().await?;
     hosted.workers_ready(&client).await?;
+    containers::lead_with_the_first(&client).await?;
     let mut figures = Vec::new();
     let is_wanted = |part: &str| bench.parts.is_empty() || bench.parts.iter().any(|wanted| wanted == part);
     for part in PARTS {

@@ -56,6 +56,13 @@ pub(super) struct Actor {
     pub may_run_out_of_memory: bool,
 }
 
+/// What ended a task that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndedBy {
+    Itself,
+    Request,
+}
+
 /// Why bringing up ended early.
 enum Early {
     /// It has its last state.
@@ -73,8 +80,13 @@ impl Actor {
             self.finish().await;
             return;
         }
-        self.watch_over().await;
-        self.finish().await;
+        if self.watch_over().await == EndedBy::Itself {
+            // Its runtime remembers how it ended, whatever becomes of this agent, and the next attempt waits for the word.
+            self.tell().await;
+            self.save().await;
+        } else {
+            self.finish().await;
+        }
     }
 
     /// None where the task has ended instead.
@@ -211,17 +223,18 @@ impl Actor {
         }
     }
 
-    async fn watch_over(&mut self) {
+    async fn watch_over(&mut self) -> EndedBy {
         let stop = tokio::select! {
             biased;
             exit = seen_exit(&mut self.exit) => {
                 let exit = self.looked_at(exit).await;
                 self.record.exited(exit);
-                return;
+                return EndedBy::Itself;
             }
             stop = stop_wanted(&mut self.goal, u64::MAX) => stop,
         };
         self.stop(stop).await;
+        EndedBy::Request
     }
 
     /// An event does not say whether memory ran out. Asked only where it may have: Docker answers no sooner than it has
