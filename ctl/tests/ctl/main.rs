@@ -1,6 +1,7 @@
 //! goatctl as it is used: the binary itself against managers that a test makes up, on loopback.
 
 mod changes;
+mod control;
 mod fake;
 mod faults;
 mod reads;

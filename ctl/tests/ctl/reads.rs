@@ -173,8 +173,11 @@ async fn a_reader_that_leaves_early_ends_the_command_quietly() {
 
 /// The header of a table and its rows, by columns that at least three blanks part.
 fn cells(ended: &crate::run::Ended) -> Vec<Vec<&str>> {
-    let row = |line: &'_ str| -> Vec<_> { line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect() };
-    ended.lines().into_iter().map(row).collect()
+    let mut rows = Vec::new();
+    for line in ended.lines() {
+        rows.push(line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect());
+    }
+    rows
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@
 //! | `writes` | accepted control writes of 64 clients over all managers | 512 bytes written and synced, one after the other |
 //! | `create` | `service create` to running, one container | `docker run -d` of the same image |
 //! | `many` | 60 replicas on all workers | create and start over Docker's API, as many at a time |
-//! | `restart` | container killed to running again, the first restart | create and start over Docker's API |
+//! | `restart` | container killed to running again, the first restart | create and start over Docker's API; and the same by hand |
 //!
 //! How long failures last is measured by the drills. Only with Docker there are `create`, `many` and `restart`.
 
@@ -174,11 +174,11 @@ async fn measure(bench: &Bench, hosted: &Hosted) -> Result<Vec<Figure>, Error> {
             continue;
         }
         eprintln!("{part} ...");
-        figures.push(match part {
-            "idle" => control::idle(hosted).await?,
-            "writes" => control::writes(hosted, Duration::from_secs(bench.seconds)).await?,
-            "create" => containers::create(&client, bench.repeat).await?,
-            "many" => containers::many(hosted, &client).await?,
+        figures.extend(match part {
+            "idle" => vec![control::idle(hosted).await?],
+            "writes" => vec![control::writes(hosted, Duration::from_secs(bench.seconds)).await?],
+            "create" => vec![containers::create(&client, bench.repeat).await?],
+            "many" => vec![containers::many(hosted, &client).await?],
             _ => containers::restart(&client, bench.repeat).await?,
         });
     }

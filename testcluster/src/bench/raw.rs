@@ -101,3 +101,37 @@ async fn one(client: &bollard::Docker, name: String) -> Result<(), Error> {
         .await
         .map_err(Error::docker("start a container"))
 }
+
+/// Seconds from a kill over the API to another container running, which is begun when Docker tells of the first one's end:
+/// what is to be had where nobody has to be asked.
+pub(super) async fn restarted_by_hand(settle: Duration) -> Result<f64, Error> {
+    let client = docker()?;
+    let names = [format!("goat-bench-{}", request_id()), format!("goat-bench-{}", request_id())];
+    let result = async {
+        one(&client, names[0].clone()).await?;
+        tokio::time::sleep(settle).await;
+        let filters = HashMap::from([("event", vec!["die".to_owned()]), ("container", vec![names[0].clone()])]);
+        let options = query::EventsOptionsBuilder::default().filters(&filters).build();
+        let mut events = Box::pin(client.events(Some(options)));
+        let kill = query::KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        let started = Instant::now();
+        let killed = client.kill_container(&names[0], Some(kill));
+        let again = async {
+            match tokio::time::timeout(RUN, events.next()).await {
+                Ok(Some(Ok(_))) => one(&client, names[1].clone()).await,
+                _ => Err(Error::failed("Docker did not tell of a container's end")),
+            }
+        };
+        // The call answers late; GOAT does not wait for that either.
+        let (killed, again) = tokio::join!(killed, async { again.await.map(|()| started.elapsed().as_secs_f64()) });
+        killed.map_err(Error::docker("kill a container"))?;
+        again
+    };
+    let result = result.await;
+    let remove = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    for name in &names {
+        // Whatever could not be made is not there.
+        let _ = client.remove_container(name, Some(remove.clone())).await;
+    }
+    result
+}
