@@ -3,10 +3,10 @@
 //! Every request of ours may be repeated: reads by nature, mutations by the request id inside them. So whenever it is
 //! unclear what became of one, the next manager is asked the same thing, until one answers or the time is up.
 
+mod reason;
+
 use std::cell::{Cell, RefCell};
-use std::error::Error as _;
 use std::fmt::Write as _;
-use std::io;
 use std::time::Duration;
 
 use goat_core::model::RequestId;
@@ -18,8 +18,11 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::address::{Address, Addresses};
 use crate::exit::{Exit, Failure};
+use reason::{cause, judge};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The last look of a command that was told to end.
+const PARTING_LOOK: Duration = Duration::from_secs(1);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MOST: Duration = Duration::from_secs(1);
 /// A manager that holds a stream open and is gone is noticed after the sum of these.
@@ -70,6 +73,11 @@ impl Client {
     /// From here on managers are known to be there: that none can be connected to now will pass.
     pub fn expect_interruptions(&self) {
         self.patience.set(self.timeout);
+    }
+
+    /// For a look at what has just been changed, after Ctrl-C: who wants to go does not wait for managers.
+    pub fn hurry(&self) -> Duration {
+        self.timeout.min(PARTING_LOOK)
     }
 
     /// How long one request may take.
@@ -233,43 +241,6 @@ impl Client {
     }
 }
 
-/// Why another manager should be asked, and whether this one was there; None where its answer stands.
-fn judge(status: &Status) -> Option<(String, bool)> {
-    // Only what was made on this side has a source: the connection broke, and nobody knows how far the request came;
-    // or, where that is UNAVAILABLE, there was none.
-    if status.source().is_some() {
-        let is_reached = status.code() != Code::Unavailable;
-        return Some((cause(status).unwrap_or_else(|| status.message().to_owned()), is_reached));
-    }
-    match status.code() {
-        // Cancelled and deadline: the manager gave up on its own limits, of which another may have more left.
-        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => {
-            let text = status.message();
-            Some((if text.is_empty() { "unavailable".into() } else { text.into() }, true))
-        }
-        _ => None,
-    }
-}
-
-/// What the innermost error says, in words for people where it is a usual one; None for a connection that timed out.
-fn cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-        if let Some(io) = innermost.downcast_ref::<io::Error>() {
-            match io.kind() {
-                io::ErrorKind::ConnectionRefused => return Some("connection refused: no manager listens there".into()),
-                io::ErrorKind::TimedOut => return None,
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                    return Some("the connection broke".into());
-                }
-                _ => {}
-            }
-        }
-    }
-    Some(innermost.to_string())
-}
-
 /// A duration in tenths of a second: more digits mislead.
 fn shown(duration: Duration) -> String {
     let text = format!("{:.1}", duration.as_secs_f64());
@@ -279,16 +250,6 @@ fn shown(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_an_answer_that_another_manager_would_give_too_is_final() {
-        for code in [Code::NotFound, Code::InvalidArgument, Code::Aborted, Code::Internal, Code::Unimplemented] {
-            assert_eq!(judge(&Status::new(code, "x")), None);
-        }
-        assert_eq!(judge(&Status::unavailable("no leader")), Some(("no leader".into(), true)));
-        let broken = Status::from_error(Box::new(io::Error::from(io::ErrorKind::BrokenPipe)));
-        assert!(judge(&broken).is_some());
-    }
 
     #[test]
     fn durations_are_shown_in_tenths_of_a_second() {

@@ -4,6 +4,7 @@ pub mod events;
 pub mod logs;
 pub mod node;
 pub mod operator;
+pub mod removal;
 pub mod service;
 pub mod status;
 pub mod task;
@@ -59,7 +60,7 @@ async fn run_service(context: &Context, command: ServiceCommand) -> Result<(), F
         ServiceCommand::Scale { reference, replicas, wait } => {
             service::scale(context, reference, replicas, &wait).await
         }
-        ServiceCommand::Rm { references, wait } => service::rm(context, references, &wait).await,
+        ServiceCommand::Rm { references, wait } => removal::rm(context, references, &wait).await,
     }
 }
 

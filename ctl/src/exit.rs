@@ -47,6 +47,11 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// Of what came after a change that a manager has accepted: `what` names it, for it stays.
+    pub fn after_acceptance(self, what: &str) -> Self {
+        self.with_hint(format!("the change was accepted ({what})"))
+    }
+
     /// What a manager answered, and means.
     pub fn from_status(status: &Status) -> Self {
         let message = match status.message() {

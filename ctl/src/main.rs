@@ -1,6 +1,8 @@
 //! `goatctl`: reads the command line, asks the managers, prints, and ends with the right code. It decides nothing that
 //! another client would have to decide again.
 #![forbid(unsafe_code)]
+// Help texts are doc comments, and HOST[:PORT] in them is no link.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 mod address;
 mod cli;

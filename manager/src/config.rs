@@ -67,7 +67,7 @@ pub struct Options {
     /// This manager's number: from 1, its own in the group, never used again
     #[arg(long, env = "GOAT_MANAGER_ID")]
     pub id: Option<u64>,
-    /// This manager's name [default: m<ID>]
+    /// This manager's name [default: m and the id]
     #[arg(long, env = "GOAT_MANAGER_NAME")]
     pub name: Option<String>,
     /// Address to listen on, for clients, workers and managers [default: 127.0.0.1:7700]

@@ -52,7 +52,7 @@ pub fn write<T: Serialize>(path: &Path, body: &T) -> Result<(), Error> {
     replace(path, body, true)
 }
 
-/// As [`write`], but only the death of this process is survived, not that of the machine: no sync.
+/// As [`fn@write`], but only the death of this process is survived, not that of the machine: no sync.
 pub fn write_unsynced<T: Serialize>(path: &Path, body: &T) -> Result<(), Error> {
     replace(path, body, false)
 }
@@ -75,7 +75,7 @@ fn replace<T: Serialize>(path: &Path, body: &T, synced: bool) -> Result<(), Erro
     if synced { sync_parent(path) } else { Ok(()) }
 }
 
-/// Reads what [`write`] wrote; None where there is no file.
+/// Reads what [`fn@write`] wrote; None where there is no file.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

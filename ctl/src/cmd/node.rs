@@ -1,5 +1,7 @@
 //! `node` with all that belongs to it.
 
+use std::time::Duration;
+
 use goat_core::model::{Inventory, Resources};
 use goat_proto::convert::Word;
 use goat_proto::v1::{
@@ -96,23 +98,25 @@ pub async fn drain(context: &Context, reference: String, flags: &WaitFlags) -> R
     if flags.quiet {
         out.line(&reply.id)?;
     }
-    let waited = match flags.detach {
-        true => Waited::Detached,
-        false => {
-            let mut goal = Drained::new(&reply.id, &reference);
-            wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?
-        }
-    };
+    let (mut seen, mut waited, mut within) = (None, Waited::Detached, client.timeout());
+    if !flags.detach {
+        let mut goal = Drained::new(&reply.id, &reference);
+        waited = wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?;
+        (seen, within) = (goal.node, client.hurry());
+    }
     if flags.quiet {
         return Ok(());
     }
     let state = if waited == Waited::Reached { "drained" } else { "draining" };
-    print(context, &reply, state).await
+    match seen {
+        Some(node) => print(context, &node, state),
+        None => print(context, &look(context, &reply, within).await?, state),
+    }
 }
 
 pub async fn activate(context: &Context, reference: String) -> Result<(), Failure> {
     let reply = set_availability(context, &reference, "active").await?;
-    print(context, &reply, "active").await
+    print(context, &look(context, &reply, context.client.timeout()).await?, "active")
 }
 
 async fn set_availability(context: &Context, reference: &str, availability: &str) -> Result<NodeReply, Failure> {
@@ -124,12 +128,16 @@ async fn set_availability(context: &Context, reference: &str, availability: &str
     context.client.unary(request, async |control, request| control.set_node_availability(request).await).await
 }
 
-/// Shows the node as it is now.
-async fn print(context: &Context, reply: &NodeReply, state: &str) -> Result<(), Failure> {
+/// The node as it is after an accepted change.
+async fn look(context: &Context, reply: &NodeReply, within: Duration) -> Result<Node, Failure> {
     let request = GetNodeRequest { read: None, reference: reply.id.clone() };
-    let node = context.client.unary(request, async |control, request| control.get_node(request).await).await?;
+    let got = context.client.unary_within(within, request, async |control, request| control.get_node(request).await);
+    got.await.map_err(|failure| failure.after_acceptance(&format!("node {}", reply.id)))
+}
+
+fn print(context: &Context, node: &Node, state: &str) -> Result<(), Failure> {
     if context.out.is_json() {
-        return context.out.json(&NodeRow::from(&node));
+        return context.out.json(&NodeRow::from(node));
     }
     context.out.line(format_args!("{}  {}  {state}  {} tasks", node.id, node.name, node.tasks))
 }

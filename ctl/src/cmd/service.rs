@@ -1,23 +1,22 @@
-//! `run`, and `service` with all that belongs to it.
+//! `run`, and `service` with all that belongs to it but the removal.
 
 use std::collections::BTreeMap;
 
 use goat_core::model::{Resources, ServiceSpec};
 use goat_proto::convert::Word;
 use goat_proto::v1::{
-    CreateServiceRequest, GetServiceRequest, ListServicesRequest, ListTasksRequest, RemoveServiceRequest,
-    ScaleServiceRequest, Service, ServiceReply, Task, UpdateServiceRequest,
+    CreateServiceRequest, GetServiceRequest, ListServicesRequest, ListTasksRequest, ScaleServiceRequest, Service,
+    ServiceReply, Task, UpdateServiceRequest,
 };
-use serde_json::json;
 
 use super::{Context, pairs, task};
 use crate::cli::{ListFlags, ReadFlags, RunArgs, WaitFlags};
 use crate::client::request_id;
-use crate::exit::{Failure, say};
+use crate::exit::Failure;
 use crate::output::{age, cpus, local_time, or_dash, size, span};
 use crate::rows::{ServicePage, ServiceRow, TaskRow, name_of, spec_of};
 use crate::spec::{SpecFlags, remove_keys};
-use crate::wait::{Converged, Removed, Waited, wait};
+use crate::wait::{Converged, Waited, wait};
 
 /// What `service update` changes.
 #[derive(Debug)]
@@ -81,73 +80,33 @@ async fn converge(context: &Context, reply: &ServiceReply, name: &str, flags: &W
     if flags.quiet {
         out.line(&reply.id)?;
     }
-    let mut seen = None;
+    let (mut seen, mut waited, mut within) = (None, Waited::Detached, client.timeout());
     if !flags.detach {
         let mut goal = Converged::new(&reply.id, name, reply.index);
-        if wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await? == Waited::Reached {
-            seen = goal.service;
-        }
+        waited = wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?;
+        (seen, within) = (goal.service, client.hurry());
     }
     if flags.quiet {
         return Ok(());
     }
-    let is_reached = seen.is_some();
     let service = match seen {
         Some(service) => service,
         None => {
             let request = GetServiceRequest { read: None, reference: reply.id.clone() };
-            client.unary(request, async |control, request| control.get_service(request).await).await?
+            let got = client.unary_within(within, request, async |control, request| control.get_service(request).await);
+            got.await.map_err(|failure| failure.after_acceptance(&format!("service {}", reply.id)))?
         }
     };
     let row = ServiceRow::from(&service);
     if out.is_json() {
         return out.json(&row);
     }
-    let state = if is_reached { "converged" } else { "accepted" };
+    let state = if waited == Waited::Reached { "converged" } else { "accepted" };
     // Tasks that ran to their end do not run, and are as they should be: the count says what is.
     out.line(format_args!(
         "{}  {}  {state}  {}/{} running",
         row.id, row.name, row.replicas_running, row.replicas_desired
     ))
-}
-
-/// One after the other; those that cannot be removed are told at the end, and do not keep the others.
-pub async fn rm(context: &Context, references: Vec<String>, flags: &WaitFlags) -> Result<(), Failure> {
-    let mut failures: Vec<Failure> = Vec::new();
-    let mut removed = Vec::new();
-    for reference in references {
-        match rm_one(context, &reference, flags).await {
-            Ok((id, waited)) => removed.push(json!({ "id": id, "removed": waited == Waited::Reached })),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    if context.out.is_json() {
-        context.out.json(&removed)?;
-    }
-    let Some(last) = failures.pop() else { return Ok(()) };
-    failures.iter().for_each(|failure| say(&failure.to_string()));
-    Err(last)
-}
-
-async fn rm_one(context: &Context, reference: &str, flags: &WaitFlags) -> Result<(String, Waited), Failure> {
-    let (client, out) = (&context.client, context.out);
-    let request = RemoveServiceRequest { request_id: request_id(), reference: reference.to_owned() };
-    let reply = client.unary(request, async |control, request| control.remove_service(request).await).await?;
-    if flags.quiet {
-        out.line(&reply.id)?;
-    }
-    let waited = match flags.detach {
-        true => Waited::Detached,
-        false => {
-            let mut goal = Removed::new(&reply.id, reference);
-            wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?
-        }
-    };
-    if !flags.quiet && !out.is_json() {
-        let state = if waited == Waited::Reached { "removed" } else { "being removed" };
-        out.line(format_args!("{}  {reference}  {state}", reply.id))?;
-    }
-    Ok((reply.id, waited))
 }
 
 pub async fn ls(context: &Context, flags: &ListFlags) -> Result<(), Failure> {

@@ -93,7 +93,11 @@ impl Control for Fake {
         let request = request.into_inner();
         self.mutate("scale", request.request_id, |state| {
             let (at, index) = (state.find(&request.reference)?, state.next());
-            state.services[at].replicas_desired = request.replicas;
+            let service = &mut state.services[at];
+            service.replicas_desired = request.replicas;
+            if let Some(spec) = &mut service.spec {
+                spec.replicas = request.replicas;
+            }
             state.settle();
             Ok(ServiceReply { id: state.services[at].id.clone(), version: index, index })
         })

@@ -57,6 +57,8 @@ pub(super) async fn writes(hosted: &Hosted, how_long: Duration) -> Result<Figure
         tasks.spawn(writer.run());
     }
     tokio::time::sleep(WARM_UP).await;
+    let observer = hosted.cluster.client()?;
+    let term = observer.status().await?.term;
     let mut samples = Vec::new();
     for _ in 0..how_long.as_secs().max(1) {
         let (before, since) = (accepted.load(Ordering::Relaxed), Instant::now());
@@ -64,7 +66,13 @@ pub(super) async fn writes(hosted: &Hosted, how_long: Duration) -> Result<Figure
         let count = accepted.load(Ordering::Relaxed) - before;
         samples.push(count as f64 / since.elapsed().as_secs_f64());
     }
+    let term_after = observer.status().await?.term;
     tasks.stop(STOP_GRACE).await;
+    if term_after != term {
+        return Err(Error::failed(format!(
+            "an election under load, from term {term} to {term_after}, without a failure"
+        )));
+    }
     let client = hosted.cluster.client()?;
     for id in ids {
         client.remove_service(&id).await?;

@@ -60,21 +60,21 @@ struct Options {
 }
 
 impl Options {
-    fn read(args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+    fn read(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut given = std::collections::HashMap::new();
-        let mut args = args;
         while let Some(arg) = args.next() {
             if arg == "-h" || arg == "--help" {
                 return Ok(None);
             }
             let name = arg.strip_prefix("--").ok_or_else(|| format!("{arg:?} is not an option"))?;
             let (name, value) = match name.split_once('=') {
-                Some((name, value)) => (name.to_owned(), value.to_owned()),
-                None => (name.to_owned(), args.next().ok_or_else(|| format!("--{name} needs a value"))?),
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (name.to_owned(), None),
             };
             if !NAMES.contains(&name.as_str()) {
                 return Err(format!("there is no option --{name}"));
             }
+            let value = value.or_else(|| args.next()).ok_or_else(|| format!("--{name} needs a value"))?;
             given.insert(name, value);
         }
         let get = |name: &str| {
@@ -125,8 +125,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     std::thread::spawn(move || {
-        let signal = signals.wait();
-        eprintln!("echo: ending on {signal:?}");
+        eprintln!("echo: ending on {}", signals.wait().map_or("a signal", Signal::as_str));
         std::process::exit(0);
     });
     match serve(options) {

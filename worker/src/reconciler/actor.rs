@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::plan::StopReason;
+use super::goal::{Goal, Stop, seen_exit, stop_wanted};
 use crate::clock;
 use crate::journal::Journal;
 use crate::runtime::{Created, Error, FoundState, Runtime, Started};
@@ -31,13 +31,6 @@ const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// The exit code of what SIGKILL ended.
 const KILLED: i32 = 137;
-
-/// What the actor is to bring about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Goal {
-    Run,
-    Stop { reason: StopReason, grace_ms: u64 },
-}
 
 /// One task's life. `exit` is told by the service when the runtime has seen the task end.
 pub(super) struct Actor {
@@ -310,37 +303,5 @@ impl Actor {
     async fn tell(&self) {
         // Gone only while the agent stops.
         let _ = self.updates.send(self.record.clone()).await;
-    }
-}
-
-/// A wanted stop.
-#[derive(Debug, Clone, Copy)]
-struct Stop {
-    reason: StopReason,
-    grace_ms: u64,
-}
-
-/// Waits until a stop with less grace than `below_ms` is wanted; without a service to want anything, for ever.
-async fn stop_wanted(goal: &mut watch::Receiver<Goal>, below_ms: u64) -> Stop {
-    let is_wanted = |goal: &Goal| matches!(goal, Goal::Stop { grace_ms, .. } if *grace_ms < below_ms);
-    let wanted = match goal.wait_for(is_wanted).await {
-        Ok(goal) => Some(*goal),
-        Err(_) => None,
-    };
-    match wanted {
-        Some(Goal::Stop { reason, grace_ms }) => Stop { reason, grace_ms },
-        _ => std::future::pending().await,
-    }
-}
-
-/// Waits until the task was seen to end; without a service to see it, for ever.
-async fn seen_exit(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
-    let seen = match exit.wait_for(Option::is_some).await {
-        Ok(exit) => exit.clone(),
-        Err(_) => None,
-    };
-    match seen {
-        Some(exit) => exit,
-        None => std::future::pending().await,
     }
 }

@@ -12,6 +12,7 @@
 
 mod actor;
 pub mod adopt;
+mod goal;
 pub mod plan;
 mod service;
 

@@ -9,8 +9,9 @@ use goat_core::model::{Driver, TaskId, TaskState};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{info, warn};
 
-use super::actor::{Actor, Goal};
+use super::actor::Actor;
 use super::adopt::Adoption;
+use super::goal::Goal;
 use super::plan::{self, Action, Doing, RejectReason, View};
 use super::{Command, Handle};
 use crate::clock;
@@ -355,9 +356,9 @@ impl Service {
         };
         let (goal, exit) = (watch::Sender::new(Goal::Run), watch::Sender::new(None));
         let is_running = record.state == TaskState::Running;
-        let may_run_out_of_memory = order.as_ref().is_none_or(|order| order.spec.limits.memory_bytes > 0);
         let actor = Actor {
             record: record.clone(),
+            may_run_out_of_memory: order.as_ref().is_none_or(|order| order.spec.limits.memory_bytes > 0),
             order,
             runtime,
             starts: self.starts.clone(),
@@ -366,7 +367,6 @@ impl Service {
             exit: exit.subscribe(),
             updates: self.tell_updates.clone(),
             may_run: false,
-            may_run_out_of_memory,
         };
         self.parts.tasks.spawn("task", actor.run());
         let actor = ActorHandle { goal, exit, running_since: is_running.then(Instant::now) };
