@@ -20,6 +20,9 @@ use crate::taskset::TaskSet;
 
 const POLL: Duration = Duration::from_millis(200);
 const CONNECT: Duration = Duration::from_millis(300);
+/// For a connection without any replica to take it.
+const PATIENCE: Duration = Duration::from_secs(2);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// New connections are turned away above this.
 const MAX_CONNECTIONS: usize = 512;
 const NOBODY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\n\
@@ -88,17 +91,29 @@ async fn look(client: &Client) -> Result<Vec<SocketAddr>, Error> {
 
 impl Replicas {
     async fn serve(&self, mut inbound: TcpStream) {
-        let addresses = self.addresses.lock().expect("no panic holds it").clone();
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        for at in 0..addresses.len() {
-            let address = addresses[(first + at) % addresses.len()];
-            if let Ok(Ok(mut outbound)) = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-                // How it ends is between the two.
-                let _ = copy_bidirectional(&mut inbound, &mut outbound).await;
-                return;
+        match tokio::time::timeout(PATIENCE, self.reach()).await {
+            // How it ends is between the two.
+            Ok(mut outbound) => drop(copy_bidirectional(&mut inbound, &mut outbound).await),
+            Err(_) => {
+                let _ = inbound.write_all(NOBODY).await;
+                let _ = inbound.shutdown().await;
             }
         }
-        let _ = inbound.write_all(NOBODY).await;
-        let _ = inbound.shutdown().await;
+    }
+
+    /// A connection to the next replica that takes one; tried until there is one, since what has just started may not
+    /// listen yet, and may not be known yet.
+    async fn reach(&self) -> TcpStream {
+        loop {
+            let addresses = self.addresses.lock().expect("no panic holds it").clone();
+            let first = self.turn.fetch_add(1, Ordering::Relaxed);
+            for at in 0..addresses.len() {
+                let address = addresses[(first + at) % addresses.len()];
+                if let Ok(Ok(outbound)) = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+                    return outbound;
+                }
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
     }
 }

@@ -101,6 +101,27 @@ impl Hosted {
         }
     }
 
+    /// Waits until a service has all its replicas running.
+    pub async fn service_runs(&self, client: &Client, name: &str) -> Result<(), Error> {
+        let is_it = |service: &goat_proto::v1::Service| service.spec.as_ref().is_some_and(|spec| spec.name == name);
+        let runs = async {
+            loop {
+                let services = client.services().await?;
+                if services.iter().any(|found| is_it(found) && found.replicas_running >= found.replicas_desired) {
+                    return Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        match tokio::time::timeout(FORMED, runs).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::failed(format!(
+                "{name} did not run within {} s; `goatctl service ps {name}` says why",
+                FORMED.as_secs()
+            ))),
+        }
+    }
+
     async fn check_members(&self) -> Result<(), Error> {
         for member in self.cluster.status().await {
             if let crate::cluster::Condition::Ended(how) = member.condition {

@@ -77,6 +77,8 @@ async fn serve(hosted: &Hosted, options: &Options) -> Result<(), Error> {
         let program = options.binaries.join("echo");
         client.create_service(echo::published(echo::SERVICE, layout.runtime, replicas, &program)).await?;
         front::open(at, client.clone(), hosted.tasks()).await?;
+        // The first line to copy should answer at once.
+        hosted.service_runs(&client, echo::SERVICE).await?;
     }
     hosted.cluster.set_ready();
     view::show(&hosted.cluster, &client, &options.binaries).await

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::cluster::{Cluster, request_id};
+use crate::cluster::{Cluster, request_id, until};
 
 fn said(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_goat-manager")).args(arguments).output().expect("the binary starts");
@@ -70,6 +70,11 @@ async fn a_data_directory_of_another_cluster_is_refused_and_harms_neither() {
     let mut away = Cluster::new(11);
     home.create_anywhere("web", &request_id(1)).await;
     away.create_anywhere("web", &request_id(1)).await;
+    // Acknowledged by the other two, the first write may come before this one has heard which cluster it is.
+    for cluster in [&home, &away] {
+        let knows = async || cluster.managers[0].log().contains("belongs to the cluster").then_some(());
+        until("it knows its cluster", knows).await;
+    }
     home.managers[0].kill();
     away.managers[0].kill();
     let strange = home.managers[0].data_dir.clone();
