@@ -4,8 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 4] =
-    ["goat/v1/types.proto", "goat/v1/control.proto", "goat/v1/dispatcher.proto", "goat/v1/raft.proto"];
+const FILES: [&str; 5] = [
+    "goat/v1/types.proto",
+    "goat/v1/control.proto",
+    "goat/v1/dispatcher.proto",
+    "goat/v1/presence.proto",
+    "goat/v1/raft.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {

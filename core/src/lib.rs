@@ -9,12 +9,14 @@
 //! orchestrator  which tasks there should be        \
 //! scheduler     where a task should run             >  plan(&state, .., now, seed) -> Plan
 //! lease         when a worker's tasks may be moved /
+//! isolation     whether a worker is cut off, or its managers are gone
 //! check         what must never be, judged independently of the code above
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod check;
 pub mod codec;
+pub mod isolation;
 pub mod lease;
 pub mod model;
 pub mod orchestrator;

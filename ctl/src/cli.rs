@@ -51,6 +51,9 @@ pub enum Command {
     /// Nodes: where it runs
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The cluster as a whole
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// The managers themselves
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -279,6 +282,20 @@ pub enum NodeCommand {
         /// Name, id, or beginning of the id
         #[arg(value_name = "NODE")]
         reference: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Announce an outage of the managers: leased tasks run on without them
+    ///
+    /// Tasks with `on-disconnect stop` or `stop-if-isolated` stop when their worker hears from no leader for the length of
+    /// its lease. This makes leases last longer, so that all managers can be stopped for a while. The price: until it is
+    /// over, leased tasks of a worker that is lost are not moved. It ends by itself; a new leader counts from its beginning.
+    Freeze {
+        /// How long the outage may last, a day at the most
+        #[arg(long = "for", value_name = "DURATION", value_parser = values::timeout)]
+        length: Duration,
     },
 }
 

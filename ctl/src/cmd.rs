@@ -1,5 +1,6 @@
 //! What each command does: one file per resource. Requests and printing; the rest is the manager's.
 
+pub mod cluster;
 pub mod events;
 pub mod logs;
 pub mod node;
@@ -14,7 +15,9 @@ use clap_complete::Shell;
 use goat_proto::v1::{ReadInfo, ReadOptions};
 use serde_json::json;
 
-use crate::cli::{Cli, Command, NodeCommand, OperatorCommand, RaftCommand, ReadFlags, ServiceCommand, TaskCommand};
+use crate::cli::{
+    Cli, ClusterCommand, Command, NodeCommand, OperatorCommand, RaftCommand, ReadFlags, ServiceCommand, TaskCommand,
+};
 use crate::client::Client;
 use crate::exit::{Failure, say};
 use crate::output::{Out, span};
@@ -34,6 +37,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Service(command) => run_service(&context, command).await,
         Command::Task(command) => run_task(&context, command).await,
         Command::Node(command) => run_node(&context, command).await,
+        Command::Cluster(ClusterCommand::Freeze { length }) => cluster::freeze(&context, length).await,
         Command::Operator(OperatorCommand::Raft(command)) => match command {
             RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
             RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,

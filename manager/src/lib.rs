@@ -7,6 +7,7 @@
 //! leader    what runs only while this manager leads
 //! dispatcher  workers' sessions, leases, assignments
 //! control   what goatctl calls
+//! presence  whether someone is there: second opinions
 //! events    what has happened, for people
 //! ```
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod dispatcher;
 pub mod events;
 pub mod leader;
 pub mod machine;
+pub mod presence;
 pub mod raft;
 pub mod server;
 pub mod taskset;

@@ -7,6 +7,7 @@ use anyhow::Context;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_server::ControlServer;
 use goat_proto::v1::dispatcher_server::DispatcherServer;
+use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -20,6 +21,7 @@ use crate::dispatcher::{Desk, Dispatcher};
 use crate::events::{self, Events};
 use crate::leader;
 use crate::machine::View;
+use crate::presence::Presence;
 use crate::raft::Group;
 use crate::raft::formation::Formation;
 use crate::raft::peers::Peers;
@@ -28,6 +30,8 @@ use crate::taskset::TaskSet;
 
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Of a ping, which is two short texts.
+const PING_BYTES: usize = 4 << 10;
 
 /// What the service and the leader's loops share.
 #[derive(Debug, Clone)]
@@ -135,9 +139,10 @@ async fn serve(
     let raft = RaftServer::new(Service { formation: formation.clone() })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let dispatcher = DispatcherServer::new(Dispatcher::new(formation.clone(), parts.desk.clone()))
+    let dispatcher = DispatcherServer::new(Dispatcher::new(formation.clone(), parts.desk.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let presence = PresenceServer::new(Presence::new(formation.clone())).max_decoding_message_size(PING_BYTES);
     let control = ControlServer::new(Control::new(formation, parts.desk, parts.events, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -147,6 +152,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(raft)
         .add_service(dispatcher)
+        .add_service(presence)
         .add_service(control)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
         .await

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::model::Driver;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::fence::{FenceList, Keeper};
 use crate::identity::{self, Identity};
 use crate::inventory::{Collector, Health};
 use crate::journal::Journal;
@@ -23,7 +25,7 @@ use crate::runtime::process::ProcessRuntime;
 use crate::runtime::{self, Found, Runtime, Runtimes};
 use crate::task::Record;
 use crate::taskset::TaskSet;
-use crate::{durable, session};
+use crate::{durable, peers, session};
 
 /// What the children of the agent are given to end.
 const STOP: Duration = Duration::from_secs(1);
@@ -37,6 +39,10 @@ pub enum Error {
     Identity(#[from] identity::Error),
     #[error(transparent)]
     File(#[from] durable::Error),
+    #[error(
+        "cannot listen on {listen}: {source}. Is another worker running there? Set `listen` to another address or port"
+    )]
+    Listen { listen: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Runtime(runtime::Error),
     #[error(
@@ -49,11 +55,14 @@ pub enum Error {
 /// [`ProcessRuntime::new`]).
 pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -> Result<(), Error> {
     let identity = Arc::new(Identity::open(&config.data_dir)?);
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.map_err(|source| Error::Listen { listen: config.listen, source })?;
     let journal = Journal::new(identity.root());
     let left = journal.load()?;
     check_runtimes(&config, &left)?;
     let lease = Arc::new(Lease::open(identity.root())?);
     let tasks = TaskSet::new("agent");
+    let keeper = Keeper::new(identity.root(), identity.node_id(), &config.docker_host, supervisor.clone(), &tasks);
     let runtimes = runtimes(&config, &identity, supervisor, &tasks)?;
     info!(node_id = %identity.node_id(), name = config.name, version = env!("CARGO_PKG_VERSION"), "goat-worker starts");
     let (health, health_seen) = watch::channel(Health::default());
@@ -67,7 +76,9 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         journal,
         outbox: outbox.clone(),
         max_concurrent_starts: config.max_concurrent_starts,
-        lease_validity: lease.validity(),
+        lease: lease.clone(),
+        is_watched: keeper.is_alive(),
+        fence: FenceList::open(identity.root())?,
         health,
         tasks: tasks.child("tasks"),
     };
@@ -78,11 +89,15 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         let (runtime, events) = (runtime.clone(), events.clone());
         tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
     }
+    tasks.spawn("watchdog", keeper.run());
+    tasks.spawn("answer-pings", peers::serve(listener, identity.node_id(), lease.clone(), config.bind_source));
+    let prober = peers::Prober::new(identity.clone(), lease.clone(), config.bind_source);
+    tasks.spawn("ask-workers", prober.run());
     tasks.spawn("lease", {
         let lease = lease.clone();
         async move { lease.keep().await }
     });
-    let mut collector = Collector::new(runtimes.clone(), config.offer, health_seen, identity.root());
+    let mut collector = Collector::new(runtimes.clone(), config.offer, config.advertise, health_seen, identity.root());
     let (inventory, inventory_seen) = watch::channel(collector.collect().await);
     tasks.spawn("inventory", collector.run(inventory));
     let parts = session::Parts {

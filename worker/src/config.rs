@@ -1,7 +1,7 @@
 //! Options: from a TOML file, the environment and flags, the later one over the earlier one.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -108,6 +108,12 @@ pub struct Options {
     /// IP address that published ports bind to and are reached at [default: 127.0.0.1]
     #[arg(long, env = "GOAT_WORKER_ADDRESS", value_name = "IP")]
     pub address: Option<IpAddr>,
+    /// Where this agent answers pings of managers and other workers [default: port 7701 of the address]
+    #[arg(long, env = "GOAT_WORKER_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where others reach that, if not at the same place
+    #[arg(long, env = "GOAT_WORKER_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
     /// Local address that connections to managers leave from
     #[arg(long, env = "GOAT_WORKER_BIND_SOURCE", value_name = "IP")]
     pub bind_source: Option<IpAddr>,
@@ -158,6 +164,8 @@ pub struct Config {
     pub name: String,
     pub managers: Vec<String>,
     pub address: IpAddr,
+    pub listen: SocketAddr,
+    pub advertise: String,
     pub bind_source: Option<IpAddr>,
     pub data_dir: PathBuf,
     pub labels: BTreeMap<String, String>,
@@ -168,6 +176,9 @@ pub struct Config {
     pub log_level: String,
     pub log_format: LogFormat,
 }
+
+/// Where agents listen.
+const DEFAULT_PORT: u16 = 7701;
 
 /// How what is offered differs from what the machine has.
 #[derive(Debug, Clone, Copy, Default)]
@@ -192,6 +203,8 @@ impl Options {
             name: self.name.or(file.name),
             managers: self.managers.or(file.managers),
             address: self.address.or(file.address),
+            listen: self.listen.or(file.listen),
+            advertise: self.advertise.or(file.advertise),
             bind_source: self.bind_source.or(file.bind_source),
             data_dir: self.data_dir.or(file.data_dir),
             labels: self.labels.or(file.labels),
@@ -220,10 +233,14 @@ impl Options {
         if labels.keys().any(|key| key.is_empty()) {
             return Err(Error::Invalid { key: "labels", problem: "a label needs a name".into() });
         }
+        let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let listen = self.listen.unwrap_or(SocketAddr::new(address, DEFAULT_PORT));
         Ok(Config {
             name,
             managers,
-            address: self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            address,
+            advertise: advertised(self.advertise, listen, address)?,
+            listen,
             bind_source: self.bind_source,
             data_dir: self.data_dir.ok_or(Error::Missing { key: "data_dir" })?,
             labels,
@@ -286,15 +303,29 @@ fn docker_socket(asked: Option<String>) -> Result<String, Error> {
     Ok(path.to_owned())
 }
 
-fn check_manager(address: &str) -> Result<(), Error> {
-    let fits = match address.rsplit_once(':') {
+fn advertised(asked: Option<String>, listen: SocketAddr, address: IpAddr) -> Result<String, Error> {
+    let invalid = |problem| Error::Invalid { key: "advertise", problem };
+    match asked {
+        Some(asked) if is_host_and_port(&asked) => Ok(asked),
+        Some(asked) => Err(invalid(format!("{asked:?} is not HOST:PORT, as in 10.0.0.7:7701"))),
+        None if listen.port() == 0 => Err(invalid("is needed where `listen` leaves the port open".into())),
+        None if listen.ip().is_unspecified() => Ok(SocketAddr::new(address, listen.port()).to_string()),
+        None => Ok(listen.to_string()),
+    }
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    match address.rsplit_once(':') {
         Some((host, port)) => {
             let host_fits = !host.is_empty() && !host.contains(['/', ' ', '@']);
             host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)
         }
         None => false,
-    };
-    if fits {
+    }
+}
+
+fn check_manager(address: &str) -> Result<(), Error> {
+    if is_host_and_port(address) {
         return Ok(());
     }
     let problem = format!("{address:?} is not a manager's address: HOST:PORT is expected, as in 10.0.0.1:7700");

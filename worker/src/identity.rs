@@ -4,14 +4,17 @@
 //! | --- | --- | --- |
 //! | `lock` | held by the running agent | never |
 //! | `node.json` | node id, the cluster's id | once, and once more on first joining |
-//! | `session.json` | highest term accepted, managers learnt | when they change, synced |
+//! | `session.json` | highest term accepted, managers and other workers learnt | when they change, synced |
 //! | `lease.json` | when the lease ends, and in which boot of the machine | with each grant, unsynced |
+//! | `fence/ID.json` | leased tasks that run, for the watchdog (`fence`) | before a start, unsynced |
+//! | `watchdog.lock` | held by the watchdog | by each watchdog |
 //! | `tasks/ID.json` | the journal (`journal`) | when a task runs, and when it ends |
 //! | `process/ID/` | the process runtime's (`runtime::process`) | |
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use goat_core::model::{ClusterId, NodeId};
 use nix::errno::Errno;
@@ -20,6 +23,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+
+/// The watchdog takes the lock for a moment when it looks whether there is an agent.
+const LOCK_TRIES: u32 = 30;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 /// The data directory cannot be this worker's.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,16 @@ struct NodeFile {
 struct SessionFile {
     term: u64,
     managers: Vec<String>,
+    #[serde(default)]
+    workers: Vec<PeerWorker>,
+}
+
+/// Another worker, to be asked when no manager answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerWorker {
+    pub node: NodeId,
+    /// `HOST:PORT` where its agent listens.
+    pub address: String,
 }
 
 #[derive(Debug)]
@@ -141,16 +158,37 @@ impl Identity {
         }
         Ok(())
     }
+
+    /// The other workers that were learnt from managers.
+    pub fn workers(&self) -> Vec<PeerWorker> {
+        self.state.lock().session.workers.clone()
+    }
+
+    /// Remembers other workers across restarts, in place of those known before.
+    pub fn learn_workers(&self, workers: Vec<PeerWorker>) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        if workers != state.session.workers {
+            let session = SessionFile { workers, ..state.session.clone() };
+            durable::write(&self.root.join("session.json"), &session)?;
+            state.session = session;
+        }
+        Ok(())
+    }
 }
 
 fn lock(root: &Path) -> Result<Flock<File>, Error> {
     let path = root.join("lock");
     let failed = |source| Error::Lock { path: path.clone(), source };
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => Error::InUse { path: root.to_owned() },
-        errno => Error::Lock { path: path.clone(), source: errno.into() },
-    })
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    for _ in 0..LOCK_TRIES {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        };
+        std::thread::sleep(LOCK_WAIT);
+    }
+    Err(Error::InUse { path: root.to_owned() })
 }
 
 /// The machine's name in lower case, up to its first dot; None where the kernel does not say.

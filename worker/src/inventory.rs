@@ -22,11 +22,15 @@ const IMAGES_EVERY: Duration = Duration::from_secs(60);
 const IMAGES_SETTLE: Duration = Duration::from_millis(300);
 /// A node with such a runtime gets nothing new.
 const RUNTIME_DOWN: &str = "runtime-down";
+/// Nothing leased can be started on it.
+const WATCHDOG_DOWN: &str = "watchdog-down";
 
 /// What the reconciler hears from the runtimes that concerns the inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     pub down: BTreeSet<Driver>,
+    /// No watchdog lives.
+    pub is_unwatched: bool,
     /// Grows when images may have changed.
     pub images_version: u64,
 }
@@ -36,6 +40,8 @@ pub struct Health {
 pub struct Collector {
     runtimes: Runtimes,
     offer: Offer,
+    /// Where the agent answers pings.
+    agent_address: String,
     health: watch::Receiver<Health>,
     /// Where the disk is measured until a runtime says where it keeps its data.
     disk_root: PathBuf,
@@ -44,9 +50,15 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn new(runtimes: Runtimes, offer: Offer, health: watch::Receiver<Health>, data_dir: &Path) -> Self {
+    pub fn new(
+        runtimes: Runtimes,
+        offer: Offer,
+        agent_address: String,
+        health: watch::Receiver<Health>,
+        data_dir: &Path,
+    ) -> Self {
         let disk_root = data_dir.to_owned();
-        Self { runtimes, offer, health, disk_root, has_asked_disk_root: false, images: Vec::new() }
+        Self { runtimes, offer, agent_address, health, disk_root, has_asked_disk_root: false, images: Vec::new() }
     }
 
     /// What there is now. Runtimes that do not answer are waited for only briefly.
@@ -132,14 +144,16 @@ impl Collector {
             memory_bytes: offer.memory_bytes.unwrap_or_else(memory_bytes),
             disk_bytes: offer.disk_bytes.unwrap_or(disk_total_bytes),
         };
-        let is_down = !self.health.borrow().down.is_empty();
+        let health = self.health.borrow().clone();
+        let conditions = [(!health.down.is_empty(), RUNTIME_DOWN), (health.is_unwatched, WATCHDOG_DOWN)];
         Inventory {
             total: offered.minus(offer.reserved),
             drivers: self.runtimes.iter().map(|runtime| runtime.driver()).collect(),
             images: self.images.clone(),
             disk_free_bytes: disk_free_bytes / DISK_STEP_BYTES * DISK_STEP_BYTES,
             agent_version: env!("CARGO_PKG_VERSION").into(),
-            conditions: is_down.then(|| RUNTIME_DOWN.to_owned()).into_iter().collect(),
+            agent_address: self.agent_address.clone(),
+            conditions: conditions.into_iter().filter(|(stands, _)| *stands).map(|(_, word)| word.to_owned()).collect(),
         }
     }
 }
@@ -171,7 +185,7 @@ mod tests {
             reserved: Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 0 },
             ..Offer::default()
         };
-        let mut collector = Collector::new(Runtimes::default(), offer, seen, Path::new("/"));
+        let mut collector = Collector::new(Runtimes::default(), offer, String::new(), seen, Path::new("/"));
         let inventory = collector.collect().await;
         assert_eq!(inventory.total.cpu_millis, 1_000);
         assert_eq!(inventory.total.memory_bytes, memory_bytes() - (1 << 20));

@@ -1,102 +1,232 @@
 //! This worker's lease: how long its tasks are still its own without a word from a leader.
 //!
-//! Counted from the moment a heartbeat was *sent*, on CLOCK_BOOTTIME (`goat_core::lease` says why). The deadline is kept
-//! in a file too, so that an agent restarted within it goes on; unsynced, since nothing of it outlives the machine.
-//! What happens at its end is the reconciler's.
+//! Counted from the moment a heartbeat was *sent*, on CLOCK_BOOTTIME (`goat_core::lease` says why). It is kept in a file
+//! too: for the watchdog, and for an agent that is restarted within it. The file is overwritten in place, so that a full
+//! disk ends no lease, and never synced, since nothing of it outlives the machine. What happens at the lease's end is the
+//! reconciler's. Other workers can shelter some tasks beyond it (`peers`).
 
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goat_core::lease::WorkerLease;
+use goat_core::model::OnDisconnect;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
-use crate::{clock, durable};
+use crate::clock;
+use crate::durable::Error;
 
 /// Between looks at the clock. Short against the time that is left for killing.
 const MAX_WAIT_MS: u64 = 100;
 
-#[derive(Debug, Serialize, Deserialize)]
-struct LeaseFile {
+/// The file's size: its text is filled up with spaces.
+const FILE_BYTES: usize = 256;
+const READ_TRIES: u32 = 10;
+
+fn path(root: &Path) -> PathBuf {
+    root.join("lease.json")
+}
+
+/// `lease.json`. Times are ms of CLOCK_BOOTTIME.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaseFile {
     boot_id: String,
-    deadline_ms: u64,
+    sent_ms: u64,
+    ttl_ms: u64,
+    sheltered_until_ms: u64,
+}
+
+impl LeaseFile {
+    /// What the agent of this boot of the machine wrote last; None where it has written nothing.
+    pub fn read(root: &Path) -> Result<Option<Self>, Error> {
+        let path = path(root);
+        let io_error = |source| Error::Io { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(error)),
+        };
+        let mut before = Vec::new();
+        for _ in 0..READ_TRIES {
+            let mut bytes = vec![0; FILE_BYTES];
+            let read = file.read_at(&mut bytes, 0).map_err(io_error)?;
+            bytes.truncate(read);
+            // The same twice: nobody was writing.
+            if bytes == before {
+                return Self::parse(&bytes, &path);
+            }
+            before = bytes;
+        }
+        Err(Error::Damaged { path, problem: "it changes all the time".into() })
+    }
+
+    fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>, Error> {
+        if bytes.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let file: Self = serde_json::from_slice(bytes)
+            .map_err(|error| Error::Damaged { path: path.to_owned(), problem: error.to_string() })?;
+        let boot_id = clock::boot_id();
+        Ok((file.boot_id == boot_id && !boot_id.is_empty()).then_some(file))
+    }
+
+    fn write(&self, file: &File) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(self).expect("our own types are valid JSON");
+        bytes.resize(FILE_BYTES, b' ');
+        file.write_all_at(&bytes, 0)
+    }
+
+    const fn lease(&self) -> WorkerLease {
+        WorkerLease { sent_ms: self.sent_ms, ttl_ms: self.ttl_ms }
+    }
+
+    /// When a leased task may not run any more.
+    pub fn end_ms(&self, may_be_sheltered: bool) -> u64 {
+        let end_ms = self.lease().deadline_ms();
+        if may_be_sheltered { end_ms.max(self.sheltered_until_ms) } else { end_ms }
+    }
+}
+
+/// What may run now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Validity {
+    /// The lease runs: everything may.
+    pub is_leased: bool,
+    /// It runs, or other workers say that the managers are gone: what stops only in isolation may.
+    pub is_sheltered: bool,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    lease: Option<WorkerLease>,
+    sheltered_until_ms: u64,
+}
+
+impl Current {
+    fn validity(&self, now_ms: u64) -> Validity {
+        let is_leased = self.lease.is_some_and(|lease| !lease.is_expired(now_ms));
+        Validity { is_leased, is_sheltered: is_leased || now_ms < self.sheltered_until_ms }
+    }
+
+    /// When the validity may change next by the clock alone.
+    fn next_change_ms(&self, now_ms: u64) -> Option<u64> {
+        let ends = [self.lease.map_or(0, |lease| lease.deadline_ms()), self.sheltered_until_ms];
+        ends.into_iter().filter(|end_ms| *end_ms > now_ms).min()
+    }
 }
 
 /// The lease. It is valid from a grant to its deadline; [`Lease::keep`] notices the latter.
 #[derive(Debug)]
 pub struct Lease {
-    path: PathBuf,
+    file: File,
     boot_id: String,
-    current: Mutex<Option<WorkerLease>>,
-    renewed: Notify,
-    is_valid: watch::Sender<bool>,
+    current: Mutex<Current>,
+    changed: Notify,
+    validity: watch::Sender<Validity>,
 }
 
 impl Lease {
     /// As it was left by the agent before, if that was in this boot of the machine. `root`: the data directory.
-    pub fn open(root: &Path) -> Result<Self, durable::Error> {
-        let (path, boot_id) = (root.join("lease.json"), clock::boot_id());
-        let left: Option<LeaseFile> = durable::read(&path)?;
-        let left = left.filter(|left| left.boot_id == boot_id && !boot_id.is_empty());
-        let current = left.map(|left| WorkerLease { sent_ms: left.deadline_ms, ttl_ms: 0 });
-        let is_valid = current.is_some_and(|lease| !lease.is_expired(clock::boot_ms()));
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let path = path(root);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(|source| Error::Io { path, source })?;
+        let left = LeaseFile::read(root)?;
+        let current = left.map_or_else(Current::default, |left| Current {
+            lease: Some(left.lease()),
+            // An older agent's evidence: it is asked for anew.
+            sheltered_until_ms: 0,
+        });
+        let validity = current.validity(clock::boot_ms());
         Ok(Self {
-            path,
-            boot_id,
+            file,
+            boot_id: clock::boot_id(),
             current: Mutex::new(current),
-            renewed: Notify::new(),
-            is_valid: watch::Sender::new(is_valid),
+            changed: Notify::new(),
+            validity: watch::Sender::new(validity),
         })
     }
 
-    /// Whether it is valid; changes are noticed while [`Lease::keep`] runs.
-    pub fn validity(&self) -> watch::Receiver<bool> {
-        self.is_valid.subscribe()
+    /// What may run; changes are noticed while [`Lease::keep`] runs.
+    pub fn validity(&self) -> watch::Receiver<Validity> {
+        self.validity.subscribe()
     }
 
-    /// A heartbeat sent at `sent_ms` (CLOCK_BOOTTIME) was granted for `ttl_ms`.
-    pub fn granted(&self, sent_ms: u64, ttl_ms: u64) {
-        let deadline_ms = {
-            let mut current = self.current.lock();
-            let mut lease = current.unwrap_or(WorkerLease { sent_ms, ttl_ms });
-            // One read from the file has its deadline for a beginning, which no grant may move back.
-            if lease.ttl_ms == 0 && lease.deadline_ms() > sent_ms.saturating_add(ttl_ms) {
-                return;
-            }
-            if lease.ttl_ms == 0 {
-                lease = WorkerLease { sent_ms, ttl_ms };
-            }
-            lease.ttl_ms = ttl_ms;
-            lease.renewed(sent_ms);
-            *current = Some(lease);
-            lease.deadline_ms()
-        };
-        let file = LeaseFile { boot_id: self.boot_id.clone(), deadline_ms };
-        if let Err(error) = durable::write_unsynced(&self.path, &file) {
-            warn!(%error, "the lease could not be kept for the next agent");
+    /// Whether a task may run at this moment, by the clock.
+    pub fn allows(&self, on_disconnect: OnDisconnect) -> bool {
+        let validity = self.current.lock().validity(clock::boot_ms());
+        match on_disconnect {
+            OnDisconnect::Keep => true,
+            OnDisconnect::Stop => validity.is_leased,
+            OnDisconnect::StopIfIsolated => validity.is_sheltered,
         }
-        self.renewed.notify_one();
     }
 
-    fn deadline_ms(&self) -> Option<u64> {
-        self.current.lock().map(|lease| lease.deadline_ms())
+    /// A heartbeat sent at `sent_ms` (CLOCK_BOOTTIME) was granted for `ttl_ms`. An answer that comes late or twice
+    /// changes nothing.
+    pub fn granted(&self, sent_ms: u64, ttl_ms: u64) {
+        let mut current = self.current.lock();
+        if current.lease.is_some_and(|lease| lease.sent_ms >= sent_ms) {
+            return;
+        }
+        current.lease = Some(WorkerLease { sent_ms, ttl_ms });
+        self.write(&current);
+    }
+
+    /// Other workers said, when asked at or after `until_ms` less the time for which that counts, that the managers are
+    /// gone. A time that has passed takes their word back.
+    pub fn sheltered(&self, until_ms: u64) {
+        let mut current = self.current.lock();
+        if current.sheltered_until_ms != until_ms {
+            current.sheltered_until_ms = until_ms;
+            self.write(&current);
+        }
+    }
+
+    /// How long ago the heartbeat was sent that was granted last (ms); None where none was.
+    pub fn grant_age_ms(&self) -> Option<u64> {
+        let lease = self.current.lock().lease?;
+        Some(clock::boot_ms().saturating_sub(lease.sent_ms))
+    }
+
+    /// Before anything acts on it: whoever outlives this process must know it. The lock keeps writes in order.
+    fn write(&self, current: &Current) {
+        let lease = current.lease.unwrap_or(WorkerLease { sent_ms: 0, ttl_ms: 0 });
+        let file = LeaseFile {
+            boot_id: self.boot_id.clone(),
+            sent_ms: lease.sent_ms,
+            ttl_ms: lease.ttl_ms,
+            sheltered_until_ms: current.sheltered_until_ms,
+        };
+        if let Err(error) = file.write(&self.file) {
+            warn!(%error, "the lease could not be kept for the watchdog: it will end earlier there");
+        }
+        self.changed.notify_one();
     }
 
     /// Tells [`Lease::validity`] of each change; never ends. The runtime's timers do not count suspend as the lease does,
     /// so that the clock is looked at in between: a machine that wakes up late notices at once.
     pub async fn keep(&self) {
         loop {
-            let deadline_ms = self.deadline_ms().unwrap_or(0);
-            let left_ms = deadline_ms.saturating_sub(clock::boot_ms());
-            let is_valid = left_ms > 0;
-            self.is_valid.send_if_modified(|valid| std::mem::replace(valid, is_valid) != is_valid);
-            if is_valid {
-                let wait_ms = left_ms.min(MAX_WAIT_MS);
-                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            } else {
-                self.renewed.notified().await;
+            let now_ms = clock::boot_ms();
+            let (validity, next_ms) = {
+                let current = self.current.lock();
+                (current.validity(now_ms), current.next_change_ms(now_ms))
+            };
+            self.validity.send_if_modified(|told| std::mem::replace(told, validity) != validity);
+            match next_ms {
+                Some(next_ms) => {
+                    let wait_ms = (next_ms - now_ms).min(MAX_WAIT_MS);
+                    let wait = Duration::from_millis(wait_ms);
+                    // Woken early by a change; a late look is what matters.
+                    let _ = tokio::time::timeout(wait, self.changed.notified()).await;
+                }
+                None => self.changed.notified().await,
             }
         }
     }
@@ -108,17 +238,17 @@ mod tests {
 
     use super::*;
 
-    async fn until(validity: &mut watch::Receiver<bool>, wanted: bool) {
-        let waited = tokio::time::timeout(Duration::from_secs(5), validity.wait_for(|valid| *valid == wanted));
+    async fn until(validity: &mut watch::Receiver<Validity>, wanted: bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(5), validity.wait_for(|valid| valid.is_leased == wanted));
         waited.await.expect("it changes in time").expect("the lease is kept");
     }
 
     #[tokio::test]
-    async fn a_lease_is_valid_from_its_grant_to_its_end_and_again_after_the_next() {
+    async fn it_is_valid_from_a_grant_to_its_deadline_again_and_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let lease = Arc::new(Lease::open(dir.path()).expect("opened"));
         let mut validity = lease.validity();
-        assert!(!*validity.borrow());
+        assert_eq!(*validity.borrow(), Validity::default());
         let keeper = tokio::spawn({
             let lease = lease.clone();
             async move { lease.keep().await }
@@ -134,15 +264,39 @@ mod tests {
     }
 
     #[test]
+    fn a_late_answer_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lease = Lease::open(dir.path()).expect("opened");
+        let now_ms = clock::boot_ms();
+        lease.granted(now_ms, 60_000);
+        lease.granted(now_ms - 10, 1);
+        assert!(lease.grant_age_ms().is_some_and(|age_ms| age_ms < 10_000));
+        let file = LeaseFile::read(dir.path()).expect("read").expect("written");
+        assert_eq!(file.end_ms(false), now_ms + 60_000);
+    }
+
+    #[test]
     fn an_agent_restarted_within_its_lease_still_has_it_and_a_later_one_has_not() {
         let dir = tempfile::tempdir().expect("a directory");
-        Lease::open(dir.path()).expect("opened").granted(clock::boot_ms(), 60_000);
+        let sent_ms = clock::boot_ms() - 10;
+        Lease::open(dir.path()).expect("opened").granted(sent_ms, 60_000);
         let again = Lease::open(dir.path()).expect("opened again");
-        assert!(*again.validity().borrow());
-        again.granted(clock::boot_ms(), 1_000);
-        assert!(again.deadline_ms() > Some(clock::boot_ms() + 30_000), "a grant takes nothing back");
-        let file = LeaseFile { boot_id: clock::boot_id(), deadline_ms: clock::boot_ms() };
-        durable::write(&dir.path().join("lease.json"), &file).expect("written");
-        assert!(!*Lease::open(dir.path()).expect("opened late").validity().borrow());
+        assert!(again.validity().borrow().is_leased);
+        again.granted(sent_ms + 1, 0);
+        assert!(!Lease::open(dir.path()).expect("opened late").validity().borrow().is_leased);
+    }
+
+    #[test]
+    fn shelter_lasts_as_long_as_the_word_counts_and_not_beyond_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lease = Lease::open(dir.path()).expect("opened");
+        let now_ms = clock::boot_ms();
+        lease.sheltered(now_ms + 60_000);
+        let file = LeaseFile::read(dir.path()).expect("read").expect("written");
+        assert_eq!((file.end_ms(true), file.end_ms(false)), (now_ms + 60_000, 0));
+        let validity = lease.current.lock().validity(now_ms);
+        assert_eq!(validity, Validity { is_leased: false, is_sheltered: true });
+        assert_eq!(lease.current.lock().validity(now_ms + 60_000), Validity::default());
+        assert!(!Lease::open(dir.path()).expect("opened again").validity().borrow().is_sheltered);
     }
 }

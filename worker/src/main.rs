@@ -1,12 +1,15 @@
-//! `goat-worker`: the agent, and (as a process of its own for each task of the process runtime) the supervisor.
+//! `goat-worker`: the agent, and as processes of their own its watchdog and the supervisor of each task of the process
+//! runtime.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use goat_worker::config::{Config, Options};
+use goat_core::model::NodeId;
+use goat_worker::config::{Config, LogFormat, Options};
+use goat_worker::fence::watchdog;
 use goat_worker::{agent, logging};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +43,15 @@ enum Command {
     /// Supervise one process
     #[command(hide = true)]
     Supervise { dir: PathBuf },
+    /// Kill what is leased when the lease of this data directory's agent has ended
+    #[command(hide = true)]
+    Watchdog {
+        dir: PathBuf,
+        #[arg(long)]
+        node: NodeId,
+        #[arg(long)]
+        docker_host: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -48,8 +60,18 @@ fn main() -> ExitCode {
             let code = goat_worker::runtime::process::supervise::run(&dir);
             ExitCode::from(u8::from(code != 0))
         }
+        Command::Watchdog { dir, node, docker_host } => watchdog(&dir, node, &docker_host),
         Command::Run { config, options } => run(config, *options),
     }
+}
+
+fn watchdog(dir: &Path, node: NodeId, docker_host: &str) -> ExitCode {
+    let logged = logging::init("info", LogFormat::Text);
+    if let Err(error) = logged.map_err(anyhow::Error::from).and_then(|()| Ok(watchdog::run(dir, node, docker_host)?)) {
+        eprintln!("goat-worker watchdog: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 fn run(file: Option<PathBuf>, options: Options) -> ExitCode {

@@ -79,6 +79,8 @@ pub struct Inventory {
     pub agent_version: String,
     /// Constant words for what is wrong (`runtime-down`, `disk-pressure`); nothing new is placed while one stands.
     pub conditions: BTreeSet<String>,
+    /// `HOST:PORT` where the agent answers pings; empty where it does not.
+    pub agent_address: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::change::{ChangeSet, NodeChange, RowChange, TaskChange};
 use super::command::{Action, Answer, Command, Outcome, Refusal, TaskReport};
 use super::rows::{node_key, old_spec_key, request_key, service_key, task_key};
-use super::{At, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
+use super::{At, Freeze, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
 use crate::codec;
 use crate::model::validate::{validate, validate_name};
 use crate::model::{
@@ -15,6 +15,8 @@ use crate::model::{
 };
 
 type Done = Result<Answer, Refusal>;
+
+const MAX_FREEZE_MS: u64 = 24 * 3_600_000;
 
 /// One command's work on the state.
 pub(super) struct Apply<'a> {
@@ -64,6 +66,8 @@ impl Apply<'_> {
             Action::UpdateInventory { node, inventory } => self.update_inventory(*node, inventory),
             Action::ReportTasks { node, reports } => Ok(self.report_tasks(*node, reports)),
             Action::SetNodeState { node, seen_version, state } => self.set_node_state(*node, *seen_version, *state),
+            Action::Freeze { for_ms } => self.freeze(*for_ms),
+            Action::EndFreeze { seen_version } => self.end_freeze(*seen_version),
             Action::Plan { steps } => Ok(self.plan(steps)),
         }
     }
@@ -88,6 +92,31 @@ impl Apply<'_> {
         self.state.meta.cluster = Some(id);
         self.rows.push(State::meta_row(&self.state.meta));
         Ok(Answer::Cluster { id })
+    }
+
+    fn freeze(&mut self, for_ms: u64) -> Done {
+        if for_ms == 0 || for_ms > MAX_FREEZE_MS {
+            let problem = format!("{for_ms} ms is not between 1 ms and one day");
+            return Err(Refusal::Invalid { field: "for".into(), problem });
+        }
+        // A longer one may have been granted already: it is waited for in any case.
+        let granted_ms = self.state.meta.freeze.map_or(0, |freeze| freeze.for_ms);
+        let for_ms = for_ms.max(granted_ms);
+        self.set_freeze(Some(Freeze { for_ms, began_at_ms: self.now_ms, version: self.at.index }))
+    }
+
+    fn end_freeze(&mut self, seen: u64) -> Done {
+        match self.state.meta.freeze {
+            Some(freeze) if freeze.version == seen => self.set_freeze(None),
+            Some(freeze) => Err(Refusal::Stale { seen, found: freeze.version }),
+            None => Err(Refusal::Impossible { what: "the cluster is not frozen".into() }),
+        }
+    }
+
+    fn set_freeze(&mut self, freeze: Option<Freeze>) -> Done {
+        self.state.meta.freeze = freeze;
+        self.rows.push(State::meta_row(&self.state.meta));
+        Ok(Answer::Nothing)
     }
 
     // Services.

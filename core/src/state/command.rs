@@ -79,6 +79,15 @@ pub enum Action {
         seen_version: u64,
         state: NodeState,
     },
+    /// Leases last `for_ms` from now on: an announced outage of the managers stops nothing that is leased. Replaces an
+    /// earlier one.
+    Freeze {
+        for_ms: u64,
+    },
+    /// No lease of that freeze can last any more. Proposed by a leader that has led for its whole length.
+    EndFreeze {
+        seen_version: u64,
+    },
     /// What a planner decided. Each step stands alone: a stale one is skipped, the others take effect.
     Plan {
         steps: Vec<Step>,

@@ -11,6 +11,7 @@ mod plan_steps;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,18 @@ struct Meta {
     cluster: Option<ClusterId>,
     clock_ms: u64,
     applied_index: u64,
+    #[serde(default)]
+    freeze: Option<Freeze>,
+}
+
+/// An announced outage: what is leased outlives it (see `lease`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    pub for_ms: u64,
+    /// By the state's clock (Unix ms), for people: leaders count by their own clocks.
+    pub began_at_ms: u64,
+    /// The log index at which it began.
+    pub version: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,6 +117,11 @@ impl State {
     /// The cluster's id, once it has been given one.
     pub const fn cluster_id(&self) -> Option<ClusterId> {
         self.meta.cluster
+    }
+
+    /// The announced outage, while one is on.
+    pub const fn freeze(&self) -> Option<Freeze> {
+        self.meta.freeze
     }
 
     /// All services, removed ones that still have tasks included.
@@ -164,6 +182,12 @@ impl State {
 
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
         self.nodes.values()
+    }
+
+    /// All other nodes, in a ring that begins after this one: each node has other neighbours.
+    pub fn nodes_after(&self, id: NodeId) -> impl Iterator<Item = &Node> {
+        let after = self.nodes.range((Bound::Excluded(id), Bound::Unbounded));
+        after.chain(self.nodes.range(..id)).map(|(_, node)| node)
     }
 
     pub fn node(&self, id: NodeId) -> Option<&Node> {

@@ -214,6 +214,10 @@ impl Control for Fake {
         .await
     }
 
+    async fn freeze(&self, _: Request<FreezeRequest>) -> Reply<FreezeReply> {
+        Err(tonic::Status::unimplemented("freeze"))
+    }
+
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Reply<Status> {
         // A stale read needs no leader.
         if request.get_ref().read.is_some_and(|read| read.stale) {

@@ -1,14 +1,19 @@
 //! The cluster as a whole: status, peers, handing over.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures::future::join_all;
+use goat_core::lease::{LeasePolicy, MASS_WINDOW_MS};
+use goat_core::model::{Node, NodeState};
+use goat_core::state::State;
+use goat_core::state::command::Action;
 use goat_proto::v1;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tonic::Status;
 
 use super::Control;
+use crate::clock;
 use crate::raft::{Group, formation};
 
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -44,6 +49,21 @@ async fn peers(group: &Group) -> Vec<v1::Peer> {
     .await
 }
 
+/// What is to be said where half of the workers fell silent at once.
+fn mass_loss(state: &State, now_ms: u64) -> Option<String> {
+    let is_recent = |node: &&Node| now_ms.saturating_sub(node.state_since_ms) < MASS_WINDOW_MS;
+    let of_state = |wanted: NodeState| state.nodes().filter(move |node| node.state == wanted);
+    let down = of_state(NodeState::Down).filter(is_recent).count();
+    let missing = of_state(NodeState::Disconnected).count() + down;
+    let known = missing + of_state(NodeState::Ready).count();
+    (missing >= 2 && 2 * missing >= known).then(|| {
+        let every_s = LeasePolicy::default().mass_interval_ms / 1_000;
+        format!(
+            "{missing} of {known} workers fell silent at once: they are given up one every {every_s} s; look at the network between managers and workers"
+        )
+    })
+}
+
 fn counted<'a>(words: impl Iterator<Item = &'a str>) -> HashMap<String, u32> {
     let mut counts = HashMap::from([("total".to_owned(), 0)]);
     for word in words {
@@ -65,6 +85,13 @@ impl Control {
         }
         let managers = v1::Managers { total: peers.len() as u32, reachable: (peers.len() - missing.len()) as u32 };
         let state = group.view().read();
+        warnings.extend(mass_loss(&state, clock::now_ms()));
+        warnings.extend(state.freeze().map(|freeze| {
+            let until = humantime::format_rfc3339_seconds(
+                UNIX_EPOCH + Duration::from_millis(freeze.began_at_ms + freeze.for_ms),
+            );
+            format!("frozen until {until} at least: leased tasks of a lost worker are not moved before")
+        }));
         Ok(v1::Status {
             cluster_id: state.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
             leader: leader.as_ref().map(|leader| leader.name.clone()).unwrap_or_default(),
@@ -77,6 +104,15 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             warnings,
         })
+    }
+
+    pub(super) async fn freeze_(&self, request: v1::FreezeRequest) -> Result<v1::FreezeReply, Status> {
+        let group = self.group()?;
+        let action = Action::Freeze { for_ms: request.for_ms };
+        let (_, index) = self.mutate(&group, &request.request_id, action).await?;
+        group.linearize().await.map_err(|error| error.into_status(&group))?;
+        let freeze = group.view().read().freeze();
+        Ok(v1::FreezeReply { index, until_ms: freeze.map_or(0, |freeze| freeze.began_at_ms + freeze.for_ms) })
     }
 
     pub(super) async fn list_peers_(&self) -> Result<v1::ListPeersReply, Status> {

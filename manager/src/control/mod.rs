@@ -148,6 +148,10 @@ impl ControlService for Control {
         self.remove_node_(request.into_inner()).await.map(Response::new)
     }
 
+    async fn freeze(&self, request: Request<v1::FreezeRequest>) -> Reply<v1::FreezeReply> {
+        self.freeze_(request.into_inner()).await.map(Response::new)
+    }
+
     async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Reply<v1::Status> {
         self.get_status_(request.into_inner()).await.map(Response::new)
     }

@@ -11,15 +11,16 @@ use std::time::Duration;
 use futures::future::join_all;
 use goat_core::lease::LeaderLeases;
 use goat_core::model::{NodeId, NodeState};
-use goat_core::state::State;
 use goat_core::state::change::ChangeSet;
 use goat_core::state::command::{Action, Outcome, Refusal};
+use goat_core::state::{Freeze, State};
 use goat_proto::v1::{self, manager_message};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use super::opinions::{Opinions, Reached};
 use super::{Active, Heartbeat};
 use crate::clock;
 
@@ -29,15 +30,18 @@ const MAX_WAIT_MS: u64 = 250;
 const STOOD_STILL_MS: u64 = 1_000;
 
 /// Keeps leases until it is cancelled.
-pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Heartbeat>) {
+pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Heartbeat>, mut opinions: Opinions) {
     let mut changes = active.group.view().changes();
     let mut leases = fresh(&active);
+    let mut freeze = Freezing::default();
+    let mut is_mass_loss = false;
     loop {
         let now_ms = clock::boot_ms();
         let wait_ms = leases.next_deadline_ms(now_ms).map_or(MAX_WAIT_MS, |at_ms| (at_ms - now_ms).min(MAX_WAIT_MS));
         let heard = tokio::select! {
             heartbeat = heartbeats.recv() => Heard::Heartbeat(heartbeat),
             received = changes.recv() => Heard::Change(received),
+            Some(reached) = opinions.heard.recv() => Heard::Reached(reached),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => Heard::Nothing,
         };
         let waited_ms = clock::boot_ms().saturating_sub(now_ms);
@@ -45,6 +49,7 @@ pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Hear
             warn!(stood_still_ms = waited_ms, "this manager stood still, workers get their full time anew");
             leases = fresh(&active);
         }
+        freeze.follow(&active, &mut leases).await;
         match heard {
             Heard::Heartbeat(None) => return,
             Heard::Heartbeat(Some(first)) => active.grant(first, &mut heartbeats, &mut leases).await,
@@ -53,9 +58,55 @@ pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Hear
                     return;
                 }
             }
+            Heard::Reached(Reached { node, asked_ms }) => leases.reached(node, asked_ms),
             Heard::Nothing => {}
         }
-        active.tell_silent(&mut leases, clock::boot_ms()).await;
+        let now_ms = clock::boot_ms();
+        active.tell_silent(&mut leases, now_ms).await;
+        if leases.is_mass_loss(now_ms) != std::mem::replace(&mut is_mass_loss, leases.is_mass_loss(now_ms))
+            && is_mass_loss
+        {
+            warn!("half of the workers fell silent at once: they are given up one by one");
+        }
+        let doubtful = leases.doubtful(now_ms);
+        opinions.doubtful.send_if_modified(|asked| {
+            let is_news = *asked != doubtful;
+            *asked = doubtful;
+            is_news
+        });
+    }
+}
+
+/// The announced outage, as this leader counts it: by its own clock, from when it began to lead or heard of it. So no
+/// grant of this leader or an earlier one lasts longer, whatever the managers' clocks say.
+#[derive(Debug, Default)]
+struct Freezing {
+    known: Option<(Freeze, u64)>,
+}
+
+impl Freezing {
+    async fn follow(&mut self, active: &Active, leases: &mut LeaderLeases) {
+        let (now, now_ms) = (active.group.view().read().freeze(), clock::boot_ms());
+        let is_news = now.map(|freeze| freeze.version) != self.known.map(|(freeze, _)| freeze.version);
+        if is_news {
+            self.known = now.map(|freeze| (freeze, now_ms + freeze.for_ms));
+            if now.is_none() {
+                leases.shorten();
+            }
+        }
+        let Some((freeze, until_ms)) = self.known else {
+            return;
+        };
+        let left_ms = until_ms.saturating_sub(now_ms);
+        // What earlier grants last is in each node's account already, except at the beginning.
+        leases.extend(if is_news { freeze.for_ms } else { left_ms });
+        if left_ms == 0 {
+            let ended = active.propose(Action::EndFreeze { seen_version: freeze.version }).await;
+            match ended {
+                Ok(_) => info!("the freeze has ended"),
+                Err(error) => debug!(%error, "the freeze could not be ended yet"),
+            }
+        }
     }
 }
 
@@ -63,6 +114,7 @@ pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Hear
 enum Heard {
     Heartbeat(Option<Heartbeat>),
     Change(Result<Arc<ChangeSet>, RecvError>),
+    Reached(Reached),
     Nothing,
 }
 
@@ -146,7 +198,7 @@ impl Active {
                 continue;
             }
             leases.granted(node, now_ms);
-            let grant = v1::LeaseGrant { heartbeat_sequence: heartbeat.sequence };
+            let grant = v1::LeaseGrant { heartbeat_sequence: heartbeat.sequence, ttl_ms: leases.lease_ttl_ms() as u32 };
             let _ = heartbeat.entry.to_worker.try_send(Ok(self.message(manager_message::Message::Lease(grant))));
         }
         for (node, state, is_told) in self.tell(back).await {

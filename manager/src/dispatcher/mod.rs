@@ -1,7 +1,8 @@
-//! Workers' sessions: what workers call, on any manager. Only the leader keeps sessions; the others say who leads.
+//! Workers' sessions: what workers call, on any manager. Only the leader keeps sessions; the others say who leads, or
+//! pass a session on for a worker that cannot reach the leader itself.
 //!
 //! ```text
-//! worker ─► Session ─► desk ─ not leading ─► redirect
+//! worker ─► Session ─► desk ─ not leading ─► redirect, or relay
 //!                       └ leading ─► session ─┬ hello, reports, inventory ─► propose
 //!                                             ├ heartbeats ─► leases ─ quorum confirmed ─► grant
 //!                                             └◄ assignments ◄─ router ◄─ change sets
@@ -12,6 +13,8 @@
 mod book;
 mod leases;
 mod logs;
+mod opinions;
+mod relay;
 mod router;
 mod session;
 
@@ -163,7 +166,9 @@ impl Desk {
             logs: logs::Broker::default(),
             tasks: duties.child("sessions"),
         });
-        duties.spawn("leases", leases::run(active.clone(), arrived));
+        let (opinions, heard) = opinions::channel();
+        duties.spawn("second opinions", opinions::run(active.clone(), opinions));
+        duties.spawn("leases", leases::run(active.clone(), arrived, heard));
         duties.spawn("router", router::run(active.clone()));
         *self.active.write() = Some(active);
     }
@@ -192,11 +197,13 @@ impl Desk {
 pub struct Dispatcher {
     formation: formation::Shared,
     desk: Desk,
+    /// Relayed sessions end with it.
+    stopping: CancellationToken,
 }
 
 impl Dispatcher {
-    pub fn new(formation: formation::Shared, desk: Desk) -> Self {
-        Self { formation, desk }
+    pub fn new(formation: formation::Shared, desk: Desk, stopping: CancellationToken) -> Self {
+        Self { formation, desk, stopping }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -227,17 +234,20 @@ impl DispatcherService for Dispatcher {
 
     async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Messages>, Status> {
         let group = self.group()?;
-        let Some(active) = self.desk.active() else {
-            return Ok(Response::new(stream::iter([Ok(redirect(&group))]).boxed()));
-        };
         let mut from_worker = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, from_worker.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello came"))??;
-        let hello = match first.and_then(|first| first.message) {
-            Some(worker_message::Message::Hello(hello)) => session::Hello::read(hello)?,
-            _ => return Err(Status::invalid_argument("a session begins with a hello")),
+        let Some(worker_message::Message::Hello(hello)) = first.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument("a session begins with a hello"));
         };
+        let Some(active) = self.desk.active() else {
+            return match group.leader().filter(|leader| hello.relay && !leader.is_here) {
+                Some(leader) => relay::session(&group, &leader.address, hello, from_worker, &self.stopping).await,
+                None => Ok(Response::new(stream::iter([Ok(redirect(&group))]).boxed())),
+            };
+        };
+        let hello = session::Hello::read(hello)?;
         active.admit(&hello)?;
         let (to_worker, messages) = mpsc::channel(QUEUE);
         let tasks = active.tasks.clone();
@@ -251,7 +261,12 @@ impl DispatcherService for Dispatcher {
         &self,
         request: Request<Streaming<v1::PushLogsMessage>>,
     ) -> Result<Response<v1::PushLogsReply>, Status> {
-        let active = self.desk.active().ok_or_else(|| Status::unavailable("this manager does not lead any more"))?;
+        let Some(active) = self.desk.active() else {
+            let group = self.group()?;
+            let leader = group.leader().filter(|leader| !leader.is_here);
+            let leader = leader.ok_or_else(|| Status::unavailable("this manager does not lead any more"))?;
+            return relay::logs(&group, &leader.address, request.into_inner()).await;
+        };
         active.receive_logs(request.into_inner()).await?;
         Ok(Response::new(v1::PushLogsReply {}))
     }

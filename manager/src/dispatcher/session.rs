@@ -11,8 +11,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use goat_core::model::{ClusterId, Inventory, NodeId};
+use goat_core::model::{ClusterId, Inventory, Node, NodeId, NodeState};
 use goat_core::state::command::{Action, Outcome, Refusal, TaskReport};
 use goat_proto::convert;
 use goat_proto::v1::{self, manager_message, worker_message};
@@ -25,6 +26,11 @@ use super::book::Book;
 use super::{Active, Dirty, Entry, Heartbeat, ToWorker};
 use crate::raft::proposer::Error as ProposeError;
 
+/// Other workers that a worker knows.
+const NEIGHBOURS: usize = 5;
+/// Those that are down are left out, and not for ever looked for.
+const NEIGHBOURS_LOOKED_AT: usize = 50;
+const INTRODUCE_EVERY: Duration = Duration::from_secs(2);
 /// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
 const WRITES: usize = 64;
 
@@ -169,6 +175,7 @@ impl Session<'_> {
             end = self.read(from_worker, writes) => end,
             end = self.write(to_write) => end,
             end = self.assign() => end,
+            end = self.introduce() => end,
         }
     }
 
@@ -266,6 +273,32 @@ impl Session<'_> {
             }
         }
         End::Lost("the worker ended it".into())
+    }
+
+    /// Tells the worker of a few others, now and whenever they are others.
+    async fn introduce(&self) -> End {
+        let mut told = None;
+        loop {
+            let workers = {
+                let state = self.active.group.view().read();
+                let others = state.nodes_after(self.entry.node).take(NEIGHBOURS_LOOKED_AT);
+                let others =
+                    others.filter(|node| node.state != NodeState::Down && !node.inventory.agent_address.is_empty());
+                let worker = |node: &Node| v1::PeerWorker {
+                    node_id: node.id.to_string(),
+                    address: node.inventory.agent_address.clone(),
+                };
+                others.take(NEIGHBOURS).map(worker).collect::<Vec<_>>()
+            };
+            if told.as_ref() != Some(&workers) {
+                let peers = v1::Peers { workers: workers.clone() };
+                if let Err(end) = self.send(manager_message::Message::Peers(peers)).await {
+                    return end;
+                }
+                told = Some(workers);
+            }
+            tokio::time::sleep(INTRODUCE_EVERY).await;
+        }
     }
 
     /// The full set, and then what changes of it.

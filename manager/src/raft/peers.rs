@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_client::ControlClient;
+use goat_proto::v1::dispatcher_client::DispatcherClient;
+use goat_proto::v1::presence_client::PresenceClient;
 use goat_proto::v1::raft_client::RaftClient;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
@@ -61,6 +63,23 @@ impl Peers {
         Ok(RaftClient::new(self.channel(address)?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// The peer's dispatcher, for a worker that cannot reach the leader itself.
+    pub fn dispatcher(&self, address: &str) -> Result<DispatcherClient<Channel>, Error> {
+        Ok(DispatcherClient::new(self.channel(address)?)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// Asks whether someone is there, of another manager or of a worker.
+    pub fn presence(&self, address: &str) -> Result<PresenceClient<Channel>, Error> {
+        Ok(PresenceClient::new(self.channel(address)?))
+    }
+
+    /// The next call makes a new connection: on the present one nothing may ever come again.
+    pub fn forget(&self, address: &str) {
+        self.channels.lock().remove(address);
     }
 
     /// The peer's control service, for calls that only the leader answers.

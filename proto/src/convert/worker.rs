@@ -22,6 +22,7 @@ impl From<v1::Inventory> for Inventory {
             disk_free_bytes: wire.disk_free_bytes,
             agent_version: wire.agent_version,
             conditions: wire.conditions.into_iter().collect(),
+            agent_address: wire.agent_address,
         }
     }
 }
@@ -39,6 +40,7 @@ impl From<&Inventory> for v1::Inventory {
             disk_free_bytes: core.disk_free_bytes,
             agent_version: core.agent_version.clone(),
             conditions: core.conditions.iter().cloned().collect(),
+            agent_address: core.agent_address.clone(),
         }
     }
 }
@@ -87,6 +89,7 @@ mod tests {
             disk_free_bytes: 64 << 20,
             agent_version: "0.1.0".into(),
             conditions: ["disk-pressure".into()].into(),
+            agent_address: "10.0.0.7:7701".into(),
         }
     }
 

@@ -17,10 +17,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::goal::{Goal, Stop, seen_exit, stop_wanted};
-use crate::clock;
+use super::plan::StopReason;
+use crate::fence::FenceList;
 use crate::journal::Journal;
+use crate::lease::Lease;
 use crate::runtime::{Created, Error, FoundState, Runtime, Started};
 use crate::task::{Exit, Order, Record};
+use crate::{clock, durable};
 
 /// A runtime that does not answer for so long while a task is brought up fails the task, so that it is tried elsewhere.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +43,8 @@ pub(super) struct Actor {
     pub runtime: Arc<dyn Runtime>,
     pub starts: Arc<Semaphore>,
     pub journal: Journal,
+    pub lease: Arc<Lease>,
+    pub fence: FenceList,
     pub goal: watch::Receiver<Goal>,
     pub exit: watch::Receiver<Option<Exit>>,
     pub updates: mpsc::Sender<Record>,
@@ -67,19 +72,25 @@ enum Early {
 impl Actor {
     /// From here to the task's last state, which is journaled and told.
     pub(super) async fn run(mut self) {
-        if let Some(order) = self.order.take()
-            && self.bring_up(&order).await.is_none()
-        {
-            self.finish().await;
-            return;
+        match self.order.take() {
+            Some(order) if self.bring_up(&order).await.is_none() => return self.finish().await,
+            Some(_) => {}
+            None => self.list_for_watchdog(&self.record.container_id.clone().unwrap_or_default()).unwrap_or_else(|error| {
+                warn!(task_id = %self.record.meta.task, %error, "a task that was found could not be listed for the watchdog");
+            }),
         }
         if self.watch_over().await == EndedBy::Itself {
             // Its runtime remembers how it ended, whatever becomes of this agent, and the next attempt waits for the word.
             self.tell().await;
             self.save().await;
+            self.fence.remove(self.record.meta.task);
         } else {
             self.finish().await;
         }
+    }
+
+    fn list_for_watchdog(&self, container_id: &str) -> Result<(), durable::Error> {
+        self.fence.add(&self.record.meta, container_id)
     }
 
     /// None where the task has ended instead.
@@ -96,7 +107,7 @@ impl Actor {
                 self.record.failed("runtime-down", problem, clock::now_ms());
                 return None;
             }
-            warn!(task_id = %self.record.meta.task, error = %problem, "the runtime does not answer, the start is tried again");
+            warn!(task_id = %self.record.meta.task, error = %problem, "a start did not succeed yet, it is tried again");
             tokio::select! {
                 stop = stop_wanted(&mut self.goal, u64::MAX) => {
                     self.abandon(stop).await;
@@ -160,6 +171,14 @@ impl Actor {
     }
 
     async fn start(&mut self, order: &Order, handle: &str) -> Result<(), Early> {
+        if let Err(error) = self.list_for_watchdog(handle) {
+            let reason = if error.is_disk_full() { "disk-full" } else { "agent-error" };
+            return Err(self.give_up(Error::failed(reason, error.to_string())).await);
+        }
+        // The last look: an agent that was frozen since the start was decided must not carry it out.
+        if !self.lease.allows(self.record.meta.on_disconnect) {
+            return Err(Early::Again { problem: "the lease has ended".into() });
+        }
         // Not given up half-way, so that a stop meets a task that runs or does not.
         self.may_run = true;
         match self.runtime.start(order, handle).await {
@@ -221,7 +240,13 @@ impl Actor {
             biased;
             exit = seen_exit(&mut self.exit) => {
                 let exit = self.looked_at(exit).await;
+                let is_fenced = exit.code == Some(KILLED) && !self.lease.allows(self.record.meta.on_disconnect);
                 self.record.exited(exit);
+                if is_fenced {
+                    self.record.state = TaskState::Stopped;
+                    self.record.reason = Some(StopReason::LeaseExpired.word().into());
+                    self.record.error = None;
+                }
                 return EndedBy::Itself;
             }
             stop = stop_wanted(&mut self.goal, u64::MAX) => stop,
@@ -292,6 +317,7 @@ impl Actor {
         // The journal first: what managers heard of as ended must not be begun again by the next agent.
         self.save().await;
         self.tell().await;
+        self.fence.remove(self.record.meta.task);
     }
 
     async fn save(&self) {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use goat_core::model::{Desired, Driver, OnDisconnect, TaskId, TaskState};
 
+use crate::lease::Validity;
+
 /// What managers want of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -45,7 +47,9 @@ pub struct View<'a> {
     pub wanted: Option<&'a BTreeMap<TaskId, Wanted>>,
     pub known: &'a BTreeMap<TaskId, Known>,
     pub drivers: &'a BTreeSet<Driver>,
-    pub is_lease_valid: bool,
+    pub lease: Validity,
+    /// Whether something leased may be begun: a watchdog would end it.
+    pub is_watched: bool,
     /// The grace of tasks that are stopped because the lease has ended.
     pub lease_stop_grace_ms: u64,
 }
@@ -153,7 +157,11 @@ fn about_known(view: &View<'_>, task: TaskId, known: &Known) -> Option<Action> {
         Doing::Stopping { grace_ms } => grace_ms,
         _ => u64::MAX,
     };
-    let must_stop = !view.is_lease_valid && known.on_disconnect == OnDisconnect::Stop;
+    let must_stop = match known.on_disconnect {
+        OnDisconnect::Keep => false,
+        OnDisconnect::Stop => !view.lease.is_leased,
+        OnDisconnect::StopIfIsolated => !view.lease.is_sheltered,
+    };
     let lease_grace_ms = view.lease_stop_grace_ms.min(known.stop_grace_ms);
     if must_stop && lease_grace_ms < limit_ms {
         return stop(StopReason::LeaseExpired, lease_grace_ms);
@@ -178,8 +186,9 @@ fn about_new(view: &View<'_>, task: TaskId, wanted: &Wanted) -> Option<Action> {
     if !view.drivers.contains(&wanted.driver) {
         return Some(Action::Reject { task, reason: RejectReason::NoRuntime(wanted.driver) });
     }
-    // Without a lease it would have to be stopped at once; the next grant brings it up.
-    let may_run = view.is_lease_valid || wanted.on_disconnect != OnDisconnect::Stop;
+    // Without a lease it would have to be stopped, or nobody would stop it; the next grant brings it up. Nothing new is
+    // begun on the word of other workers.
+    let may_run = !wanted.on_disconnect.is_leased() || (view.lease.is_leased && view.is_watched);
     may_run.then_some(Action::Start { task })
 }
 
@@ -206,7 +215,8 @@ mod tests {
             wanted: told.then_some(&wanted),
             known: &known,
             drivers: &drivers,
-            is_lease_valid,
+            lease: Validity { is_leased: is_lease_valid, is_sheltered: is_lease_valid },
+            is_watched: true,
             lease_stop_grace_ms: 500,
         };
         let actions: Vec<String> = plan(&view).iter().map(ToString::to_string).collect();
@@ -282,9 +292,36 @@ mod tests {
         assert_eq!(planned(true, want(), leased(Doing::Stopping { grace_ms: 500 }), false), "");
         assert_eq!(planned(true, want(), None, false), "");
         assert_eq!(planned(true, want(), None, true), "start 000000000001");
-        for kept in [OnDisconnect::Keep, OnDisconnect::StopIfIsolated] {
-            let known = Known { on_disconnect: kept, ..known(TaskState::Running, Doing::Running) };
-            assert_eq!(planned(true, Some(wanted(Desired::Running)), Some(known), false), "", "{kept:?}");
-        }
+        let kept = known(TaskState::Running, Doing::Running);
+        assert_eq!(planned(true, Some(wanted(Desired::Running)), Some(kept), false), "");
+    }
+
+    /// What is done about one `stop-if-isolated` task that is wanted, and runs or was not begun.
+    fn planned_alone(runs: bool, is_leased: bool, is_sheltered: bool, is_watched: bool) -> String {
+        let on_disconnect = OnDisconnect::StopIfIsolated;
+        let wanted = BTreeMap::from([(TASK, Wanted { on_disconnect, ..wanted(Desired::Running) })]);
+        let running = Known { on_disconnect, ..known(TaskState::Running, Doing::Running) };
+        let known: BTreeMap<_, _> = runs.then_some((TASK, running)).into_iter().collect();
+        let drivers = BTreeSet::from([Driver::Docker]);
+        let lease = Validity { is_leased, is_sheltered };
+        let view = View {
+            wanted: Some(&wanted),
+            known: &known,
+            drivers: &drivers,
+            lease,
+            is_watched,
+            lease_stop_grace_ms: 500,
+        };
+        plan(&view).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_sheltered_task_runs_on_but_none_is_begun_in_shelter_or_unwatched() {
+        assert_eq!(planned_alone(true, false, true, true), "");
+        assert_eq!(planned_alone(true, false, false, true), "stop 000000000001 within 500 ms: lease-expired");
+        assert_eq!(planned_alone(false, false, true, true), "");
+        assert_eq!(planned_alone(false, true, true, false), "");
+        assert_eq!(planned_alone(true, true, true, false), "");
+        assert_eq!(planned_alone(false, true, true, true), "start 000000000001");
     }
 }

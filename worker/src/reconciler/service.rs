@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use goat_core::lease::STOP_GRACE_MS;
 use goat_core::model::{Driver, TaskId, TaskState};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{info, warn};
@@ -15,17 +16,16 @@ use super::goal::Goal;
 use super::plan::{self, Action, Doing, RejectReason, View};
 use super::{Command, Handle};
 use crate::clock;
+use crate::fence::FenceList;
 use crate::identity::Identity;
 use crate::inventory::Health;
 use crate::journal::Journal;
+use crate::lease::{Lease, Validity};
 use crate::outbox::Outbox;
 use crate::runtime::{Event, Found, FoundState, Runtime, Runtimes};
 use crate::task::{Assignment, Exit, Order, Record, TaskMeta};
 use crate::taskset::TaskSet;
 
-/// Between the signal to end and the kill for a task whose lease has ended: well within the time that managers wait for
-/// killing (`LeasePolicy::kill_ms`).
-const LEASE_STOP_GRACE_MS: u64 = 500;
 /// Longer than any listing takes, of any runtime.
 const GONE_MEMORY: Duration = Duration::from_secs(120);
 const FIRST_RETRY_MS: u64 = 500;
@@ -43,7 +43,10 @@ pub struct Parts {
     pub journal: Journal,
     pub outbox: Arc<Outbox>,
     pub max_concurrent_starts: usize,
-    pub lease_validity: watch::Receiver<bool>,
+    pub lease: Arc<Lease>,
+    /// Whether a watchdog lives.
+    pub is_watched: watch::Receiver<bool>,
+    pub fence: FenceList,
     pub health: watch::Sender<Health>,
     pub tasks: TaskSet,
 }
@@ -108,9 +111,14 @@ impl Service {
 
     /// Never ends by itself; dropping it at any await is fine.
     pub async fn run(mut self, mut events: mpsc::Receiver<(Driver, Event)>) {
-        let mut lease = self.parts.lease_validity.clone();
+        let mut lease = self.parts.lease.validity();
+        let mut watched = self.parts.is_watched.clone();
         loop {
-            self.act(*lease.borrow_and_update());
+            let (lease_now, is_watched) = (*lease.borrow_and_update(), *watched.borrow_and_update());
+            self.parts
+                .health
+                .send_if_modified(|health| std::mem::replace(&mut health.is_unwatched, !is_watched) == is_watched);
+            self.act(lease_now, is_watched);
             tokio::select! {
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(record) = self.updates.recv() => self.update(record),
@@ -120,9 +128,10 @@ impl Service {
                 }
                 Some((driver, event)) = events.recv() => self.event(driver, event),
                 Ok(()) = lease.changed() => {
-                    let is_valid = *lease.borrow();
-                    info!(is_valid, "the lease changed");
+                    let Validity { is_leased, is_sheltered } = *lease.borrow();
+                    info!(is_leased, is_sheltered, "the lease changed");
                 }
+                Ok(()) = watched.changed() => {}
                 else => return,
             }
         }
@@ -283,7 +292,7 @@ impl Service {
         self.assigned.as_ref().is_some_and(|assigned| assigned.contains_key(&task))
     }
 
-    fn act(&mut self, is_lease_valid: bool) {
+    fn act(&mut self, lease: Validity, is_watched: bool) {
         let wanted = self.assigned.as_ref().map(|assigned| {
             assigned.iter().map(|(task, assignment)| (*task, wanted(assignment))).collect::<BTreeMap<_, _>>()
         });
@@ -292,8 +301,9 @@ impl Service {
             wanted: wanted.as_ref(),
             known: &known,
             drivers: &self.drivers,
-            is_lease_valid,
-            lease_stop_grace_ms: LEASE_STOP_GRACE_MS,
+            lease,
+            is_watched,
+            lease_stop_grace_ms: STOP_GRACE_MS,
         });
         for action in actions {
             self.carry_out(action);
@@ -363,6 +373,8 @@ impl Service {
             runtime,
             starts: self.starts.clone(),
             journal: self.parts.journal.clone(),
+            lease: self.parts.lease.clone(),
+            fence: self.parts.fence.clone(),
             goal: goal.subscribe(),
             exit: exit.subscribe(),
             updates: self.tell_updates.clone(),

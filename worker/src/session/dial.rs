@@ -1,8 +1,9 @@
 //! Finds the leader, from any manager.
 //!
 //! Managers are asked one after the other: the next at once when one says no, and after a short wait when one does not
-//! answer at all, so that a dead one costs little. A whole round without a leader is followed by a wait: short while
-//! managers answer (they are electing), longer, up to a second, while none does.
+//! answer at all, so that a dead one costs little. A leader that others name and that cannot be reached from here is
+//! reached through the one that named it. A whole round without a leader is followed by a wait: short while managers
+//! answer (they are electing), longer, up to a second, while none does.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use goat_proto::v1::dispatcher_client::DispatcherClient;
 use goat_proto::v1::{self, manager_message, worker_message};
 use goat_proto::{MAX_MESSAGE_BYTES, convert};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -28,6 +30,10 @@ const CONNECT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// A manager that says nothing for so long no longer keeps the next from being asked.
 const STAGGER: Duration = Duration::from_millis(150);
+/// A leader that was named is given so long before it is asked through the manager that named it.
+const RELAY_AFTER: Duration = Duration::from_millis(400);
+/// Once somebody has answered, those who say nothing for so long are not waited for.
+const LAST_ANSWER: Duration = Duration::from_millis(700);
 /// Between rounds, doubled each time.
 const FIRST_WAIT_MS: u64 = 25;
 /// While managers answer but none leads.
@@ -55,7 +61,7 @@ pub(super) struct Dialer {
     learnt: BTreeSet<String>,
     /// Asked first in the next round.
     hint: Option<String>,
-    /// Asked last in the next round.
+    /// Fell silent or ended the last session: asked last in the next round, and not directly if others name it.
     last: Option<String>,
     rounds: u32,
     told: Option<String>,
@@ -153,21 +159,34 @@ impl Dialer {
         let mut known: BTreeSet<String> = queue.iter().cloned().collect();
         let mut asked: FuturesUnordered<_> = FuturesUnordered::new();
         let mut round = Round::default();
+        // Through whom the leader that was named is asked, and from when on.
+        let mut relay: Option<(Instant, String)> = None;
+        let mut answered = Instant::now();
         loop {
             if asked.is_empty() {
-                match queue.pop_front() {
-                    Some(address) => asked.push(ask(address, parts)),
+                match queue.pop_front().map(|address| (address, false)).or_else(|| Some((relay.take()?.1, true))) {
+                    Some((address, is_relayed)) => asked.push(ask(address, is_relayed, parts)),
                     None => return Err(Some(round)),
                 }
             }
             let answer = tokio::select! {
                 Some(answer) = asked.next() => answer,
                 () = tokio::time::sleep(STAGGER), if !queue.is_empty() => {
-                    asked.extend(queue.pop_front().map(|address| ask(address, parts)));
+                    asked.extend(queue.pop_front().map(|address| ask(address, false, parts)));
                     continue;
                 }
+                () = until(relay.as_ref().map(|(due, _)| *due)) => {
+                    asked.extend(relay.take().map(|(_, through)| ask(through, true, parts)));
+                    answered = Instant::now();
+                    continue;
+                }
+                () = tokio::time::sleep_until(answered + LAST_ANSWER), if round.has_answer && queue.is_empty() && relay.is_none() => {
+                    return Err(Some(round));
+                }
             };
-            match answer {
+            answered = Instant::now();
+            let Answer { from, result } = answer;
+            match result {
                 Ok(opened) => return Ok(opened),
                 Err(Refusal::Stopping) => return Err(None),
                 Err(Refusal::NoLeader) => round.has_answer = true,
@@ -180,13 +199,18 @@ impl Dialer {
                     let is_queued = queue.contains(&leader);
                     queue.retain(|address| *address != leader);
                     if !leader.is_empty() && (is_queued || known.insert(leader.clone())) {
-                        asked.push(ask(leader, parts));
+                        if self.last.as_ref() == Some(&leader) {
+                            relay = Some((Instant::now(), from));
+                        } else {
+                            relay = Some((Instant::now() + RELAY_AFTER, from));
+                            asked.push(ask(leader, false, parts));
+                        }
                     }
                 }
             }
             // Whoever said no is followed by the next at once.
             if let Some(address) = queue.pop_front() {
-                asked.push(ask(address, parts));
+                asked.push(ask(address, false, parts));
             }
         }
     }
@@ -202,15 +226,30 @@ impl Dialer {
     }
 }
 
-/// Opens a session with one manager, up to its first answer.
-async fn ask(address: String, parts: &Parts) -> Result<Opened, Refusal> {
-    match tokio::time::timeout(OPEN, open(address.clone(), parts)).await {
+/// Who answered, and what.
+struct Answer {
+    from: String,
+    result: Result<Opened, Refusal>,
+}
+
+/// Opens a session with one manager, or through it with the leader, up to the first answer.
+async fn ask(address: String, is_relayed: bool, parts: &Parts) -> Answer {
+    let result = match tokio::time::timeout(OPEN, open(address.clone(), is_relayed, parts)).await {
         Ok(answer) => answer,
         Err(_) => Err(Refusal::Unreachable(format!("{address}: no answer within {} s", OPEN.as_secs()))),
+    };
+    Answer { from: address, result }
+}
+
+/// For ever without a time.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
-async fn open(address: String, parts: &Parts) -> Result<Opened, Refusal> {
+async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened, Refusal> {
     let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| unreachable(error.to_string()))?
@@ -223,7 +262,7 @@ async fn open(address: String, parts: &Parts) -> Result<Opened, Refusal> {
         .local_address(parts.bind_source);
     let channel = endpoint.connect().await.map_err(|error| unreachable(with_source(&error)))?;
     let (to_leader, messages) = mpsc::channel(QUEUE);
-    let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello(parts).await?)) };
+    let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello(is_relayed, parts).await?)) };
     let _ = to_leader.try_send(hello);
     let mut client = DispatcherClient::new(channel.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -237,6 +276,9 @@ async fn open(address: String, parts: &Parts) -> Result<Opened, Refusal> {
         Some(manager_message::Message::Redirect(redirect)) => Err(Refusal::Redirect(redirect)),
         Some(manager_message::Message::Welcome(welcome)) => {
             accept(&address, parts, term, &welcome)?;
+            if is_relayed {
+                info!(manager = address, "the leader is reached through another manager");
+            }
             Ok(Opened {
                 address,
                 channel,
@@ -269,7 +311,7 @@ fn accept(address: &str, parts: &Parts, term: u64, welcome: &v1::Welcome) -> Res
     Ok(())
 }
 
-async fn hello(parts: &Parts) -> Result<v1::Hello, Refusal> {
+async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
     let tasks = parts.reconciler.snapshot().await.map_err(|Gone| Refusal::Stopping)?;
     let inventory = (&*parts.inventory.borrow()).into();
     Ok(v1::Hello {
@@ -281,6 +323,7 @@ async fn hello(parts: &Parts) -> Result<v1::Hello, Refusal> {
         tasks,
         cluster_id: parts.identity.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
         term: parts.identity.term(),
+        relay: is_relayed,
     })
 }
 

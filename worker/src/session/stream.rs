@@ -8,15 +8,17 @@ use goat_proto::v1::{self, manager_message, worker_message};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::{End, Opened, Parts, logs};
 use crate::clock;
+use crate::identity::PeerWorker;
 use crate::task::Assignment;
 use crate::taskset::TaskSet;
 
-/// Heartbeats without a word back, after which another leader is sought.
-const SILENT_HEARTBEATS: u32 = 3;
+/// Heartbeats without a word back, after which another way to a leader is sought. It has to be found, by way of another
+/// manager if need be, before the lease has run out.
+const SILENT_HEARTBEATS: u32 = 2;
 const MIN_SILENCE: Duration = Duration::from_secs(1);
 /// Between inventories.
 const INVENTORY_EVERY: Duration = Duration::from_secs(2);
@@ -163,11 +165,20 @@ impl Session<'_> {
                 Ok(())
             }
             Message::Lease(grant) => {
-                self.granted(grant.heartbeat_sequence);
+                self.granted(&grant);
                 Ok(())
             }
             Message::Ack(ack) => {
                 self.parts.outbox.acked(ack.sequence);
+                Ok(())
+            }
+            Message::Peers(peers) => {
+                let worker =
+                    |peer: v1::PeerWorker| Some(PeerWorker { node: peer.node_id.parse().ok()?, address: peer.address });
+                let workers = peers.workers.into_iter().filter_map(worker).collect();
+                if let Err(error) = self.parts.identity.learn_workers(workers) {
+                    warn!(%error, "the other workers could not be remembered");
+                }
                 Ok(())
             }
             Message::Logs(wanted) => {
@@ -178,7 +189,8 @@ impl Session<'_> {
         }
     }
 
-    fn granted(&self, heartbeat_sequence: u64) {
+    fn granted(&self, grant: &v1::LeaseGrant) {
+        let heartbeat_sequence = grant.heartbeat_sequence;
         let mut sent = self.sent.lock();
         let Some(sent_ms) = sent.get(&heartbeat_sequence).copied() else {
             return;
@@ -187,7 +199,8 @@ impl Session<'_> {
         *sent = later;
         drop(sent);
         debug!(raft_term = self.term, heartbeat_sequence, "the lease was granted");
-        self.parts.lease.granted(sent_ms, self.lease_ttl_ms);
+        let ttl_ms = if grant.ttl_ms == 0 { self.lease_ttl_ms } else { u64::from(grant.ttl_ms) };
+        self.parts.lease.granted(sent_ms, ttl_ms);
     }
 }
 

@@ -107,6 +107,23 @@ impl DockerRuntime {
         }
     }
 
+    /// Makes sure that the container does not run and cannot be started: for the watchdog, at the end of a lease.
+    pub async fn fence(&self, id: &str) -> Result<(), Error> {
+        let options = query::KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        let client = self.client()?;
+        match within(calls::KILL, client.kill_container(id, Some(options))).await {
+            Ok(()) => return Ok(()),
+            Err(fault) if fault.is_absent() => return Ok(()),
+            // It does not run: has it, or will it?
+            Err(fault) if fault.status() == Some(409) => {}
+            Err(fault) => return Err(fault.general()),
+        }
+        match self.inspect_name(id).await? {
+            Some(Found { state: super::FoundState::Created, .. }) => self.remove_name(id).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until the container does not run, at the most for `limit`; whether that came.
     async fn wait_until_ended(&self, name: &str, limit: Duration) -> Result<bool, Error> {
         let client = self.client()?;

@@ -41,6 +41,8 @@ use crate::task::{Exit, Order, TaskMeta};
 use crate::taskset::TaskSet;
 use state::{Launch, State};
 
+pub use state::Process;
+
 /// Until the supervisor says that the program runs, or why not.
 const LAUNCH: Duration = Duration::from_secs(20);
 /// From the kill to the supervisor's last word.
@@ -187,6 +189,21 @@ impl ProcessRuntime {
             Ok(Ok(exit)) => exit.clone(),
             _ => None,
         }
+    }
+}
+
+/// Kills a task's processes without its runtime: for the watchdog. `root`: the data directory. Whether it does not run.
+pub fn kill_now(root: &Path, task: TaskId) -> bool {
+    let dir = root.join("process").join(task.to_string());
+    match durable::read::<State>(&dir.join("state.json")) {
+        Ok(Some(state)) if state.exit.is_none() => {
+            state.process.signal_group(Signal::SIGKILL);
+            !state.process.is_there()
+        }
+        Ok(Some(_)) => true,
+        // Launched, and nothing written yet: its supervisor may be about to start it.
+        Ok(None) => !is_held(&dir),
+        Err(_) => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub(super) fn known_reason(text: &str) -> &'static str {
 
 /// A process that leads a group of its own, named so that no other is ever taken for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Process {
+pub struct Process {
     pub pid: i32,
     /// Since the machine's start, in the kernel's ticks.
     start_ticks: u64,
@@ -54,7 +54,7 @@ pub(super) struct Process {
 
 impl Process {
     /// A child that has not been collected yet.
-    pub(super) fn of_child(pid: i32) -> Option<Self> {
+    pub(crate) fn of_child(pid: i32) -> Option<Self> {
         Some(Self { pid, start_ticks: start_ticks(pid)?, boot_id: clock::boot_id() })
     }
 
@@ -66,6 +66,14 @@ impl Process {
     /// Whether its machine has been started since.
     pub(super) fn is_of_another_boot(&self) -> bool {
         self.boot_id != clock::boot_id()
+    }
+
+    /// Signals it alone, if it is still there.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.is_there() {
+            // It may end at any moment.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
     }
 
     /// Signals it and its descendants that stayed in its group, if it is still there.

@@ -1,0 +1,26 @@
+//! `cluster`: what concerns all of it.
+
+use std::time::Duration;
+
+use goat_proto::v1::FreezeRequest;
+use serde_json::json;
+
+use super::Context;
+use crate::client::request_id;
+use crate::exit::Failure;
+use crate::output::{local_time, rfc3339};
+
+pub async fn freeze(context: &Context, length: Duration) -> Result<(), Failure> {
+    let (client, out) = (&context.client, context.out);
+    let for_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let request = FreezeRequest { request_id: request_id(), for_ms };
+    let reply = client.unary(request, async |control, request| control.freeze(request).await).await?;
+    if out.is_json() {
+        return out.json(&json!({ "until": rfc3339(reply.until_ms) }));
+    }
+    // A worker holds the longer lease once it has had its next heartbeat granted.
+    out.line(format_args!(
+        "frozen until {}: in two seconds every worker that is ready can do without managers",
+        local_time(reply.until_ms)
+    ))
+}

@@ -1,0 +1,119 @@
+//! Second opinions: before a silent worker is called down, others are asked to reach it. A cut between the leader and
+//! one worker is no reason to move anything (`goat_core::lease` says how long their word counts).
+//!
+//! Other managers are asked, and two workers that are heard. The worker has to answer for itself: a machine that takes
+//! connections for a frozen agent does not count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use goat_core::model::{NodeId, NodeState};
+use goat_core::scheduler::mix;
+use goat_proto::v1;
+use tokio::sync::{mpsc, watch};
+
+use super::Active;
+use crate::clock;
+
+/// Between questions about the nodes that are silent.
+const ASK_EVERY: Duration = Duration::from_millis(400);
+/// For an answer; whoever is asked has less for the worker's.
+const ANSWER_WITHIN: Duration = Duration::from_millis(700);
+const WORKERS_ASKED: usize = 2;
+/// Nodes asked about at one time: when more are silent, the fault is not theirs.
+const MAX_NODES: usize = 16;
+
+/// Somebody reached the node, in a try that began at `asked_ms`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    pub node: NodeId,
+    pub asked_ms: u64,
+}
+
+/// The end of [`run`].
+#[derive(Debug)]
+pub(super) struct Asking {
+    doubtful: watch::Receiver<Vec<NodeId>>,
+    heard: mpsc::Sender<Reached>,
+}
+
+/// The end of the leases' keeper.
+#[derive(Debug)]
+pub(super) struct Opinions {
+    /// About whom to ask.
+    pub doubtful: watch::Sender<Vec<NodeId>>,
+    pub heard: mpsc::Receiver<Reached>,
+}
+
+pub(super) fn channel() -> (Asking, Opinions) {
+    let (tell_doubtful, doubtful) = watch::channel(Vec::new());
+    let (tell_heard, heard) = mpsc::channel(64);
+    (Asking { doubtful, heard: tell_heard }, Opinions { doubtful: tell_doubtful, heard })
+}
+
+/// Asks until it is cancelled.
+pub(super) async fn run(active: Arc<Active>, mut asking: Asking) {
+    loop {
+        if asking.doubtful.wait_for(|nodes| !nodes.is_empty()).await.is_err() {
+            return;
+        }
+        let nodes: Vec<NodeId> = asking.doubtful.borrow().iter().take(MAX_NODES).copied().collect();
+        let asked_ms = clock::boot_ms();
+        let answers = nodes.into_iter().map(|node| {
+            let (active, heard) = (&active, &asking.heard);
+            async move {
+                if active.is_reached_by_another(node, asked_ms).await {
+                    let _ = heard.send(Reached { node, asked_ms }).await;
+                }
+            }
+        });
+        join_all(answers).await;
+        let spent = Duration::from_millis(clock::boot_ms().saturating_sub(asked_ms));
+        tokio::time::sleep(ASK_EVERY.saturating_sub(spent)).await;
+    }
+}
+
+impl Active {
+    async fn is_reached_by_another(&self, node: NodeId, seed: u64) -> bool {
+        let (address, helpers) = {
+            let state = self.group.view().read();
+            let address = state.node(node).map(|row| row.inventory.agent_address.clone()).unwrap_or_default();
+            // Those that are heard; a different two each time.
+            let mut workers: Vec<_> = state
+                .nodes()
+                .filter(|other| other.id != node && other.state == NodeState::Ready)
+                .filter(|other| !other.inventory.agent_address.is_empty())
+                .map(|other| (mix(other.id.bits() ^ seed), other.inventory.agent_address.clone()))
+                .collect();
+            workers.sort_unstable();
+            let workers = workers.into_iter().map(|(_, address)| address).take(WORKERS_ASKED);
+            let managers = self.group.members().into_iter().filter(|member| member.id != self.group.id());
+            (address, workers.chain(managers.map(|member| member.address)).collect::<Vec<_>>())
+        };
+        if address.is_empty() {
+            return false;
+        }
+        let request = v1::PingForRequest { node_id: node.to_string(), address };
+        let mut asked: FuturesUnordered<_> =
+            helpers.into_iter().map(|helper| self.ask(helper, request.clone()).boxed()).collect();
+        while let Some(reached) = asked.next().await {
+            if reached {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn ask(&self, helper: String, request: v1::PingForRequest) -> bool {
+        let Ok(mut client) = self.group.peers().presence(&helper) else {
+            return false;
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, client.ping_for(request)).await {
+            Ok(Ok(reply)) => reply.into_inner().reached,
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `goat-worker watchdog`: a process beside the agent that holds the lease's deadline and kills what is leased when it
+//! passes. It has a session of its own, so it outlives the agent; it must stay small and must not fail.
+//!
+//! ```text
+//! wait until the deadline and a moment more ─► renewed meanwhile: wait again
+//!                                           └► not renewed: kill what is listed until nothing of it runs
+//! the agent is gone and nothing leased is left: end
+//! ```
+//! Its clock is CLOCK_BOOTTIME, for waiting too: a machine that wakes up from suspend late kills at once.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use goat_core::lease::WATCHDOG_AFTER_MS;
+use goat_core::model::{NodeId, TaskId};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::kill::{self, Outcome};
+use super::{FenceList, Fenced};
+use crate::lease::LeaseFile;
+use crate::runtime::docker::DockerRuntime;
+use crate::runtime::process::Process;
+use crate::{clock, durable};
+
+/// Between looks while nothing is due.
+const LOOK_MS: u64 = 500;
+/// Between tries while something has to be killed.
+const TRY_MS: u64 = 100;
+/// Its lock may be held for a moment by an agent that looks whether there is a watchdog.
+const LOCK_TRIES: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
+
+/// The watchdog cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] durable::Error),
+    #[error("another watchdog holds {path}")]
+    Held { path: PathBuf },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// What the lock file says of the watchdog that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Holder {
+    pub process: Process,
+    pub version: String,
+    /// The program's file, as the kernel names it.
+    pub program: PathBuf,
+}
+
+pub(super) fn lock_path(root: &Path) -> PathBuf {
+    root.join("watchdog.lock")
+}
+
+/// The watchdog's life. `root`: the agent's data directory; `docker_socket`: absolute path.
+pub fn run(root: &Path, node: NodeId, docker_socket: &str) -> Result<(), Error> {
+    // Fails only for the leader of a process group, which then already is on its own.
+    let _ = nix::unistd::setsid();
+    keep_from_being_killed();
+    let _lock = hold(root)?;
+    let list = FenceList::open(root)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| Error::Io { path: root.to_owned(), source })?;
+    let docker = DockerRuntime::new(node, docker_socket);
+    let mut watch = Watch { root, list, docker, gone: BTreeSet::new(), agent_looked_for_ms: 0 };
+    while let Some(wake_ms) = runtime.block_on(watch.look(clock::boot_ms())) {
+        sleep_until(wake_ms);
+    }
+    info!("the watchdog ends: the agent is gone, and nothing leased is left");
+    Ok(())
+}
+
+/// When memory runs out, others first. Needs a privilege; without it, as any process.
+fn keep_from_being_killed() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+}
+
+fn hold(root: &Path) -> Result<Flock<File>, Error> {
+    let path = lock_path(root);
+    let io = |source| Error::Io { path: path.clone(), source };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
+    for _ in 0..LOCK_TRIES {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut lock) => {
+                let process = Process::of_child(std::process::id() as i32);
+                let process = process.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+                let program = std::fs::read_link("/proc/self/exe").map_err(io)?;
+                let holder = Holder { process, version: env!("CARGO_PKG_VERSION").into(), program };
+                let text = serde_json::to_vec(&holder).expect("our own types are valid JSON");
+                lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(&text)).map_err(io)?;
+                return Ok(lock);
+            }
+            Err((file, _)) => file,
+        };
+        std::thread::sleep(LOCK_WAIT);
+    }
+    Err(Error::Held { path })
+}
+
+/// Who holds the lock; None where nobody does.
+pub(super) fn holder(root: &Path) -> Option<Option<Holder>> {
+    let mut file = File::open(lock_path(root)).ok()?;
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text);
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(_free) => None,
+        Err(_) => Some(read.ok().and_then(|_| serde_json::from_str(&text).ok())),
+    }
+}
+
+fn sleep_until(wake_ms: u64) {
+    let time = TimeSpec::from_duration(Duration::from_millis(wake_ms));
+    // A signal ends it early, which does no harm.
+    let _ = clock_nanosleep(ClockId::CLOCK_BOOTTIME, ClockNanosleepFlags::TIMER_ABSTIME, &time);
+}
+
+struct Watch<'a> {
+    root: &'a Path,
+    list: FenceList,
+    docker: DockerRuntime,
+    /// Seen to be gone since the lease ended.
+    gone: BTreeSet<TaskId>,
+    agent_looked_for_ms: u64,
+}
+
+impl Watch<'_> {
+    /// Does what is due; when to look again. None: there is nothing left to watch.
+    async fn look(&mut self, now_ms: u64) -> Option<u64> {
+        if !self.root.exists() {
+            return None;
+        }
+        // Without a lease nothing leased may run.
+        let lease = LeaseFile::read(self.root).unwrap_or_else(|error| {
+            warn!(%error, "the lease cannot be read: it counts as ended");
+            None
+        });
+        let end_ms = |is_sheltered: bool| {
+            let end_ms = lease.as_ref().map_or(0, |lease| lease.end_ms(is_sheltered));
+            end_ms + WATCHDOG_AFTER_MS
+        };
+        let first_ms = end_ms(false).min(end_ms(true));
+        if now_ms < first_ms {
+            self.gone.clear();
+            // An agent whose lease runs is looked for when it has ended.
+            return Some(first_ms.min(now_ms + LOOK_MS));
+        }
+        let mut next_ms = now_ms + LOOK_MS;
+        let mut is_anything_left = false;
+        for fenced in self.list.all() {
+            if self.gone.contains(&fenced.meta.task) {
+                continue;
+            }
+            is_anything_left = true;
+            let due_ms = end_ms(fenced.may_be_sheltered());
+            if now_ms < due_ms {
+                next_ms = next_ms.min(due_ms);
+            } else if !self.end(&fenced).await {
+                next_ms = next_ms.min(now_ms + TRY_MS);
+            }
+        }
+        if !is_anything_left && self.is_agent_gone(now_ms) {
+            return None;
+        }
+        Some(next_ms)
+    }
+
+    async fn end(&mut self, fenced: &Fenced) -> bool {
+        let task = fenced.meta.task;
+        let outcome = kill::end(fenced, self.root, &self.docker).await;
+        if outcome == Outcome::Gone {
+            warn!(task_id = %task, service = fenced.meta.service, "the lease has ended: the watchdog made sure that a task does not run");
+            self.gone.insert(task);
+        }
+        outcome == Outcome::Gone
+    }
+
+    /// Asked rarely: asking takes the agent's lock for a moment.
+    fn is_agent_gone(&mut self, now_ms: u64) -> bool {
+        if now_ms < self.agent_looked_for_ms + 2 * LOOK_MS {
+            return false;
+        }
+        self.agent_looked_for_ms = now_ms;
+        match File::open(self.root.join("lock")) {
+            Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok(),
+            Err(_) => true,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What managers and other workers ask of this agent: whether it is there, and whether it reaches another.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goat_core::model::NodeId;
+use goat_proto::v1;
+use goat_proto::v1::presence_server::{Presence, PresenceServer};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, async_trait};
+use tracing::error;
+
+use crate::lease::Lease;
+
+/// For a ping on another's behalf: the leader waits for the answer.
+const PING_FOR: Duration = Duration::from_millis(400);
+const REQUEST: Duration = Duration::from_secs(2);
+const MAX_CONCURRENT: usize = 32;
+/// Requests are two short texts.
+const MAX_BYTES: usize = 4 << 10;
+
+#[derive(Debug)]
+struct Service {
+    node: NodeId,
+    lease: Arc<Lease>,
+    bind_source: Option<IpAddr>,
+}
+
+#[async_trait]
+impl Presence for Service {
+    async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingReply>, Status> {
+        let wanted = &request.get_ref().node_id;
+        let own = self.node.to_string();
+        if !wanted.is_empty() && *wanted != own {
+            return Err(Status::not_found(format!("this is {own}")));
+        }
+        Ok(Response::new(v1::PingReply { node_id: own, grant_age_ms: self.lease.grant_age_ms() }))
+    }
+
+    async fn ping_for(&self, request: Request<v1::PingForRequest>) -> Result<Response<v1::PingForReply>, Status> {
+        let v1::PingForRequest { node_id, address } = request.into_inner();
+        let node: NodeId = goat_proto::convert::parse("node_id", &node_id)?;
+        let channel = super::channel(&address, self.bind_source, PING_FOR)
+            .map_err(|error| Status::invalid_argument(format!("address: {address:?}: {error}")))?;
+        let reached = super::ping(channel, node, PING_FOR).await.is_some();
+        Ok(Response::new(v1::PingForReply { reached }))
+    }
+}
+
+/// Answers until it is dropped.
+pub async fn serve(listener: TcpListener, node: NodeId, lease: Arc<Lease>, bind_source: Option<IpAddr>) {
+    let service = PresenceServer::new(Service { node, lease, bind_source })
+        .max_decoding_message_size(MAX_BYTES)
+        .max_encoding_message_size(MAX_BYTES);
+    let served = Server::builder()
+        .timeout(REQUEST)
+        .concurrency_limit_per_connection(MAX_CONCURRENT)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(REQUEST))
+        .http2_keepalive_timeout(Some(REQUEST))
+        .add_service(service)
+        .serve_with_incoming(TcpListenerStream::new(listener))
+        .await;
+    if let Err(error) = served {
+        error!(%error, "pings are not answered any more");
+    }
+}
