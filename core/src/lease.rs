@@ -50,6 +50,8 @@ pub struct LeasePolicy {
     pub down_after_ms: u64,
     /// How much longer a node is waited for that others reach.
     pub opinion_patience_ms: u64,
+    /// The same for a node with leased tasks: they have stopped by then, and waiting longer does not bring them back.
+    pub leased_patience_ms: u64,
     /// Between nodes that are called down while half of all are silent.
     pub mass_interval_ms: u64,
 }
@@ -64,6 +66,7 @@ impl Default for LeasePolicy {
             disconnected_after_ms: 1_500,
             down_after_ms: 2_500,
             opinion_patience_ms: 15_000,
+            leased_patience_ms: 2_000,
             mass_interval_ms: 5_000,
         }
     }
@@ -236,14 +239,14 @@ impl LeaderLeases {
         let mut due = Vec::new();
         for (node, entry) in &mut self.nodes {
             let silent_ms = entry.silent_ms(now_ms);
-            let down_after_ms = match entry.told {
+            let (down_after_ms, patience_ms) = match entry.told {
                 NodeState::Down => continue,
                 _ if silent_ms < policy.disconnected_after_ms => continue,
-                _ if is_leased(*node) => policy.manager_wait_for_ms(entry.ttl_ms),
-                _ => policy.down_after_ms,
+                _ if is_leased(*node) => (policy.manager_wait_for_ms(entry.ttl_ms), policy.leased_patience_ms),
+                _ => (policy.down_after_ms, policy.opinion_patience_ms),
             };
             let is_reached = entry.reached_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < OPINION_FRESH_MS)
-                && silent_ms < down_after_ms.saturating_add(policy.opinion_patience_ms);
+                && silent_ms < down_after_ms.saturating_add(patience_ms);
             let next_ms = last_down_ms.map_or(0, |last_ms| last_ms + policy.mass_interval_ms);
             let waits_its_turn = is_mass_loss && now_ms < next_ms;
             let is_down = silent_ms >= down_after_ms && !is_reached && !waits_its_turn;
