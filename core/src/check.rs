@@ -9,7 +9,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::{NodeId, NodeState, Port, Protocol, Resources, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Desired, NodeId, NodeState, Port, Protocol, Resources, ServiceId, Task, TaskId, TaskState};
 use crate::state::State;
 
 pub use plan::check_plan;
@@ -88,6 +88,10 @@ fn own_problem(task: &Task) -> Option<&'static str> {
         _ if ended && task.finished_at_ms.is_none() => Some("has ended at no time"),
         _ if !ended && task.finished_at_ms.is_some() => Some("has not ended and has a time of its end"),
         _ if !ended && task.exit_code.is_some() => Some("has not ended and has an exit code"),
+        _ if !ended && task.fenced => Some("was fenced and may run"),
+        _ if (task.desired == Desired::Running) != task.stop_cause.is_none() => {
+            Some("is not wanted for no cause, or the reverse")
+        }
         TaskState::Pending if task.node.is_some() => Some("is pending on a node"),
         TaskState::Lost if task.node.is_none() => Some("was lost without having had a node"),
         TaskState::Running if task.started_at_ms.is_none() => Some("runs since no time"),
@@ -109,7 +113,7 @@ fn place_problem(state: &State, task: &Task) -> Option<&'static str> {
     let Some(service) = state.services().find(|service| service.id == task.service) else {
         return Some("has no service");
     };
-    if service.removed && task.desired == crate::model::Desired::Running {
+    if service.removed && task.desired == Desired::Running {
         return Some("is wanted although its service was removed");
     }
     if state.spec_of(task).is_none() {
@@ -128,43 +132,49 @@ fn place_problem(state: &State, task: &Task) -> Option<&'static str> {
 
 fn version_problem(state: &State, task: &Task) -> Option<&'static str> {
     let applied = state.applied_index();
-    (task.version == 0 || task.version > applied || task.fencing_token > task.version || task.spec_version > applied)
+    let newest = task.version.max(task.spec_version).max(task.fencing_token).max(task.returned);
+    (task.version == 0 || newest > applied || task.fencing_token.max(task.returned) > task.version)
         .then_some("bears the index of a command that was not applied yet")
 }
 
-/// A slot's tasks follow one another: only the newest may run, and each bears a greater fencing token.
+/// A slot's tasks follow one another: only the newest may run, and each bears a greater fencing token. One that was taken
+/// back is the newest for a second time, and what stood in for it may still be on its way to its end.
 fn check_slot(service: ServiceId, slot: u32, tasks: &mut [&Task], found: &mut Vec<Violation>) {
     tasks.sort_by_key(|task| task.attempt);
-    let live: Vec<TaskId> = tasks.iter().filter(|task| !has_ended(task)).map(|task| task.id).collect();
-    if live.len() > 1 {
-        found.push(Violation::Twice { service, slot, tasks: live });
+    let is_returned = tasks.last().is_some_and(|task| task.returned > 0);
+    let may_run = |task: &&&Task| !has_ended(task) && (!is_returned || task.desired == Desired::Running);
+    let side_by_side: Vec<TaskId> = tasks.iter().filter(may_run).map(|task| task.id).collect();
+    if side_by_side.len() > 1 {
+        found.push(Violation::Twice { service, slot, tasks: side_by_side });
     }
-    let mut token = 0;
+    let mut last = 0;
     for (at, task) in tasks.iter().enumerate() {
         let mut wrong = |problem| found.push(Violation::Task { task: task.id, problem });
-        if at + 1 < tasks.len() && !has_ended(task) {
+        if at + 1 < tasks.len() && may_run(&task) {
             wrong("may run although its slot has a newer one");
         }
         if at > 0 && tasks[at - 1].attempt == task.attempt {
             wrong("has the same attempt as another of its slot");
         }
-        // The one it followed may have been forgotten.
-        let is_there = |id| tasks.iter().any(|other| other.id == id);
-        let follows = task.previous.is_some_and(|id| id == tasks[at.max(1) - 1].id || !is_there(id));
+        // The one it followed may have been forgotten, or taken back.
+        let is_in = |tasks: &[&Task], id| tasks.iter().any(|other| other.id == id && other.returned == 0);
+        let follows = task.previous.is_some_and(|id| id == tasks[at.max(1) - 1].id || !is_in(tasks, id));
         if at > 0 && !follows {
             wrong("does not follow the task before it");
         }
-        if task.fencing_token > 0 {
-            if task.fencing_token <= token {
+        let held_since = task.fencing_token.max(task.returned);
+        if held_since > 0 {
+            if held_since <= last {
                 wrong("has a fencing token that does not grow");
             }
-            token = task.fencing_token;
+            last = held_since;
         }
     }
 }
 
 /// A node may come back with less than it had, and what it holds by then stays. Afterwards nothing may be granted of
-/// what has run out; `fencing_token` tells which grants came after the node's row last changed.
+/// what has run out; `fencing_token` tells which grants came after the node's row last changed, and `returned` which tasks
+/// were taken back with it.
 fn check_node(state: &State, node: NodeId, tasks: &[&Task], found: &mut Vec<Violation>) {
     let mut ports: BTreeSet<(u16, Protocol)> = BTreeSet::new();
     for Port { host_port, protocol, .. } in tasks.iter().flat_map(|task| &task.ports) {
@@ -179,7 +189,9 @@ fn check_node(state: &State, node: NodeId, tasks: &[&Task], found: &mut Vec<Viol
     let reserved = sum(tasks);
     let granted_since = |amount: fn(&Resources) -> u64| {
         amount(&reserved) > amount(&total)
-            && tasks.iter().any(|task| task.fencing_token > row.version && amount(&task.reservations) > 0)
+            && tasks
+                .iter()
+                .any(|task| task.fencing_token.max(task.returned) >= row.version && amount(&task.reservations) > 0)
     };
     if AMOUNTS.into_iter().any(granted_since) {
         found.push(Violation::Oversubscribed { node, reserved, total });

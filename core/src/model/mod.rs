@@ -14,4 +14,4 @@ pub use spec::{
     Constraint, Driver, HealthCheck, HealthProbe, Mode, Mount, OnDisconnect, Placement, Port, Protocol,
     RestartCondition, RestartPolicy, ServiceSpec, Strategy,
 };
-pub use task::{Cause, Desired, Task, TaskState};
+pub use task::{Cause, Desired, Task, TaskState, reason};

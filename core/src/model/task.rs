@@ -6,6 +6,10 @@
 //! ```
 //! Observed state only moves forward and belongs to the worker (`lost` and the first two to managers); desired state
 //! belongs to managers and only moves forward too.
+//!
+//! One exception: a task of a `keep` service is not fenced when its node is given up, so `lost` is a guess. When that very
+//! node registers again and still runs it, it is taken back, `lost -> running`, and what was started in its place is
+//! stopped. It is then the newest attempt of its slot again, under its old fencing token. What was leased stays lost.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +26,7 @@ pub struct Task {
     pub node: Option<NodeId>,
     pub desired: Desired,
     pub state: TaskState,
-    /// From 1; which try in its slot this is, over the slot's whole life.
+    /// From 1; which try in its slot this is, over the slot's whole life. One that is taken back counts anew.
     pub attempt: u32,
     /// Restarts in a row without a stable run, this one included; what the backoff counts.
     pub failures: u32,
@@ -44,8 +48,17 @@ pub struct Task {
     /// Reserved on its node while it may run. Copied from the spec so that accounting needs one row.
     pub reservations: Resources,
     pub ports: Vec<Port>,
-    /// The log index at which it was assigned; grows with each task of a slot.
+    /// The log index at which it was assigned; grows with each task that is made for a slot.
     pub fencing_token: u64,
+    /// Why it is not wanted to run any more; None while it is.
+    #[serde(default)]
+    pub stop_cause: Option<Cause>,
+    /// It was leased when it was lost, so that it had ended by then: whatever is said of it later, it stays lost.
+    #[serde(default)]
+    pub fenced: bool,
+    /// The log index at which it was last taken back from `lost`; 0 for never.
+    #[serde(default)]
+    pub returned: u64,
     /// The log index of its last change; a command that saw another loses.
     pub version: u64,
 }
@@ -86,12 +99,12 @@ pub enum TaskState {
     Stopped,
     /// The node refused it before trying.
     Rejected,
-    /// Its node is gone, and it cannot run any more.
+    /// Its node is gone. What was leased cannot run any more; what was not may, unseen.
     Lost,
 }
 
 impl TaskState {
-    /// Whether it cannot run any more.
+    /// Whether it counts as ended: nothing is expected of it any more.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Complete | Self::Failed | Self::Stopped | Self::Rejected | Self::Lost)
     }
@@ -113,6 +126,14 @@ impl TaskState {
     }
 }
 
+/// Constant words for why a task ended, as far as decisions depend on them.
+pub mod reason {
+    /// Its health check failed too often.
+    pub const UNHEALTHY: &str = "unhealthy";
+    /// Its node was given up.
+    pub const NODE_LOST: &str = "node-lost";
+}
+
 /// Why a task was made or changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -129,6 +150,8 @@ pub enum Cause {
     Update,
     /// More or fewer were wanted than there were.
     Scale,
+    /// A node that was given up is back with the task it had.
+    NodeBack,
 }
 
 impl Cause {
@@ -142,6 +165,7 @@ impl Cause {
             Self::Drain => "drain",
             Self::Update => "update",
             Self::Scale => "scale",
+            Self::NodeBack => "node-back",
         }
     }
 }

@@ -8,7 +8,7 @@ mod slots;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::model::{NodeId, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Cause, NodeId, ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
 use crate::scheduler::{Scheduler, describe, mix};
 use crate::state::State;
@@ -265,23 +265,23 @@ impl Draft<'_> {
         let is_due = new.not_before_ms <= self.now_ms;
         let index = self.plan.steps.len();
         if is_due && let Some(service) = self.state.service(new.service) {
-            let task = slots::preview(service, &new);
-            self.to_place.push(Place::New(index, Box::new(task)));
+            self.to_place.push(Place::New(index, Box::new(new.row(service, self.now_ms))));
         }
         self.plan.steps.push(Step::CreateTask(new));
     }
 }
 
-/// The node on which this slot's last two tasks failed, one after the other.
+/// The node on which this slot's last two tasks failed, one after the other. What only stood in for a task that came back
+/// says nothing of it.
 fn avoided(state: &State, task: &Task) -> Option<NodeId> {
-    let failed_on = |id: TaskId| {
-        state
-            .task(id)
-            .filter(|task| matches!(task.state, TaskState::Failed | TaskState::Rejected))
-            .and_then(|task| task.node)
+    let failed_on = |task: &Task| {
+        let has_failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
+        task.node.filter(|_| has_failed)
     };
-    let mut earlier = state.slot(task.service, task.slot).iter().rev().copied().filter(|id| *id != task.id);
-    let last = failed_on(earlier.next()?)?;
-    let before = failed_on(earlier.next()?)?;
+    let earlier = state.slot(task.service, task.slot).iter().rev().filter(|id| **id != task.id);
+    let tasks = earlier.filter_map(|id| state.task(*id));
+    let mut tried = tasks.filter(|task| task.stop_cause != Some(Cause::NodeBack));
+    let last = failed_on(tried.next()?)?;
+    let before = failed_on(tried.next()?)?;
     (last == before).then_some(last)
 }

@@ -1,6 +1,6 @@
 //! Whether and when a slot whose task has ended gets another.
 
-use crate::model::{Cause, Desired, RestartCondition, RestartPolicy, Task, TaskState};
+use crate::model::{Cause, Desired, RestartCondition, RestartPolicy, Task, TaskState, reason};
 
 /// What follows an ended task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub fn decide(policy: &RestartPolicy, ended: &Task, random: u64) -> Decision {
     let moved = |cause| Decision::Again { wait_ms: 0, failures: ended.failures, cause };
     match (ended.state, ended.desired) {
         (TaskState::Lost, _) => return moved(Cause::NodeLost),
-        (_, Desired::Stopped) => return moved(Cause::Drain),
-        (_, Desired::Removed) => return moved(Cause::Scale),
+        (_, Desired::Stopped) => return moved(ended.stop_cause.unwrap_or(Cause::Drain)),
+        (_, Desired::Removed) => return moved(ended.stop_cause.unwrap_or(Cause::Scale)),
         // A worker stops what is leased when its lease runs out.
         (TaskState::Stopped, Desired::Running) => return moved(Cause::NodeLost),
         _ => {}
@@ -40,7 +40,9 @@ pub fn decide(policy: &RestartPolicy, ended: &Task, random: u64) -> Decision {
     if !goes_on || (!was_refused && policy.max_attempts.is_some_and(|most| failures > most)) {
         return Decision::Rest;
     }
-    Decision::Again { wait_ms: backoff_ms(policy, failures, random), failures, cause: Cause::Exit }
+    let was_unhealthy = ended.reason.as_deref() == Some(reason::UNHEALTHY);
+    let cause = if was_unhealthy { Cause::Health } else { Cause::Exit };
+    Decision::Again { wait_ms: backoff_ms(policy, failures, random), failures, cause }
 }
 
 fn was_stable(policy: &RestartPolicy, ended: &Task) -> bool {

@@ -66,13 +66,15 @@ impl Draft<'_> {
         }
         match tasks.last() {
             None => self.create(first(service, slot, self.task_id(service.id, slot, 1))),
-            Some(newest) if newest.state.is_terminal() => self.plan_ended(service, newest),
-            Some(newest) => self.plan_live(service, newest),
+            Some(newest) if !newest.state.is_terminal() => self.plan_live(service, newest),
+            // What stood in for a task that came back may not have ended yet.
+            Some(_) if tasks.iter().any(|task| !task.state.is_terminal()) => {}
+            Some(newest) => self.plan_ended(service, newest),
         }
-        let ended = tasks.iter().filter(|task| task.state.is_terminal()).count();
+        let ended: Vec<&&Task> = tasks.iter().filter(|task| task.state.is_terminal()).collect();
         // The newest tells that the slot was not forgotten but rests.
         let kept = self.policy.history_per_slot.max(1);
-        for task in tasks.iter().take(ended.saturating_sub(kept)) {
+        for task in &ended[..ended.len().saturating_sub(kept)] {
             self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
         }
     }
@@ -166,6 +168,8 @@ impl Draft<'_> {
 }
 
 fn first(service: &Service, slot: u32, id: TaskId) -> NewTask {
+    // A mere change of the count leaves the spec's version.
+    let cause = if service.version == service.spec_version { Cause::User } else { Cause::Scale };
     NewTask {
         id,
         service: service.id,
@@ -175,36 +179,7 @@ fn first(service: &Service, slot: u32, id: TaskId) -> NewTask {
         attempt: 1,
         failures: 0,
         not_before_ms: 0,
-        cause: Cause::User,
+        cause,
         node: None,
-    }
-}
-
-/// The row that a step will make, as far as placing needs it.
-pub(super) fn preview(service: &Service, new: &NewTask) -> Task {
-    Task {
-        id: new.id,
-        service: new.service,
-        slot: new.slot,
-        spec_version: service.spec_version,
-        node: None,
-        desired: Desired::Running,
-        state: TaskState::Pending,
-        attempt: new.attempt,
-        failures: new.failures,
-        not_before_ms: new.not_before_ms,
-        cause: new.cause,
-        previous: new.previous,
-        created_at_ms: 0,
-        started_at_ms: None,
-        finished_at_ms: None,
-        exit_code: None,
-        reason: None,
-        error: None,
-        container_id: None,
-        reservations: service.spec.reservations,
-        ports: service.spec.ports.clone(),
-        fencing_token: 0,
-        version: 0,
     }
 }

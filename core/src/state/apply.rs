@@ -1,20 +1,18 @@
-//! Applying a command.
+//! Applying a command: what users ask of services, and how rows and the change set come to be. What is said of nodes is in
+//! `nodes`, what workers report in `reports`, what planners decided in `plan_steps`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::change::{ChangeSet, NodeChange, RowChange, TaskChange};
-use super::command::{Action, Answer, Command, Outcome, Refusal, TaskReport};
-use super::rows::{node_key, old_spec_key, request_key, service_key, task_key};
+use super::change::{ChangeSet, RowChange, TaskChange};
+use super::command::{Action, Answer, Command, Outcome, Refusal};
+use super::rows::{old_spec_key, request_key, service_key, task_key};
 use super::{At, Freeze, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
 use crate::codec;
-use crate::model::validate::{validate, validate_name};
-use crate::model::{
-    Availability, Cause, ClusterId, Desired, Inventory, Mode, Node, NodeId, NodeState, RequestId, ServiceId,
-    ServiceSpec, Task, TaskId, TaskState,
-};
+use crate::model::validate::validate;
+use crate::model::{Cause, ClusterId, Desired, Mode, RequestId, ServiceId, ServiceSpec, Task, TaskId, TaskState};
 
-type Done = Result<Answer, Refusal>;
+pub(super) type Done = Result<Answer, Refusal>;
 
 const MAX_FREEZE_MS: u64 = 24 * 3_600_000;
 
@@ -24,7 +22,7 @@ pub(super) struct Apply<'a> {
     pub at: At,
     pub now_ms: u64,
     rows: &'a mut Vec<RowChange>,
-    changes: ChangeSet,
+    pub(super) changes: ChangeSet,
 }
 
 impl State {
@@ -60,8 +58,13 @@ impl Apply<'_> {
             Action::RemoveService { id } => self.remove_service(*id),
             Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
             Action::RemoveNode { node } => self.remove_node(*node),
-            Action::RegisterNode { node, name, address, labels, inventory } => {
-                self.register_node(*node, name, address, labels, inventory)
+            Action::RegisterNode { node, name, address, labels, inventory, running } => {
+                let was_down = self.is_down(*node);
+                let answer = self.register_node(*node, name, address, labels, inventory)?;
+                if was_down {
+                    self.take_back(*node, running);
+                }
+                Ok(answer)
             }
             Action::UpdateInventory { node, inventory } => self.update_inventory(*node, inventory),
             Action::ReportTasks { node, reports } => Ok(self.report_tasks(*node, reports)),
@@ -224,170 +227,7 @@ impl Apply<'_> {
         }
     }
 
-    // Nodes.
-
-    fn node(&self, id: NodeId) -> Result<&Node, Refusal> {
-        self.state.nodes.get(&id).ok_or(Refusal::NoSuchNode { id })
-    }
-
-    fn set_availability(&mut self, id: NodeId, availability: Availability) -> Done {
-        let mut node = self.node(id)?.clone();
-        node.availability = availability;
-        Ok(self.put_node(node))
-    }
-
-    fn remove_node(&mut self, id: NodeId) -> Done {
-        let node = self.node(id)?;
-        if node.state != NodeState::Down {
-            return Err(Refusal::NodeNotDown { name: node.name.clone(), state: node.state });
-        }
-        let node = node.clone();
-        self.state.nodes.remove(&id);
-        self.state.index.node_names.remove(&node.name);
-        self.delete(node_key(id));
-        self.changes.nodes.push(NodeChange { node: id, from: Some(node.state), to: None });
-        Ok(Answer::Node { id, version: self.at.index })
-    }
-
-    fn register_node(
-        &mut self,
-        id: NodeId,
-        name: &str,
-        address: &str,
-        labels: &BTreeMap<String, String>,
-        inventory: &Inventory,
-    ) -> Done {
-        validate_name(name).map_err(|invalid| Refusal::Invalid { field: "name".into(), problem: invalid.problem })?;
-        self.free_node_name(id, name)?;
-        let known = self.state.nodes.get(&id);
-        let state_since_ms = match known {
-            Some(node) if node.state == NodeState::Ready => node.state_since_ms,
-            _ => self.now_ms,
-        };
-        let node = Node {
-            id,
-            name: name.to_owned(),
-            address: address.to_owned(),
-            labels: labels.clone(),
-            state: NodeState::Ready,
-            availability: known.map(|node| node.availability).unwrap_or_default(),
-            inventory: inventory.clone(),
-            registered_at_ms: known.map_or(self.now_ms, |node| node.registered_at_ms),
-            state_since_ms,
-            version: 0,
-        };
-        Ok(self.put_node(node))
-    }
-
-    /// A name belongs to one node. One that is down yields it, and is called by its id from then on, with a number where
-    /// that name is taken as well.
-    fn free_node_name(&mut self, id: NodeId, name: &str) -> Result<(), Refusal> {
-        let Some(holder) = self.state.node_by_name(name).filter(|holder| holder.id != id) else {
-            return Ok(());
-        };
-        if holder.state != NodeState::Down {
-            return Err(Refusal::NodeNameTaken { name: name.to_owned() });
-        }
-        let mut holder = holder.clone();
-        let names = &self.state.index.node_names;
-        let numbered = (2..).map(|number: u64| format!("{}-{number}", holder.id));
-        let mut others = std::iter::once(holder.id.to_string()).chain(numbered);
-        holder.name = others.find(|other| !names.contains_key(other)).expect("numbers do not run out before nodes do");
-        self.put_node(holder);
-        Ok(())
-    }
-
-    fn update_inventory(&mut self, id: NodeId, inventory: &Inventory) -> Done {
-        let mut node = self.node(id)?.clone();
-        node.inventory = inventory.clone();
-        Ok(self.put_node(node))
-    }
-
-    fn set_node_state(&mut self, id: NodeId, seen_version: u64, state: NodeState) -> Done {
-        let mut node = self.node(id)?.clone();
-        if node.version != seen_version {
-            return Err(Refusal::Stale { seen: seen_version, found: node.version });
-        }
-        if node.state != state {
-            node.state = state;
-            node.state_since_ms = self.now_ms;
-        }
-        let answer = self.put_node(node);
-        if state == NodeState::Down {
-            self.lose_tasks_of(id);
-        }
-        Ok(answer)
-    }
-
-    fn lose_tasks_of(&mut self, node: NodeId) {
-        let lost: Vec<Task> =
-            self.state.tasks_of_node(node).filter(|task| !task.state.is_terminal()).cloned().collect();
-        for mut task in lost {
-            task.state = TaskState::Lost;
-            task.reason = Some("node-lost".into());
-            task.finished_at_ms = Some(self.now_ms);
-            self.put_task(task, Cause::NodeLost);
-        }
-    }
-
-    fn put_node(&mut self, mut node: Node) -> Answer {
-        node.version = self.at.index;
-        let before = self.state.nodes.get(&node.id);
-        if let Some(before) = before
-            && before.name != node.name
-        {
-            self.state.index.node_names.remove(&before.name);
-        }
-        let change = NodeChange { node: node.id, from: before.map(|before| before.state), to: Some(node.state) };
-        self.changes.nodes.push(change);
-        self.write(node_key(node.id), codec::encode(&node));
-        let answer = Answer::Node { id: node.id, version: node.version };
-        self.state.index.node_names.insert(node.name.clone(), node.id);
-        self.state.nodes.insert(node.id, node);
-        answer
-    }
-
     // Tasks.
-
-    fn report_tasks(&mut self, node: NodeId, reports: &[TaskReport]) -> Answer {
-        let (mut applied, mut stale) = (0, 0);
-        for report in reports {
-            if self.report_task(node, report) { applied += 1 } else { stale += 1 }
-        }
-        Answer::Counted { applied, stale }
-    }
-
-    /// Takes over what a worker says of a task of its own that goes forward.
-    fn report_task(&mut self, node: NodeId, report: &TaskReport) -> bool {
-        let Some(task) = self.state.tasks.get(&report.task) else {
-            return false;
-        };
-        let is_workers_to_say = !matches!(report.state, TaskState::Pending | TaskState::Assigned | TaskState::Lost);
-        let is_news = report.state > task.state
-            || (report.state == task.state
-                && report.container_id.is_some()
-                && report.container_id != task.container_id);
-        if task.node != Some(node) || task.state.is_terminal() || !is_workers_to_say || !is_news {
-            return false;
-        }
-        let mut task = task.clone();
-        task.state = report.state;
-        if report.container_id.is_some() {
-            task.container_id.clone_from(&report.container_id);
-        }
-        task.reason.clone_from(&report.reason);
-        task.error.clone_from(&report.error);
-        if task.state == TaskState::Running && task.started_at_ms.is_none() {
-            task.started_at_ms = Some(report.at_ms);
-        }
-        if task.state.is_terminal() {
-            task.exit_code = report.exit_code;
-            task.finished_at_ms = Some(report.at_ms.max(task.started_at_ms.unwrap_or(0)));
-        }
-        let cause = task.cause;
-        self.put_task(task, cause);
-        true
-    }
 
     /// Moves a task's desired state forward; one that no worker knows ends at once. False where it is there already.
     pub(super) fn desire(&mut self, id: TaskId, desired: Desired, cause: Cause) -> bool {
@@ -395,7 +235,7 @@ impl Apply<'_> {
             return false;
         };
         let mut task = task.clone();
-        task.desired = desired;
+        (task.desired, task.stop_cause) = (desired, Some(cause));
         if task.state == TaskState::Pending {
             task.state = TaskState::Stopped;
             task.finished_at_ms = Some(self.now_ms);
@@ -453,16 +293,16 @@ impl Apply<'_> {
             from: Some(task.state),
             to: None,
             desired: task.desired,
-            cause: task.cause,
+            cause: task.stop_cause.unwrap_or(task.cause),
             detail: None,
         });
     }
 
-    fn write(&mut self, key: Vec<u8>, value: Vec<u8>) {
+    pub(super) fn write(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.rows.push(RowChange { key, value: Some(value) });
     }
 
-    fn delete(&mut self, key: Vec<u8>) {
+    pub(super) fn delete(&mut self, key: Vec<u8>) {
         self.rows.push(RowChange { key, value: None });
     }
 }

@@ -62,6 +62,10 @@ pub enum Action {
         address: String,
         labels: BTreeMap<String, String>,
         inventory: Inventory,
+        /// Tasks that it says still run. Where it was down, those of `keep` services may be taken back; in the same
+        /// command, so that no planner comes in between and gives away their place.
+        #[serde(default)]
+        running: Vec<TaskId>,
     },
     UpdateInventory {
         node: NodeId,

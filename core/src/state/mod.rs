@@ -7,7 +7,9 @@ mod apply;
 pub mod change;
 pub mod command;
 mod index;
+mod nodes;
 mod plan_steps;
+mod reports;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -1,5 +1,6 @@
 //! Applying what planners decided. Each step is checked on the state as it is now; a stale one is skipped.
 
+use super::Service;
 use super::apply::Apply;
 use super::command::{Answer, NewTask, Step};
 use crate::model::{Availability, Desired, NodeId, NodeState, Task, TaskId, TaskState};
@@ -73,31 +74,7 @@ impl Apply<'_> {
         if !is_wanted || !is_free || !is_next || self.state.task(new.id).is_some() {
             return false;
         }
-        let mut task = Task {
-            id: new.id,
-            service: new.service,
-            slot: new.slot,
-            spec_version: service.spec_version,
-            node: None,
-            desired: Desired::Running,
-            state: TaskState::Pending,
-            attempt: new.attempt,
-            failures: new.failures,
-            not_before_ms: new.not_before_ms,
-            cause: new.cause,
-            previous: new.previous,
-            created_at_ms: self.now_ms,
-            started_at_ms: None,
-            finished_at_ms: None,
-            exit_code: None,
-            reason: None,
-            error: None,
-            container_id: None,
-            reservations: service.spec.reservations,
-            ports: service.spec.ports.clone(),
-            fencing_token: 0,
-            version: 0,
-        };
+        let mut task = new.row(service, self.now_ms);
         if let Some(node) = new.node.filter(|node| self.can_take(*node, &task)) {
             self.give(&mut task, node);
         }
@@ -128,7 +105,7 @@ impl Apply<'_> {
     }
 
     /// What must hold whatever a planner thought: the node is there, and nothing is given away twice.
-    fn can_take(&self, id: NodeId, task: &Task) -> bool {
+    pub(super) fn can_take(&self, id: NodeId, task: &Task) -> bool {
         let Some(node) = self.state.node(id) else { return false };
         let node_use = self.state.node_use(id);
         let free = node.inventory.total.minus(node_use.reserved);
@@ -136,5 +113,39 @@ impl Apply<'_> {
             && node.availability == Availability::Active
             && task.reservations.fits_into(free)
             && task.ports.iter().all(|port| !node_use.ports.contains_key(&(port.host_port, port.protocol)))
+    }
+}
+
+impl NewTask {
+    /// The row that it makes, before it has a node.
+    pub fn row(&self, service: &Service, created_at_ms: u64) -> Task {
+        Task {
+            id: self.id,
+            service: self.service,
+            slot: self.slot,
+            spec_version: service.spec_version,
+            node: None,
+            desired: Desired::Running,
+            state: TaskState::Pending,
+            attempt: self.attempt,
+            failures: self.failures,
+            not_before_ms: self.not_before_ms,
+            cause: self.cause,
+            previous: self.previous,
+            created_at_ms,
+            started_at_ms: None,
+            finished_at_ms: None,
+            exit_code: None,
+            reason: None,
+            error: None,
+            container_id: None,
+            reservations: service.spec.reservations,
+            ports: service.spec.ports.clone(),
+            fencing_token: 0,
+            stop_cause: None,
+            fenced: false,
+            returned: 0,
+            version: 0,
+        }
     }
 }

@@ -28,9 +28,14 @@ fn told(leader: &Leader, id: Option<TaskId>, forge: impl FnOnce(&mut Task)) -> V
     let mut task = leader.newest(WEB, 1).clone();
     task.id = id.unwrap_or(task.id);
     forge(&mut task);
+    judged(leader, &task)
+}
+
+/// What the checker says once a task's row was forged.
+fn judged(leader: &Leader, task: &Task) -> Vec<String> {
     let mut rows = leader.rows.clone();
     let key = [&[4][..], &task.id.bits().to_be_bytes()].concat();
-    rows.insert(key, codec::encode(&task));
+    rows.insert(key, codec::encode(task));
     let state = State::from_rows(&rows).expect("well-formed");
     check_state(&state).iter().map(ToString::to_string).collect()
 }
@@ -120,4 +125,31 @@ fn steps_that_must_not_be_taken_are_found() {
         assert_eq!(*step, last);
         assert!(problem.starts_with(&format!("{text}: ")), "{problem}");
     }
+}
+
+#[test]
+fn beside_a_task_that_came_back_only_what_is_to_stop_may_run_and_nothing_that_was_fenced() {
+    let mut leader = sound();
+    leader.node(3, sized(8_000, 0));
+    let back = leader.newest(WEB, 1).clone();
+    let node = back.node.expect("it runs");
+    leader.set_state(node, NodeState::Down);
+    leader.work();
+    let other = leader.newest(WEB, 1).id;
+    assert_eq!(leader.state.task(other).map(|task| task.state), Some(TaskState::Running));
+    leader.node_with(node.bits(), sized(8_000, 0), vec![back.id]);
+    let back = leader.state.task(back.id).expect("it is there").clone();
+    assert!(back.returned > 0 && check_state(&leader.state).is_empty());
+
+    let other = leader.state.task(other).expect("it is there").clone();
+    let wanted = Task { desired: Desired::Running, stop_cause: None, ..other.clone() };
+    let twice = format!("slot {WEB}.1 may run 2 tasks: [{}, {}]", other.id, back.id);
+    assert_eq!(
+        judged(&leader, &wanted),
+        [twice, format!("task {} may run although its slot has a newer one", other.id)]
+    );
+    let fenced = Task { fenced: true, ..back.clone() };
+    assert_eq!(judged(&leader, &fenced), [format!("task {} was fenced and may run", back.id)]);
+    let never = Task { returned: 0, ..back };
+    assert!(judged(&leader, &never).iter().any(|text| text.contains("may run 2 tasks")));
 }

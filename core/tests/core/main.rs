@@ -1,8 +1,10 @@
 //! Tests of the domain as a whole: what commands, planner and leases do together. One binary, because each costs a link.
 
+mod causes;
 mod checker;
 mod properties;
 mod refusals;
+mod returns;
 mod simulation;
 mod stories;
 mod support;

@@ -152,9 +152,14 @@ impl Leader {
     // The world.
 
     pub fn node(&mut self, number: u64, inventory: Inventory) -> NodeId {
+        self.node_with(number, inventory, vec![])
+    }
+
+    /// A node says hello, with the tasks that still run on it.
+    pub fn node_with(&mut self, number: u64, inventory: Inventory, running: Vec<TaskId>) -> NodeId {
         let node = NodeId::from_random(number);
         let (name, address) = (format!("w{number}"), format!("127.0.0.{number}"));
-        self.done(Action::RegisterNode { node, name, address, labels: BTreeMap::new(), inventory });
+        self.done(Action::RegisterNode { node, name, address, labels: BTreeMap::new(), inventory, running });
         node
     }
 

@@ -7,13 +7,14 @@
 //!        dirty tasks ─► AssignmentChanges
 //! ```
 //! Nothing read from an older session of a node takes effect after a newer one has begun: the newer waits for the
-//! older's end, and what the older had proposed by then is before it in the log.
+//! older's end, and what the older had proposed by then is before it in the log. What a worker that was given up still
+//! runs goes with its registration, before any planner can give its place away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goat_core::model::{ClusterId, Inventory, Node, NodeId, NodeState};
+use goat_core::model::{ClusterId, Inventory, Node, NodeId, NodeState, TaskState};
 use goat_core::state::command::{Action, Outcome, Refusal, TaskReport};
 use goat_proto::convert;
 use goat_proto::v1::{self, manager_message, worker_message};
@@ -186,8 +187,10 @@ impl Session<'_> {
 
     async fn register(&self, hello: Hello) -> Result<(), End> {
         let node = hello.node;
+        let running = hello.tasks.iter().filter(|report| report.state == TaskState::Running);
         let register = Action::RegisterNode {
             node,
+            running: running.map(|report| report.task).collect(),
             name: hello.name,
             address: hello.address,
             labels: hello.labels,

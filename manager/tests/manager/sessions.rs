@@ -241,3 +241,29 @@ async fn output_comes_from_the_worker_through_any_manager() {
         pushed.await.expect("no panic").expect("it was taken");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
+    let cluster = Cluster::with(27, &["--worker-heartbeat-ms", "200", "--lease-ttl-ms", "1600"]);
+    let (mut silent, leader) = session(&cluster, A, "w1").await;
+    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
+    let task = silent.told(|_| true).await;
+    silent.report(1, &task.task_id, "running").await;
+    let replaced = async || {
+        let tasks = tasks(&cluster, leader).await;
+        tasks.into_iter().find(|task| task.attempt == 2).filter(|task| !task.error.is_empty())
+    };
+    let waiting = until("a replacement waits for room", replaced).await;
+    assert_eq!((waiting.state.as_str(), waiting.cause.as_str()), ("pending", "node-lost"));
+
+    let mut again = hello(A, "w1");
+    again.tasks =
+        vec![TaskReport { task_id: task.task_id.clone(), state: "running".into(), at_ms: 1, ..TaskReport::default() }];
+    let (mut back, answer) = worker::open(&cluster.managers[leader], again).await.expect("it answers");
+    welcomed(answer);
+    let told = back.told(|_| true).await;
+    assert_eq!((&told.task_id, told.desired.as_str(), told.attempt), (&task.task_id, "running", 3));
+    let states: Vec<String> = tasks(&cluster, leader).await.into_iter().map(|task| task.state).collect();
+    assert_eq!(states.iter().filter(|state| *state == "running").count(), 1, "{states:?}");
+    assert!(states.iter().all(|state| state == "running" || state == "stopped"), "{states:?}");
+}

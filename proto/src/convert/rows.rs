@@ -113,6 +113,9 @@ mod tests {
             reservations: Resources::ZERO,
             ports: vec![],
             fencing_token: 8,
+            stop_cause: None,
+            fenced: false,
+            returned: 0,
             version: 9,
         }
     }

@@ -56,6 +56,7 @@ words!(Cause {
     Drain = "drain",
     Update = "update",
     Scale = "scale",
+    NodeBack = "node-back",
 });
 
 #[cfg(test)]

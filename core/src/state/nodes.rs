@@ -1,0 +1,200 @@
+//! Applying what is said of nodes: they register, are drained, fall silent, come back, are removed.
+//!
+//! ```text
+//! register ─► ready ─ silent ─► disconnected ─ fenced ─► down (its tasks are lost)
+//!               ▲                     │                   │
+//!               └──────── heard ──────┘                   │
+//!               └── registers again: what it still runs of `keep` services may be taken back ──┘
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::apply::{Apply, Done};
+use super::change::NodeChange;
+use super::command::{Answer, Refusal};
+use super::rows::node_key;
+use crate::codec;
+use crate::model::validate::validate_name;
+use crate::model::{
+    Availability, Cause, Desired, Inventory, Node, NodeId, NodeState, OnDisconnect, Task, TaskId, TaskState, reason,
+};
+
+impl Apply<'_> {
+    fn node(&self, id: NodeId) -> Result<&Node, Refusal> {
+        self.state.nodes.get(&id).ok_or(Refusal::NoSuchNode { id })
+    }
+
+    pub(super) fn set_availability(&mut self, id: NodeId, availability: Availability) -> Done {
+        let mut node = self.node(id)?.clone();
+        node.availability = availability;
+        Ok(self.put_node(node))
+    }
+
+    pub(super) fn remove_node(&mut self, id: NodeId) -> Done {
+        let node = self.node(id)?;
+        if node.state != NodeState::Down {
+            return Err(Refusal::NodeNotDown { name: node.name.clone(), state: node.state });
+        }
+        let node = node.clone();
+        self.state.nodes.remove(&id);
+        self.state.index.node_names.remove(&node.name);
+        self.delete(node_key(id));
+        self.changes.nodes.push(NodeChange { node: id, from: Some(node.state), to: None });
+        Ok(Answer::Node { id, version: self.at.index })
+    }
+
+    pub(super) fn register_node(
+        &mut self,
+        id: NodeId,
+        name: &str,
+        address: &str,
+        labels: &BTreeMap<String, String>,
+        inventory: &Inventory,
+    ) -> Done {
+        validate_name(name).map_err(|invalid| Refusal::Invalid { field: "name".into(), problem: invalid.problem })?;
+        self.free_node_name(id, name)?;
+        let known = self.state.nodes.get(&id);
+        let state_since_ms = match known {
+            Some(node) if node.state == NodeState::Ready => node.state_since_ms,
+            _ => self.now_ms,
+        };
+        let node = Node {
+            id,
+            name: name.to_owned(),
+            address: address.to_owned(),
+            labels: labels.clone(),
+            state: NodeState::Ready,
+            availability: known.map(|node| node.availability).unwrap_or_default(),
+            inventory: inventory.clone(),
+            registered_at_ms: known.map_or(self.now_ms, |node| node.registered_at_ms),
+            state_since_ms,
+            version: 0,
+        };
+        Ok(self.put_node(node))
+    }
+
+    /// A name belongs to one node. One that is down yields it, and is called by its id from then on, with a number where
+    /// that name is taken as well.
+    fn free_node_name(&mut self, id: NodeId, name: &str) -> Result<(), Refusal> {
+        let Some(holder) = self.state.node_by_name(name).filter(|holder| holder.id != id) else {
+            return Ok(());
+        };
+        if holder.state != NodeState::Down {
+            return Err(Refusal::NodeNameTaken { name: name.to_owned() });
+        }
+        let mut holder = holder.clone();
+        let names = &self.state.index.node_names;
+        let numbered = (2..).map(|number: u64| format!("{}-{number}", holder.id));
+        let mut others = std::iter::once(holder.id.to_string()).chain(numbered);
+        holder.name = others.find(|other| !names.contains_key(other)).expect("numbers do not run out before nodes do");
+        self.put_node(holder);
+        Ok(())
+    }
+
+    pub(super) fn update_inventory(&mut self, id: NodeId, inventory: &Inventory) -> Done {
+        let mut node = self.node(id)?.clone();
+        node.inventory = inventory.clone();
+        Ok(self.put_node(node))
+    }
+
+    pub(super) fn set_node_state(&mut self, id: NodeId, seen_version: u64, state: NodeState) -> Done {
+        let mut node = self.node(id)?.clone();
+        if node.version != seen_version {
+            return Err(Refusal::Stale { seen: seen_version, found: node.version });
+        }
+        if node.state != state {
+            node.state = state;
+            node.state_since_ms = self.now_ms;
+        }
+        let answer = self.put_node(node);
+        if state == NodeState::Down {
+            self.lose_tasks_of(id);
+        }
+        Ok(answer)
+    }
+
+    fn lose_tasks_of(&mut self, node: NodeId) {
+        let lost: Vec<Task> =
+            self.state.tasks_of_node(node).filter(|task| !task.state.is_terminal()).cloned().collect();
+        for mut task in lost {
+            task.fenced = self.state.spec_of(&task).is_some_and(|spec| spec.on_disconnect().is_leased());
+            task.state = TaskState::Lost;
+            task.reason = Some(reason::NODE_LOST.into());
+            task.finished_at_ms = Some(self.now_ms);
+            self.put_task(task, Cause::NodeLost);
+        }
+    }
+
+    fn put_node(&mut self, mut node: Node) -> Answer {
+        node.version = self.at.index;
+        let before = self.state.nodes.get(&node.id);
+        if let Some(before) = before
+            && before.name != node.name
+        {
+            self.state.index.node_names.remove(&before.name);
+        }
+        let change = NodeChange { node: node.id, from: before.map(|before| before.state), to: Some(node.state) };
+        self.changes.nodes.push(change);
+        self.write(node_key(node.id), codec::encode(&node));
+        let answer = Answer::Node { id: node.id, version: node.version };
+        self.state.index.node_names.insert(node.name.clone(), node.id);
+        self.state.nodes.insert(node.id, node);
+        answer
+    }
+
+    pub(super) fn is_down(&self, id: NodeId) -> bool {
+        self.state.node(id).is_some_and(|node| node.state == NodeState::Down)
+    }
+
+    /// The node was down and is back, and says what it still runs. Of the two that a slot then has, the older is kept.
+    pub(super) fn take_back(&mut self, node: NodeId, running: &[TaskId]) {
+        let mut oldest_first: Vec<TaskId> = running.to_vec();
+        oldest_first.sort_by_key(|id| self.state.task(*id).map_or(0, |task| task.fencing_token));
+        for id in oldest_first {
+            if let Some(task) = self.may_return(node, id).cloned() {
+                self.return_task(task);
+            }
+        }
+    }
+
+    /// A task that was lost without having been fenced, that its slot still wants as it is, and for which its node has
+    /// room. What is refused here, its worker stops, because it is not among what it is told to run.
+    fn may_return(&self, node: NodeId, id: TaskId) -> Option<&Task> {
+        let task = self.state.task(id)?;
+        let is_its_own = task.node == Some(node) && task.state == TaskState::Lost && !task.fenced;
+        let service = self.state.service(task.service)?;
+        let is_wanted = task.desired == Desired::Running
+            && !service.removed
+            && (1..=service.spec.replicas()).contains(&task.slot)
+            && task.spec_version == service.spec_version
+            && service.spec.on_disconnect() == OnDisconnect::Keep;
+        let mut others = self.state.slot(task.service, task.slot).iter().filter_map(|id| self.state.task(*id));
+        // The slot is done, or what stands in for it is older yet.
+        let is_settled = others.any(|other| match other.state {
+            TaskState::Complete => other.attempt > task.attempt,
+            state if state.is_terminal() => false,
+            _ => other.desired == Desired::Running && (1..task.fencing_token).contains(&other.fencing_token),
+        });
+        (is_its_own && is_wanted && !is_settled && self.can_take(node, task)).then_some(task)
+    }
+
+    /// The one way back from `lost`. It becomes the newest of its slot, so that what follows it follows what ran last.
+    fn return_task(&mut self, mut task: Task) {
+        let slot = self.state.slot(task.service, task.slot).to_vec();
+        let newest = slot.last().and_then(|id| self.state.task(*id)).filter(|newest| newest.id != task.id);
+        if let Some(newest) = newest {
+            let Some(attempt) = newest.attempt.checked_add(1) else { return };
+            (task.attempt, task.previous) = (attempt, Some(newest.id));
+        }
+        for other in slot.into_iter().filter(|other| *other != task.id) {
+            if self.state.task(other).is_some_and(|other| !other.state.is_terminal()) {
+                self.desire(other, Desired::Stopped, Cause::NodeBack);
+            }
+        }
+        task.state = TaskState::Running;
+        task.started_at_ms.get_or_insert(self.now_ms);
+        (task.finished_at_ms, task.reason) = (None, None);
+        task.returned = self.at.index;
+        self.put_task(task, Cause::NodeBack);
+    }
+}
