@@ -4,6 +4,7 @@ mod causes;
 mod checker;
 mod properties;
 mod refusals;
+mod reports;
 mod returns;
 mod simulation;
 mod stories;

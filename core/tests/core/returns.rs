@@ -4,9 +4,9 @@ use goat_core::model::{
     Availability, Cause, Desired, NodeId, NodeState, OnDisconnect, RestartCondition, ServiceId, ServiceSpec, Task,
     TaskId, TaskState,
 };
-use goat_core::state::command::{Action, Answer};
+use goat_core::state::command::Action;
 
-use crate::support::{GIB, Leader, needing, report_of, roomy, sized, spec, tcp};
+use crate::support::{GIB, Leader, STALE, needing, report_of, roomy, sized, spec, tcp};
 
 const WEB: ServiceId = ServiceId::from_random(1);
 
@@ -263,7 +263,7 @@ fn a_report_or_a_node_that_was_never_down_takes_nothing_back() {
     let (mut leader, task) = given_up(spec("web", 2));
     leader.settle();
     let reports = vec![report_of(task, TaskState::Running, 1)];
-    assert_eq!(leader.done(Action::ReportTasks { node: node(1), reports }), Answer::Counted { applied: 0, stale: 1 });
+    assert_eq!(leader.done(Action::ReportTasks { node: node(1), reports }), STALE);
     leader.node(1, roomy());
     // It has been told by now that it is to stop it.
     leader.node_with(1, roomy(), vec![task]);

@@ -180,8 +180,9 @@ impl World {
         if is_due {
             machine.sends_at_ms = real_ms + self.policy.heartbeat_ms;
             let sent_ms = machine.clock_ms(real_ms);
+            let at_ms = machine.wall_ms(self.leader.now_ms);
             let reports =
-                machine.processes.iter().map(|(task, process)| report_of(*task, process.state, sent_ms)).collect();
+                machine.processes.iter().map(|(task, process)| report_of(*task, process.state, at_ms)).collect();
             if is_linked {
                 self.send(Message::Heartbeat { from: at, session, leader: self.leader_number, sent_ms, reports });
             }

@@ -3,9 +3,9 @@
 use goat_core::model::{
     Availability, Cause, Desired, NodeState, RestartCondition, RestartPolicy, ServiceId, TaskState,
 };
-use goat_core::state::command::{Action, Answer, Command, Outcome, TaskReport};
+use goat_core::state::command::{Action, Answer, Command, Outcome};
 
-use crate::support::{Leader, needing, report_of, roomy, spec, tcp};
+use crate::support::{Leader, STALE, needing, report_of, roomy, spec, tcp};
 
 const WEB: ServiceId = ServiceId::from_random(1);
 
@@ -45,7 +45,7 @@ fn a_lost_node_s_tasks_move_and_what_it_reports_later_is_stale() {
     assert_ne!(next.node, Some(lost_on));
 
     let late = Action::ReportTasks { node: lost_on, reports: vec![report_of(victim.id, TaskState::Running, 1)] };
-    assert_eq!(leader.done(late), Answer::Counted { applied: 0, stale: 1 });
+    assert_eq!(leader.done(late), STALE);
     leader.node(if lost_on == nodes[0] { 1 } else { 2 }, roomy());
     leader.work();
     assert_eq!(leader.state.running(WEB), 2);
@@ -291,30 +291,6 @@ fn only_the_last_twenty_thousand_requests_are_remembered() {
     assert_eq!((1..=most).map(|number| scale(number, number)).sum::<usize>(), 0);
     assert_eq!(scale(most + 1, most + 1), 1, "the oldest row is deleted");
     assert_eq!(state.rows().len() as u64, most + 1, "the requests and the meta row");
-}
-
-#[test]
-fn a_report_moves_a_task_forward_only_and_only_its_own_node_may_report() {
-    let mut leader = Leader::new();
-    let nodes = leader.nodes(2);
-    leader.service(1, spec("web", 1));
-    leader.settle();
-    let task = leader.newest(WEB, 1).clone();
-    let own = task.node.expect("it is assigned");
-    let other = nodes.into_iter().find(|node| *node != own).expect("there are two");
-    let mut tell = |node, state| -> bool {
-        let reports: Vec<TaskReport> = vec![report_of(task.id, state, 5)];
-        leader.done(Action::ReportTasks { node, reports }) == Answer::Counted { applied: 1, stale: 0 }
-    };
-    assert!(!tell(other, TaskState::Running), "not its node");
-    assert!(tell(own, TaskState::Running));
-    for state in [TaskState::Pending, TaskState::Assigned, TaskState::Starting, TaskState::Running, TaskState::Lost] {
-        assert!(!tell(own, state), "{state:?} after running");
-    }
-    assert!(tell(own, TaskState::Failed));
-    for state in [TaskState::Complete, TaskState::Stopped, TaskState::Rejected, TaskState::Lost] {
-        assert!(!tell(own, state), "{state:?} after the end");
-    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use goat_core::orchestrator::{Planner, Policy};
 use goat_core::plan::Plan;
 use goat_core::scheduler::mix;
 use goat_core::state::change::ChangeSet;
-use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal, TaskReport};
+use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal, Reported, TaskReport};
 use goat_core::state::{At, State};
 
 pub const GIB: u64 = 1 << 30;
@@ -251,6 +251,13 @@ const fn exit_code(state: TaskState) -> Option<i32> {
 pub fn report_of(task: TaskId, state: TaskState, at_ms: u64) -> TaskReport {
     TaskReport { task, state, exit_code: None, reason: None, error: None, container_id: None, at_ms }
 }
+
+/// The answer to one report that took effect.
+pub const APPLIED: Answer = Answer::Reported(Reported { applied: 1, ..NOTHING_REPORTED });
+/// The answer to one report that was no news.
+pub const STALE: Answer = Answer::Reported(Reported { stale: 1, ..NOTHING_REPORTED });
+pub const NOTHING_REPORTED: Reported =
+    Reported { applied: 0, stale: 0, unknown: 0, foreign: 0, backwards: 0, absurd: 0 };
 
 /// Four CPUs, 4 GiB, 10 GiB of disk, both drivers.
 pub fn roomy() -> Inventory {

@@ -11,6 +11,7 @@
 //! no longer does. Must not decide anything about tasks: that is the planner's.
 
 mod book;
+mod hello;
 mod leases;
 mod logs;
 mod opinions;
@@ -247,7 +248,7 @@ impl DispatcherService for Dispatcher {
                 None => Ok(Response::new(stream::iter([Ok(redirect(&group))]).boxed())),
             };
         };
-        let hello = session::Hello::read(hello)?;
+        let hello = hello::Hello::read(hello)?;
         active.admit(&hello)?;
         let (to_worker, messages) = mpsc::channel(QUEUE);
         let tasks = active.tasks.clone();

@@ -10,13 +10,12 @@
 //! older's end, and what the older had proposed by then is before it in the log. What a worker that was given up still
 //! runs goes with its registration, before any planner can give its place away.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use goat_core::model::{ClusterId, Inventory, Node, NodeId, NodeState, TaskState};
-use goat_core::state::command::{Action, Outcome, Refusal, TaskReport};
-use goat_proto::convert;
+use goat_core::model::{Inventory, Node, NodeId, NodeState, TaskState};
+use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport};
 use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use super::book::Book;
+use super::hello::Hello;
 use super::{Active, Dirty, Entry, Heartbeat, ToWorker};
 use crate::raft::proposer::Error as ProposeError;
 
@@ -35,53 +35,7 @@ const INTRODUCE_EVERY: Duration = Duration::from_secs(2);
 /// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
 const WRITES: usize = 64;
 
-/// A worker's first message, checked.
-#[derive(Debug)]
-pub(super) struct Hello {
-    node: NodeId,
-    cluster: Option<ClusterId>,
-    term: u64,
-    name: String,
-    address: String,
-    labels: BTreeMap<String, String>,
-    inventory: Inventory,
-    tasks: Vec<TaskReport>,
-}
-
-impl Hello {
-    pub(super) fn read(wire: v1::Hello) -> Result<Self, Status> {
-        let cluster = match wire.cluster_id.as_str() {
-            "" => None,
-            text => Some(convert::parse("cluster_id", text)?),
-        };
-        Ok(Self {
-            node: convert::parse("node_id", &wire.node_id)?,
-            cluster,
-            term: wire.term,
-            name: wire.name,
-            address: wire.address,
-            labels: wire.labels.into_iter().collect(),
-            inventory: wire.inventory.unwrap_or_default().into(),
-            tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
 impl Active {
-    /// Refuses a worker of another cluster, and one that has followed a newer leader.
-    pub(super) fn admit(&self, hello: &Hello) -> Result<(), Status> {
-        let own = self.group.view().read().cluster_id();
-        let own = own.ok_or_else(|| Status::unavailable("the cluster has no id yet"))?;
-        match hello.cluster {
-            Some(other) if other != own => Err(Status::failed_precondition(format!(
-                "this worker belongs to cluster {other}, and this is cluster {own}: give the worker the managers of its own \
-                 cluster, or another data_dir to join this one"
-            ))),
-            _ if hello.term > self.term => Err(Status::unavailable("a newer leader was elected")),
-            _ => Ok(()),
-        }
-    }
-
     fn begin(&self, node: NodeId, to_worker: ToWorker) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
         let mut sessions = self.sessions.lock();
         sessions.last_number += 1;
@@ -117,7 +71,7 @@ pub(super) async fn run(
 ) {
     let (entry, turn) = active.begin(hello.node, to_worker);
     let name = hello.name.clone();
-    let session = Session { active: &active, entry: &entry };
+    let session = Session { active: &active, entry: &entry, has_warned: AtomicBool::new(false) };
     let end = tokio::select! {
         end = session.live(hello, from_worker, turn) => end,
         () = entry.end.cancelled() => End::Replaced,
@@ -156,6 +110,7 @@ enum Write {
 struct Session<'a> {
     active: &'a Arc<Active>,
     entry: &'a Arc<Entry>,
+    has_warned: AtomicBool,
 }
 
 impl Session<'_> {
@@ -200,7 +155,8 @@ impl Session<'_> {
             return Err(End::Refused(refused(&refusal)));
         }
         if !hello.tasks.is_empty() {
-            self.active.propose(Action::ReportTasks { node, reports: hello.tasks }).await?;
+            // It cannot know what was forgotten while it was away.
+            self.report(hello.tasks, |counts| counts.untrue()).await?;
         }
         let cluster = self.active.group.cluster().text();
         let policy = &self.active.policy;
@@ -211,6 +167,20 @@ impl Session<'_> {
             managers: self.active.group.addresses(),
         }))
         .await
+    }
+
+    /// Proposes what the worker says of its tasks. That some of it is strange is told once in a session.
+    async fn report(&self, reports: Vec<TaskReport>, strange: fn(&Reported) -> u32) -> Result<(), End> {
+        let node = self.entry.node;
+        let accepted = self.active.propose(Action::ReportTasks { node, reports }).await?;
+        if let Outcome::Done(Answer::Reported(counts)) = accepted.outcome
+            && strange(&counts) > 0
+            && !self.has_warned.swap(true, Ordering::Relaxed)
+        {
+            let Reported { foreign, backwards, absurd, unknown, .. } = counts;
+            warn!(node_id = %node, foreign, backwards, absurd, unknown, "reports of a worker cannot be true and were left out");
+        }
+        Ok(())
     }
 
     async fn read(&self, mut from_worker: Streaming<v1::WorkerMessage>, writes: mpsc::Sender<Write>) -> End {
@@ -263,7 +233,7 @@ impl Session<'_> {
             }
             let written = async {
                 if let Some(sequence) = last {
-                    self.active.propose(Action::ReportTasks { node, reports: all }).await?;
+                    self.report(all, |counts| counts.untrue() + counts.unknown).await?;
                     self.send(manager_message::Message::Ack(v1::ReportsAck { sequence })).await?;
                 }
                 if let Some(inventory) = newest {

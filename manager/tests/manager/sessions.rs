@@ -62,11 +62,7 @@ async fn a_worker_is_told_its_tasks_and_what_it_reports_is_read_everywhere() {
     assert_eq!(task.spec.expect("it says what to run").on_disconnect, "keep");
 
     worker.report(1, &task.task_id, "running").await;
-    loop {
-        if let manager_message::Message::Ack(ack) = worker.next().await.expect("the session lives") {
-            break assert_eq!(ack.sequence, 1);
-        }
-    }
+    worker.acknowledged(1).await;
     for at in 0..3 {
         let tasks = tasks(&cluster, at).await;
         assert_eq!((tasks.len(), tasks[0].state.as_str(), tasks[0].node.as_str()), (1, "running", "w1"));
@@ -266,4 +262,28 @@ async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
     let states: Vec<String> = tasks(&cluster, leader).await.into_iter().map(|task| task.state).collect();
     assert_eq!(states.iter().filter(|state| *state == "running").count(), 1, "{states:?}");
     assert!(states.iter().all(|state| state == "running" || state == "stopped"), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_lies_changes_nothing_and_is_told_of_once() {
+    let cluster = Cluster::new(28);
+    let (mut honest, leader) = session(&cluster, A, "w1").await;
+    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
+    let task = honest.told(|_| true).await;
+    honest.report(1, &task.task_id, "running").await;
+    honest.acknowledged(1).await;
+    let before = tasks(&cluster, leader).await;
+
+    let (mut liar, _) = session(&cluster, B, "w2").await;
+    for (sequence, task_id) in [(1, task.task_id.as_str()), (2, "0123456789ab"), (3, task.task_id.as_str())] {
+        liar.report(sequence, task_id, "failed").await;
+        liar.acknowledged(sequence).await;
+    }
+    honest.report(2, &task.task_id, "starting").await;
+    honest.acknowledged(2).await;
+    assert_eq!(tasks(&cluster, leader).await, before);
+    let log = cluster.managers[leader].log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("cannot be true")).collect();
+    assert_eq!(warnings.len(), 2, "one of each worker: {warnings:#?}");
+    assert!(warnings[0].contains("foreign=1") && warnings[1].contains("backwards=1"), "{warnings:#?}");
 }

@@ -68,6 +68,15 @@ impl Session {
         self.send(worker_message::Message::Reports(TaskReports { sequence, reports: vec![report] })).await;
     }
 
+    /// Waits until a batch of reports is durable; those before it have been acknowledged before.
+    pub async fn acknowledged(&mut self, sequence: u64) {
+        loop {
+            if let manager_message::Message::Ack(ack) = self.next().await.expect("the session lives") {
+                return assert_eq!(ack.sequence, sequence);
+            }
+        }
+    }
+
     /// Tasks that are told from here on, until one fits.
     pub async fn told(&mut self, fits: impl Fn(&Assignment) -> bool) -> Assignment {
         loop {

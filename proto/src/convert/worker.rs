@@ -1,7 +1,7 @@
 //! What workers say: their inventory and their tasks' states.
 
 use goat_core::model::{Driver, ImageInfo, Inventory, TaskState};
-use goat_core::state::command::TaskReport;
+use goat_core::state::command::{MAX_REPORT_ERROR_BYTES, TaskReport};
 
 use super::words::Word;
 use super::{Error, parse, present, word};
@@ -54,11 +54,22 @@ impl TryFrom<v1::TaskReport> for TaskReport {
             state: word::<TaskState>("state", &wire.state)?,
             exit_code: wire.exit_code,
             reason: present(wire.reason),
-            error: present(wire.error),
+            error: present(cut(wire.error, MAX_REPORT_ERROR_BYTES)),
             container_id: present(wire.container_id),
             at_ms: wire.at_ms,
         })
     }
+}
+
+/// What a runtime says may be long, and is no less true for that.
+fn cut(mut text: String, most: usize) -> String {
+    const MARK: &str = "...";
+    if text.len() > most {
+        let end = (0..=most - MARK.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(MARK);
+    }
+    text
 }
 
 impl From<&TaskReport> for v1::TaskReport {
@@ -121,6 +132,21 @@ mod tests {
         for report in [full, bare] {
             assert_eq!(TaskReport::try_from(v1::TaskReport::from(&report)), Ok(report));
         }
+    }
+
+    #[test]
+    fn a_long_error_is_cut_and_not_refused() {
+        let wire = |error: String| v1::TaskReport {
+            task_id: TaskId::from_random(7).to_string(),
+            state: "failed".into(),
+            error,
+            ..Default::default()
+        };
+        let error = |text: String| TaskReport::try_from(wire(text)).expect("it is sound").error.expect("it has one");
+        let longest = "x".repeat(MAX_REPORT_ERROR_BYTES);
+        assert_eq!(error(longest.clone()), longest);
+        let cut = error("ä".repeat(MAX_REPORT_ERROR_BYTES));
+        assert!(cut.len() <= MAX_REPORT_ERROR_BYTES && cut.ends_with("ä..."), "{} bytes", cut.len());
     }
 
     #[test]

@@ -49,7 +49,15 @@ pub struct Machine {
     pub processes: BTreeMap<TaskId, Process>,
 }
 
+/// By how much a machine's wall clock may be ahead.
+const MAX_WRONG_MS: u64 = 86_400_000;
+
 impl Machine {
+    /// What it takes for the time of day.
+    pub fn wall_ms(&self, now_ms: u64) -> u64 {
+        now_ms + self.offset_ms % MAX_WRONG_MS
+    }
+
     pub fn clock_ms(&self, real_ms: u64) -> u64 {
         self.offset_ms + real_ms * self.rate_ppm / 1_000_000
     }

@@ -1,0 +1,59 @@
+//! A worker's first message: what it says of itself, and whether it is admitted.
+
+use std::collections::BTreeMap;
+
+use goat_core::model::{ClusterId, Inventory, NodeId};
+use goat_core::state::command::TaskReport;
+use goat_proto::convert;
+use goat_proto::v1;
+use tonic::Status;
+
+use super::Active;
+
+/// A worker's first message, checked.
+#[derive(Debug)]
+pub(super) struct Hello {
+    pub node: NodeId,
+    cluster: Option<ClusterId>,
+    term: u64,
+    pub name: String,
+    pub address: String,
+    pub labels: BTreeMap<String, String>,
+    pub inventory: Inventory,
+    pub tasks: Vec<TaskReport>,
+}
+
+impl Hello {
+    pub(super) fn read(wire: v1::Hello) -> Result<Self, Status> {
+        let cluster = match wire.cluster_id.as_str() {
+            "" => None,
+            text => Some(convert::parse("cluster_id", text)?),
+        };
+        Ok(Self {
+            node: convert::parse("node_id", &wire.node_id)?,
+            cluster,
+            term: wire.term,
+            name: wire.name,
+            address: wire.address,
+            labels: wire.labels.into_iter().collect(),
+            inventory: wire.inventory.unwrap_or_default().into(),
+            tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Active {
+    /// Refuses a worker of another cluster, and one that has followed a newer leader.
+    pub(super) fn admit(&self, hello: &Hello) -> Result<(), Status> {
+        let own = self.group.view().read().cluster_id();
+        let own = own.ok_or_else(|| Status::unavailable("the cluster has no id yet"))?;
+        match hello.cluster {
+            Some(other) if other != own => Err(Status::failed_precondition(format!(
+                "this worker belongs to cluster {other}, and this is cluster {own}: give the worker the managers of its own \
+                 cluster, or another data_dir to join this one"
+            ))),
+            _ if hello.term > self.term => Err(Status::unavailable("a newer leader was elected")),
+            _ => Ok(()),
+        }
+    }
+}
