@@ -130,6 +130,8 @@ impl TaskState {
 pub mod reason {
     /// Its health check failed too often.
     pub const UNHEALTHY: &str = "unhealthy";
+    /// Its health check did not succeed once within its start period.
+    pub const NEVER_READY: &str = "never-ready";
     /// Its node was given up.
     pub const NODE_LOST: &str = "node-lost";
 }

@@ -3,6 +3,7 @@
 //! [`Planner`] is what the leader keeps in memory: which slots changed and which waits are open. Everything it knows can
 //! be made again from the state; a new leader starts with [`Planner::new`], which looks at everything once.
 
+mod cure;
 mod restart;
 mod slots;
 
@@ -271,8 +272,8 @@ impl Draft<'_> {
     }
 }
 
-/// The node on which this slot's last two tasks failed, one after the other. What only stood in for a task that came back
-/// says nothing of it.
+/// The node on which this slot's last two tasks failed, one after the other; or its last, where the node was at fault.
+/// What only stood in for a task that came back says nothing of it.
 fn avoided(state: &State, task: &Task) -> Option<NodeId> {
     let failed_on = |task: &Task| {
         let has_failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
@@ -281,7 +282,11 @@ fn avoided(state: &State, task: &Task) -> Option<NodeId> {
     let earlier = state.slot(task.service, task.slot).iter().rev().filter(|id| **id != task.id);
     let tasks = earlier.filter_map(|id| state.task(*id));
     let mut tried = tasks.filter(|task| task.stop_cause != Some(Cause::NodeBack));
-    let last = failed_on(tried.next()?)?;
+    let newest = tried.next()?;
+    let last = failed_on(newest)?;
+    if cure::Fault::of(newest).is_elsewhere_better() {
+        return Some(last);
+    }
     let before = failed_on(tried.next()?)?;
     (last == before).then_some(last)
 }

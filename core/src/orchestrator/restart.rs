@@ -1,5 +1,6 @@
 //! Whether and when a slot whose task has ended gets another.
 
+use super::cure::Fault;
 use crate::model::{Cause, Desired, RestartCondition, RestartPolicy, Task, TaskState, reason};
 
 /// What follows an ended task.
@@ -28,8 +29,9 @@ pub fn decide(policy: &RestartPolicy, ended: &Task, random: u64) -> Decision {
         _ => {}
     }
     let has_failed = ended.state != TaskState::Complete;
-    // It was never tried: the policy does not say no, but it waits, lest one node refuse it over and over.
-    let was_refused = ended.state == TaskState::Rejected;
+    let fault = Fault::of(ended);
+    // It was never tried, or not to blame: the policy does not say no, but it waits, lest it fail so over and over.
+    let was_refused = ended.state == TaskState::Rejected || fault.is_excused();
     let goes_on = match policy.condition {
         _ if was_refused => true,
         RestartCondition::No => false,
@@ -40,9 +42,9 @@ pub fn decide(policy: &RestartPolicy, ended: &Task, random: u64) -> Decision {
     if !goes_on || (!was_refused && policy.max_attempts.is_some_and(|most| failures > most)) {
         return Decision::Rest;
     }
-    let was_unhealthy = ended.reason.as_deref() == Some(reason::UNHEALTHY);
+    let was_unhealthy = matches!(ended.reason.as_deref(), Some(reason::UNHEALTHY | reason::NEVER_READY));
     let cause = if was_unhealthy { Cause::Health } else { Cause::Exit };
-    Decision::Again { wait_ms: backoff_ms(policy, failures, random), failures, cause }
+    Decision::Again { wait_ms: fault.wait_ms(policy, failures, random), failures, cause }
 }
 
 fn was_stable(policy: &RestartPolicy, ended: &Task) -> bool {

@@ -64,10 +64,16 @@ pub(super) fn count(candidates: &[Candidate<'_>], want: &Want<'_>) -> Vec<Filter
     refused.map(|(filter, nodes)| FilterCount { filter: filter.name(), nodes, text: filter.explain(want) }).collect()
 }
 
-/// A reference as the runtime lists it: with its tag.
-pub(super) fn with_tag(image: &str) -> String {
-    let name = &image[image.rfind('/').map_or(0, |at| at + 1)..];
-    if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+/// A reference as the runtime lists it: with its tag, or with its digest and then without a tag.
+pub(super) fn as_listed(image: &str) -> String {
+    let (named, digest) = image.split_once('@').map_or((image, None), |(named, digest)| (named, Some(digest)));
+    let after_host = named.rfind('/').map_or(0, |at| at + 1);
+    let colon = named[after_host..].find(':').map(|at| after_host + at);
+    match (digest, colon) {
+        (Some(digest), colon) => format!("{}@{digest}", &named[..colon.unwrap_or(named.len())]),
+        (None, Some(_)) => image.to_owned(),
+        (None, None) => format!("{image}:latest"),
+    }
 }
 
 impl Filter {
@@ -169,7 +175,7 @@ fn missing_image_bytes(candidate: &Candidate<'_>, want: &Want<'_>) -> u64 {
     if want.image_bytes == 0 {
         return 0;
     }
-    let reference = with_tag(&want.spec.image);
+    let reference = as_listed(&want.spec.image);
     let is_present = candidate.node.inventory.images.iter().any(|image| image.reference == reference);
     if is_present { 0 } else { want.image_bytes }
 }

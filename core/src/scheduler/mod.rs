@@ -70,7 +70,7 @@ impl<'a> Scheduler<'a> {
     }
 
     fn image_bytes(&self, spec: &ServiceSpec) -> u64 {
-        let reference = filter::with_tag(&spec.image);
+        let reference = filter::as_listed(&spec.image);
         let images = self.candidates.iter().flat_map(|candidate| &candidate.node.inventory.images);
         images.filter(|image| image.reference == reference).map(|image| image.size_bytes).next().unwrap_or(0)
     }

@@ -3,6 +3,7 @@
 mod backoff;
 mod causes;
 mod checker;
+mod cures;
 mod properties;
 mod refusals;
 mod reports;
