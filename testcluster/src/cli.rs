@@ -133,7 +133,7 @@ pub enum Command {
     Cut {
         /// m1, w1, ..., or: leader, follower, worker, client (goatctl and everybody outside)
         from: String,
-        /// As FROM; one of the two must be a manager
+        /// As FROM
         to: String,
         /// Only what goes from FROM to TO
         #[arg(long)]
@@ -223,7 +223,7 @@ impl Default for UpArgs {
 
 #[derive(Debug, Args)]
 pub struct DrillArgs {
-    /// What to rehearse; `list` says what there is
+    /// What to rehearse; `list` says what there is, `all` runs everything
     #[arg(value_enum)]
     pub drill: Kind,
     /// How many times
@@ -238,6 +238,15 @@ pub struct DrillArgs {
     /// Writes a second meanwhile
     #[arg(long, default_value_t = 50.0, value_name = "WPS")]
     pub load: f64,
+    /// Of random choices, to make the same ones again [default: another each time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// How long what is broken stays so [default: the drill's own]
+    #[arg(long, visible_alias = "down", value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: Option<u64>,
+    /// Fail also where a measure is over what the project has set itself
+    #[arg(long)]
+    pub strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -267,6 +276,9 @@ impl DrillArgs {
             runtime: self.runtime.kind(),
             load_per_s: self.load,
             dir,
+            seed: self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
+            seconds: self.seconds,
+            is_strict: self.strict,
         }
     }
 }

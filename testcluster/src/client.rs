@@ -205,6 +205,15 @@ impl Client {
         .await
     }
 
+    /// The first piece of a task's output, by way of its worker's agent; None where there is none.
+    pub async fn first_log(&self, request: v1::TaskLogsRequest) -> Result<Option<v1::LogChunk>, Error> {
+        let call = self.call("read a task's output", request, |mut control, request| async move {
+            let mut chunks = control.task_logs(request).await?.into_inner();
+            chunks.message().await.map(Response::new)
+        });
+        call.await
+    }
+
     /// Empty `to`: the manager most up to date.
     pub async fn transfer_leader(&self, to: &str) -> Result<v1::TransferLeaderReply, Error> {
         let request = v1::TransferLeaderRequest { to: to.to_owned() };

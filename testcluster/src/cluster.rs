@@ -4,18 +4,20 @@
 //! a killed one left (`ledger`, `remains`).
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::client::Client;
+use crate::directory;
 use crate::error::Error;
+use crate::launch;
 use crate::layout::{self, Layout, MAX_MANAGERS, MAX_WORKERS, Member, SubnetLock};
 use crate::ledger::Ledger;
 use crate::links::{Links, Rule};
@@ -110,8 +112,8 @@ impl Cluster {
         check(&options)?;
         std::fs::create_dir_all(&options.dir).map_err(Error::io("make", &options.dir))?;
         options.dir = options.dir.canonicalize().map_err(Error::io("find", &options.dir))?;
-        let lock = lock(&options.dir)?;
-        clear(&options.dir).await?;
+        let lock = directory::lock(&options.dir)?;
+        directory::clear(&options.dir).await?;
         let subnet = layout::take_subnet()?;
         let layout = Layout {
             dir: options.dir.clone(),
@@ -121,6 +123,7 @@ impl Cluster {
             runtime: options.runtime,
             front: options.front,
             is_direct: options.is_direct,
+            has_daemons: false,
         };
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
@@ -167,6 +170,11 @@ impl Cluster {
 
     /// Starts a member that does not run.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
+        self.start_from(&self.options.binaries, name).await
+    }
+
+    /// Starts a member that does not run, from the programs in another directory.
+    pub async fn start_from(&self, binaries: &Path, name: &str) -> Result<(), Error> {
         let member = self.layout.find(name)?;
         let mut members = self.members.lock().await;
         if let Some(running) = members.get_mut(name)
@@ -174,47 +182,14 @@ impl Cluster {
         {
             return Err(Error::failed(format!("{name} runs already, as process {}", running.id.pid)));
         }
-        let (program, args) = self.command(member);
-        if let Member::Manager(n) = member
-            && !self.layout.is_direct
-        {
-            self.links.open(n).await?;
+        let (program, args) = launch::command(&self.layout, &self.options, binaries, member);
+        if !self.layout.is_direct {
+            self.links.open(member).await?;
         }
         let running = Running::start(&program, &args, &self.layout.log_path(name))?;
         self.ledger.lock().await.add(running.id.clone())?;
         members.insert(name.to_owned(), running);
         Ok(())
-    }
-
-    fn command(&self, member: Member) -> (PathBuf, Vec<String>) {
-        let (layout, options) = (&self.layout, &self.options);
-        let ip = layout.member_ip(member).to_string();
-        let data_dir = layout.data_dir(member).display().to_string();
-        let mut args = vec!["run".to_owned()];
-        let mut add = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-        add("name", member.name());
-        add("data-dir", data_dir);
-        add("bind-source", ip.clone());
-        add("log-level", options.log_level.clone());
-        match member {
-            Member::Manager(n) => {
-                let peers = (1..=layout.managers).map(|peer| format!("{peer}=m{peer}@{}", layout.advertised(peer)));
-                add("id", n.to_string());
-                add("listen", layout.listen(n).to_string());
-                add("advertise", layout.advertised(n).to_string());
-                add("peers", peers.collect::<Vec<_>>().join(","));
-                args.extend(options.manager_args.iter().cloned());
-                (options.binaries.join("goat-manager"), args)
-            }
-            Member::Worker(_) => {
-                add("address", ip);
-                add("managers", layout.addresses().join(","));
-                add("runtimes", layout.runtime.word().to_owned());
-                add("cpu-millis", options.cpu_millis.to_string());
-                add("memory", "8GiB".to_owned());
-                (options.binaries.join("goat-worker"), args)
-            }
-        }
     }
 
     /// Kills a member by SIGKILL. `with_tasks`: a worker's containers or processes too, as if its machine had died.
@@ -224,12 +199,9 @@ impl Cluster {
             return Err(Error::usage(format!("{name} is a manager and has no tasks; leave out --with-tasks")));
         }
         self.take(name).await?.kill().await?;
-        match member {
-            Member::Manager(n) => self.links.close(n).await,
-            Member::Worker(_) if with_tasks => {
-                remains::kill(&self.layout, member).await?;
-            }
-            Member::Worker(_) => {}
+        self.links.close(member).await;
+        if with_tasks {
+            remains::kill(&self.layout, member).await?;
         }
         Ok(())
     }
@@ -238,9 +210,7 @@ impl Cluster {
     pub async fn stop(&self, name: &str) -> Result<(), Error> {
         let member = self.layout.find(name)?;
         let in_time = self.take(name).await?.stop(STOP_GRACE).await?;
-        if let Member::Manager(n) = member {
-            self.links.close(n).await;
-        }
+        self.links.close(member).await;
         if in_time {
             return Ok(());
         }
@@ -277,8 +247,7 @@ impl Cluster {
         if running.ended().is_none() { Ok(running) } else { Err(not_running(name)) }
     }
 
-    /// Cuts the link between two members, or only what goes from the first to the second. Links end at managers:
-    /// workers talk to nobody else.
+    /// Cuts the link between two members, or only what goes from the first to the second.
     pub fn cut(&self, from: &str, to: &str, one_way: bool) -> Result<(), Error> {
         self.set_rule(from, to, one_way, Some(Rule::Cut))
     }
@@ -296,8 +265,10 @@ impl Cluster {
             if name == layout::CLIENT { Ok(None) } else { self.layout.find(name).map(Some) }
         };
         let ends = [known(from)?, known(to)?];
-        if from == to || !ends.iter().flatten().any(|member| matches!(member, Member::Manager(_))) {
-            return Err(Error::usage(format!("there is no link between {from} and {to}: one end must be a manager")));
+        if from == to || ends.iter().all(Option::is_none) {
+            return Err(Error::usage(format!(
+                "there is no link between {from} and {to}: give two members, or one and client"
+            )));
         }
         self.links.set(from, to, rule);
         if !one_way {
@@ -324,7 +295,7 @@ impl Cluster {
                 },
             };
             let address = match member {
-                Member::Manager(n) => self.layout.advertised(n).to_string(),
+                Member::Manager(_) => self.layout.advertised(member).to_string(),
                 Member::Worker(_) => self.layout.member_ip(member).to_string(),
             };
             MemberStatus { name, condition, pid, address }
@@ -339,12 +310,12 @@ impl Cluster {
         for running in members.values_mut() {
             running.kill().await?;
         }
-        for manager in 1..=self.layout.managers {
-            self.links.close(manager).await;
+        for member in self.layout.members() {
+            self.links.close(member).await;
         }
         remains::remove_all(&self.layout).await?;
         if !keep {
-            remove_files(&self.layout.dir)?;
+            directory::remove_files(&self.layout.dir)?;
             let _ = std::fs::remove_file(self.layout.dir.join("lock"));
             // It may hold what is not ours.
             let _ = std::fs::remove_dir(&self.layout.dir);
@@ -369,54 +340,6 @@ fn check(options: &Options) -> Result<(), Error> {
         if !path.is_file() {
             return Err(Error::failed(format!("{} is missing; build it with `cargo build -p {name}`", path.display())));
         }
-    }
-    Ok(())
-}
-
-fn lock(dir: &Path) -> Result<Flock<File>, Error> {
-    let path = dir.join("lock");
-    let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = open.map_err(Error::io("open", &path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        let dir = dir.display();
-        Error::failed(format!(
-            "a cluster runs in {dir}; `testcluster --dir {dir} down` ends it, another --dir leaves it"
-        ))
-    })
-}
-
-/// Ends what a killed supervisor left, and removes its files. Refuses a directory that is something else's.
-async fn clear(dir: &Path) -> Result<(), Error> {
-    let Some(left) = Layout::load(dir)? else {
-        let mut entries = std::fs::read_dir(dir).map_err(Error::io("read", dir))?;
-        if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock")) {
-            return Err(Error::usage(format!(
-                "{} is not empty and not a test cluster's; give another --dir",
-                dir.display()
-            )));
-        }
-        return Ok(());
-    };
-    Ledger::open(dir)?.sweep();
-    // The directory may have been moved; what it says about itself is then wrong.
-    remains::remove_all(&Layout { dir: dir.to_owned(), ..left }).await?;
-    remove_files(dir)
-}
-
-/// Removes what a cluster writes, and nothing else.
-fn remove_files(dir: &Path) -> Result<(), Error> {
-    for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let entry = entry.map_err(Error::io("read", dir))?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let name = name.to_string_lossy();
-        let is_member = name.starts_with(['m', 'w']) && name[1..].parse::<u8>().is_ok();
-        let removed = match &*name {
-            "logs" => std::fs::remove_dir_all(&path),
-            _ if is_member => std::fs::remove_dir_all(&path),
-            "cluster.json" | "processes.json" | "processes.new" | "control.sock" => std::fs::remove_file(&path),
-            _ => Ok(()),
-        };
-        removed.map_err(Error::io("remove", &path))?;
     }
     Ok(())
 }

@@ -44,11 +44,11 @@ pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
         }
         Command::Pause { name } => {
             let name = remote.resolve(&name).await?;
-            remote.ask(&Ask::Freeze { name: name.clone() }).await?;
+            remote.freeze(&name).await?;
             say(&format!("paused {name}; it goes on with: testcluster resume {name}"));
         }
         Command::Resume { name } => {
-            remote.ask(&Ask::Thaw { name: name.clone() }).await?;
+            remote.thaw(&name).await?;
             say(&format!("{name} goes on"));
         }
         Command::Down { keep } => {
@@ -68,7 +68,7 @@ async fn run_on_links(remote: &Remote, command: Command) -> Result<(), Error> {
     match command {
         Command::Cut { from, to, one_way } => {
             let (from, to) = (end(remote, &from).await?, end(remote, &to).await?);
-            cut(remote, &from, &to, one_way).await?;
+            remote.cut(std::slice::from_ref(&from), std::slice::from_ref(&to), one_way).await?;
             let arrow = if one_way { "->" } else { "<->" };
             say(&format!("cut {from} {arrow} {to}; it ends with: testcluster heal"));
         }
@@ -80,12 +80,12 @@ async fn run_on_links(remote: &Remote, command: Command) -> Result<(), Error> {
         Command::Isolate { name } => {
             let name = remote.resolve(&name).await?;
             let others = members(remote).into_iter().filter(|other| *other != name).chain([layout::CLIENT.to_owned()]);
-            let cuts = cut_all(remote, std::slice::from_ref(&name), &others.collect::<Vec<_>>()).await?;
+            let cuts = remote.cut(std::slice::from_ref(&name), &others.collect::<Vec<_>>(), false).await?;
             say(&format!("isolated {name} ({cuts} links cut); it ends with: testcluster heal"));
         }
         Command::Partition { groups } => {
             let (one, other) = parted(remote, &groups).await?;
-            let cuts = cut_all(remote, &one, &other).await?;
+            let cuts = remote.cut(&one, &other, false).await?;
             say(&format!(
                 "parted {} from {} ({cuts} links cut); it ends with: testcluster heal",
                 one.join(","),
@@ -93,7 +93,7 @@ async fn run_on_links(remote: &Remote, command: Command) -> Result<(), Error> {
             ));
         }
         Command::Heal => {
-            remote.ask(&Ask::Heal).await?;
+            remote.heal().await?;
             say("all links are whole");
         }
         _ => return Err(Error::usage("that needs no running cluster")),
@@ -161,21 +161,6 @@ async fn logs(remote: &Remote, name: Option<String>, follow: bool, lines: u32) -
 
 fn members(remote: &Remote) -> Vec<String> {
     remote.layout().members().map(|member| member.name()).collect()
-}
-
-async fn cut(remote: &Remote, from: &str, to: &str, one_way: bool) -> Result<(), Error> {
-    remote.ask(&Ask::Cut { from: from.to_owned(), to: to.to_owned(), one_way }).await
-}
-
-/// Cuts every link that there is between the two groups, both ways; how many.
-async fn cut_all(remote: &Remote, one: &[String], other: &[String]) -> Result<usize, Error> {
-    let is_manager = |name: &String| name.starts_with('m');
-    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
-    let links: Vec<_> = pairs.filter(|(a, b)| is_manager(a) || is_manager(b)).collect();
-    for (a, b) in &links {
-        cut(remote, a, b, false).await?;
-    }
-    Ok(links.len())
 }
 
 /// `m1,w1 / m2,m3`, in one word or several.

@@ -31,8 +31,11 @@ pub enum Ask {
     Stop {
         name: String,
     },
+    /// `binaries`: where its program is, if not where those of the others are.
     Start {
         name: String,
+        #[serde(default)]
+        binaries: Option<PathBuf>,
     },
     Freeze {
         name: String,
@@ -149,7 +152,8 @@ async fn perform(cluster: &Cluster, ask: Ask) -> Answer {
         }
         Ask::Kill { name, with_tasks } => cluster.kill(&name, with_tasks).await,
         Ask::Stop { name } => cluster.stop(&name).await,
-        Ask::Start { name } => cluster.start(&name).await,
+        Ask::Start { name, binaries: None } => cluster.start(&name).await,
+        Ask::Start { name, binaries: Some(binaries) } => cluster.start_from(&binaries, &name).await,
         Ask::Freeze { name } => cluster.freeze(&name).await,
         Ask::Thaw { name } => cluster.thaw(&name).await,
         Ask::Cut { from, to, one_way } => cluster.cut(&from, &to, one_way),
@@ -210,42 +214,27 @@ impl Remote {
     }
 
     pub async fn start(&self, name: &str) -> Result<(), Error> {
-        self.ask(&Ask::Start { name: name.to_owned() }).await
+        self.ask(&Ask::Start { name: name.to_owned(), binaries: None }).await
     }
 
-    /// The member that `leader`, `follower`, `worker` or `random` means now; any other name is a member's own.
-    pub async fn resolve(&self, name: &str) -> Result<String, Error> {
-        let running = async || -> Result<Vec<String>, Error> {
-            let members = self.status().await?.members.into_iter();
-            Ok(members.filter(|member| member.pid.is_some()).map(|member| member.name).collect())
-        };
-        let leader = async || -> Result<String, Error> {
-            let leader = self.client()?.status().await?.leader;
-            if leader.is_empty() {
-                Err(Error::failed("no manager leads at present; repeat in a second"))
-            } else {
-                Ok(leader)
-            }
-        };
-        let first = |mut names: Vec<String>, what: &str| {
-            names.sort();
-            names.into_iter().next().ok_or_else(|| Error::failed(format!("no {what} runs")))
-        };
-        match name {
-            "leader" => leader().await,
-            "follower" => {
-                let leader = leader().await?;
-                let names = running().await?.into_iter().filter(|name| name.starts_with('m') && *name != leader);
-                first(names.collect(), "follower")
-            }
-            "worker" => first(running().await?.into_iter().filter(|name| name.starts_with('w')).collect(), "worker"),
-            "random" => {
-                let running = running().await?;
-                let none = || Error::failed("no member runs");
-                running.get(rand::random_range(0..running.len().max(1))).cloned().ok_or_else(none)
-            }
-            name => self.layout.find(name).map(|member| member.name()),
+    pub async fn freeze(&self, name: &str) -> Result<(), Error> {
+        self.ask(&Ask::Freeze { name: name.to_owned() }).await
+    }
+
+    pub async fn thaw(&self, name: &str) -> Result<(), Error> {
+        self.ask(&Ask::Thaw { name: name.to_owned() }).await
+    }
+
+    /// Cuts what goes from each of the ones to each of the others, and back unless `one_way`; how many links that are.
+    pub async fn cut(&self, ones: &[String], others: &[String], one_way: bool) -> Result<usize, Error> {
+        for (from, to) in ones.iter().flat_map(|from| others.iter().map(move |to| (from, to))) {
+            self.ask(&Ask::Cut { from: from.clone(), to: to.clone(), one_way }).await?;
         }
+        Ok(ones.len() * others.len())
+    }
+
+    pub async fn heal(&self) -> Result<(), Error> {
+        self.ask(&Ask::Heal).await
     }
 }
 

@@ -7,11 +7,12 @@
 //! | `processes.json` | what was started (`ledger`) |
 //! | `control.sock` | the supervisor's control socket (`control`) |
 //! | `m1/ w1/ ...` | data directories |
+//! | `d1/ ...` | the workers' own Docker daemons, where they have them |
 //! | `logs/m1.log ...` | output |
 //!
 //! Each cluster has a subnet 127.X.0.0/24 of its own. Manager n listens on 127.X.0.n:7800 and advertises
-//! 127.X.0.n:7700, where its link (`links`) listens; worker n is 127.X.0.(10+n). Connections leave from these addresses
-//! too, so that a link knows who is calling.
+//! 127.X.0.n:7700, where its link (`links`) listens; worker n is 127.X.0.(10+n), with the ports 7801 and 7701.
+//! Connections leave from these addresses too, so that a link knows who is calling.
 
 use std::fs::{File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -25,6 +26,8 @@ use crate::runtime::RuntimeKind;
 
 const ADVERTISED_PORT: u16 = 7700;
 const LISTEN_PORT: u16 = 7800;
+const WORKER_ADVERTISED_PORT: u16 = 7701;
+const WORKER_LISTEN_PORT: u16 = 7801;
 const SUBNETS: std::ops::RangeInclusive<u8> = 20..=119;
 pub const MAX_MANAGERS: u8 = 9;
 pub const MAX_WORKERS: u8 = 100;
@@ -42,10 +45,13 @@ pub struct Layout {
     /// Without links: managers listen where they are reached.
     #[serde(default)]
     pub is_direct: bool,
+    /// Each worker has a Docker daemon of its own.
+    #[serde(default)]
+    pub has_daemons: bool,
 }
 
 /// Who takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Member {
     Manager(u8),
     Worker(u8),
@@ -106,15 +112,23 @@ impl Layout {
         Ipv4Addr::new(127, self.subnet, 0, last)
     }
 
-    /// Where everybody reaches a manager: its link.
-    pub fn advertised(&self, manager: u8) -> SocketAddr {
-        (self.member_ip(Member::Manager(manager)), ADVERTISED_PORT).into()
+    /// Where everybody reaches a member: its link.
+    pub fn advertised(&self, member: Member) -> SocketAddr {
+        let port = match member {
+            Member::Manager(_) => ADVERTISED_PORT,
+            Member::Worker(_) => WORKER_ADVERTISED_PORT,
+        };
+        (self.member_ip(member), port).into()
     }
 
-    /// Where the manager itself listens.
-    pub fn listen(&self, manager: u8) -> SocketAddr {
-        let port = if self.is_direct { ADVERTISED_PORT } else { LISTEN_PORT };
-        (self.member_ip(Member::Manager(manager)), port).into()
+    /// Where the member itself listens.
+    pub fn listen(&self, member: Member) -> SocketAddr {
+        let port = match member {
+            _ if self.is_direct => return self.advertised(member),
+            Member::Manager(_) => LISTEN_PORT,
+            Member::Worker(_) => WORKER_LISTEN_PORT,
+        };
+        (self.member_ip(member), port).into()
     }
 
     pub fn members(&self) -> impl Iterator<Item = Member> + use<> {
@@ -123,7 +137,7 @@ impl Layout {
 
     /// All managers' advertised addresses, in order.
     pub fn addresses(&self) -> Vec<String> {
-        (1..=self.managers).map(|n| self.advertised(n).to_string()).collect()
+        (1..=self.managers).map(|n| self.advertised(Member::Manager(n)).to_string()).collect()
     }
 
     /// The member of that name; the error names those that there are.
@@ -142,6 +156,12 @@ impl Layout {
 
     pub fn data_dir(&self, member: Member) -> PathBuf {
         self.dir.join(member.name())
+    }
+
+    /// Where the worker's own Docker daemon listens; None where it uses the machine's.
+    pub fn docker_socket(&self, worker: Member) -> Option<PathBuf> {
+        let Member::Worker(n) = worker else { return None };
+        self.has_daemons.then(|| self.dir.join(format!("d{n}")).join("docker.sock"))
     }
 
     pub fn log_path(&self, name: &str) -> PathBuf {
@@ -197,6 +217,7 @@ mod tests {
             runtime: RuntimeKind::Process,
             front: None,
             is_direct: false,
+            has_daemons: false,
         };
         for member in layout.members() {
             assert_eq!(layout.name_of(layout.member_ip(member).into()), member.name());

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! Cluster ── starts, kills, freezes ──► goat-manager m1.. , goat-worker w1..   (`cluster`, `process`, `ledger`)
-//!    ├── Links ── every connection to a manager passes through one, and can be cut or delayed there   (`links`)
+//!    ├── Links ── every connection to a member passes through one, and can be cut or delayed there   (`links`)
 //!    ├── Front ── 127.0.0.1:7777 to the running replicas of echo   (`front`)
 //!    └── control socket ◄── Remote ◄── `testcluster kill m1`, drills   (`control`)
+//! Witness ── when instances ran, from the runtimes' own word   (`witness`)
 //! Recorder ── writes without pause and remembers what was acknowledged   (`recorder`)
 //! ```
 //! It links none of the programs that it starts: it knows them by their command lines and by the wire.
@@ -15,13 +16,16 @@ pub mod bench;
 pub mod client;
 pub mod cluster;
 pub mod control;
+pub mod directory;
 pub mod drill;
 pub mod echo;
 pub mod error;
 pub mod front;
+pub mod launch;
 pub mod layout;
 pub mod ledger;
 pub mod links;
+pub mod names;
 pub mod process;
 pub mod recorder;
 pub mod remains;
@@ -31,6 +35,9 @@ pub mod taskset;
 pub mod timeline;
 pub mod up;
 pub mod view;
+pub mod wire;
+pub mod witness;
+mod writer;
 
 pub use client::Client;
 pub use cluster::{Cluster, Options};

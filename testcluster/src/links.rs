@@ -1,5 +1,5 @@
-//! The wires between members: every connection to a manager passes through here, and can be cut or delayed, each way by
-//! itself.
+//! The wires between members: every connection to a manager or a worker passes through here, and can be cut or delayed,
+//! each way by itself.
 //!
 //! A cut link is silent, as a real one: what is sent vanishes, nothing is refused or reset, and new connections are
 //! accepted and swallowed (the kernel answers a SYN; no program behind it does). A connection that has lost bytes can
@@ -9,41 +9,27 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::layout::{Layout, Member};
 use crate::taskset::TaskSet;
+use crate::wire::{Rules, Wire};
 
-const CONNECT: Duration = Duration::from_secs(1);
+pub use crate::wire::Rule;
+
 const STOP_GRACE: Duration = Duration::from_secs(2);
-const CHUNK_BYTES: usize = 16 << 10;
-/// Chunks on a delayed wire.
-const IN_FLIGHT: usize = 256;
-
-/// What happens to bytes on one direction of a link. Links without one pass everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    Cut,
-    Delay(Duration),
-}
-
-type Rules = HashMap<(String, String), Rule>;
 
 /// All links of a cluster.
 #[derive(Debug)]
 pub struct Links {
     layout: Layout,
     rules: watch::Sender<Arc<Rules>>,
-    /// Per manager: what accepts and carries its connections.
-    open: Mutex<HashMap<u8, TaskSet>>,
+    /// Per member: what accepts and carries its connections.
+    open: Mutex<HashMap<Member, TaskSet>>,
 }
 
 impl Links {
@@ -51,32 +37,32 @@ impl Links {
         Self { layout, rules: watch::Sender::new(Arc::default()), open: Mutex::default() }
     }
 
-    /// Lets connections to the manager through. Without this they are refused, as at a machine without the program.
-    pub async fn open(&self, manager: u8) -> Result<(), Error> {
-        if self.open.lock().expect("no panic holds it").contains_key(&manager) {
+    /// Lets connections to the member through. Without this they are refused, as at a machine without the program.
+    pub async fn open(&self, member: Member) -> Result<(), Error> {
+        if self.open.lock().expect("no panic holds it").contains_key(&member) {
             return Ok(());
         }
-        let (at, target) = (self.layout.advertised(manager), self.layout.listen(manager));
+        let (at, target) = (self.layout.advertised(member), self.layout.listen(member));
         let listener = TcpListener::bind(at).await.map_err(|source| Error::Io {
-            what: format!("cannot listen on {at} for m{manager}; stop what listens there"),
+            what: format!("cannot listen on {at} for {}; stop what listens there", member.name()),
             source,
         })?;
         let tasks = TaskSet::new("link");
         let acceptor = Acceptor {
             layout: self.layout.clone(),
-            to: Member::Manager(manager).name(),
+            to: member.name(),
             target,
             rules: self.rules.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(acceptor.run(listener));
-        self.open.lock().expect("no panic holds it").insert(manager, tasks);
+        self.open.lock().expect("no panic holds it").insert(member, tasks);
         Ok(())
     }
 
-    /// Refuses connections to the manager from now on, and ends those that are.
-    pub async fn close(&self, manager: u8) {
-        let tasks = self.open.lock().expect("no panic holds it").remove(&manager);
+    /// Refuses connections to the member from now on, and ends those that are.
+    pub async fn close(&self, member: Member) {
+        let tasks = self.open.lock().expect("no panic holds it").remove(&member);
         if let Some(tasks) = tasks {
             tasks.stop(STOP_GRACE).await;
         }
@@ -143,154 +129,17 @@ impl Acceptor {
     }
 }
 
-/// One connection's place in the rules.
-#[derive(Debug, Clone)]
-struct Wire {
-    rules: watch::Receiver<Arc<Rules>>,
-    from: String,
-    to: String,
-}
-
-/// One direction of one connection.
-#[derive(Debug)]
-struct Way {
-    is_forth: bool,
-    has_lost: AtomicBool,
-}
-
-impl Wire {
-    fn rule(&self, is_forth: bool) -> Option<Rule> {
-        let (from, to) = if is_forth { (&self.from, &self.to) } else { (&self.to, &self.from) };
-        self.rules.borrow().get(&(from.clone(), to.clone())).copied()
-    }
-
-    fn is_cut(&self, is_forth: bool) -> bool {
-        self.rule(is_forth) == Some(Rule::Cut)
-    }
-
-    /// Whether bytes vanish: after the first that did, all do, since what follows would make no sense.
-    fn loses(&self, way: &Way) -> bool {
-        if self.is_cut(way.is_forth) {
-            way.has_lost.store(true, Ordering::Relaxed);
-        }
-        way.has_lost.load(Ordering::Relaxed)
-    }
-
-    fn is_any_cut(&self) -> bool {
-        self.is_cut(true) || self.is_cut(false)
-    }
-
-    /// Returns when the link has been cut and is whole again.
-    async fn healed(mut self) {
-        let mut was_cut = self.is_any_cut();
-        loop {
-            if self.rules.changed().await.is_err() {
-                return;
-            }
-            let is_cut = self.is_any_cut();
-            if was_cut && !is_cut {
-                return;
-            }
-            was_cut |= is_cut;
-        }
-    }
-
-    async fn carry(self, mut inbound: TcpStream, target: SocketAddr) -> std::io::Result<()> {
-        if self.is_any_cut() {
-            let mut sink = tokio::io::sink();
-            tokio::select! {
-                () = self.clone().healed() => {}
-                _ = async {
-                    let _ = tokio::io::copy(&mut inbound, &mut sink).await;
-                    std::future::pending::<()>().await
-                } => {}
-            }
-            return Ok(());
-        }
-        inbound.set_nodelay(true)?;
-        let mut outbound = match tokio::time::timeout(CONNECT, TcpStream::connect(target)).await {
-            Ok(connected) => connected?,
-            Err(_) => return Ok(()),
-        };
-        outbound.set_nodelay(true)?;
-        let (in_read, in_write) = inbound.split();
-        let (out_read, out_write) = outbound.split();
-        tokio::select! {
-            () = self.clone().healed() => Ok(()),
-            both = async {
-                tokio::try_join!(self.pump(true, in_read, out_write), self.pump(false, out_read, in_write))
-            } => both.map(drop),
-        }
-    }
-
-    async fn pump(
-        &self,
-        is_forth: bool,
-        reader: impl AsyncRead + Unpin,
-        writer: impl AsyncWrite + Unpin,
-    ) -> std::io::Result<()> {
-        let (send, receive) = mpsc::channel(IN_FLIGHT);
-        let way = Way { is_forth, has_lost: AtomicBool::new(false) };
-        tokio::try_join!(self.read(&way, reader, send), self.write(&way, writer, receive)).map(drop)
-    }
-
-    async fn read(
-        &self,
-        way: &Way,
-        mut reader: impl AsyncRead + Unpin,
-        send: mpsc::Sender<(Instant, Bytes)>,
-    ) -> std::io::Result<()> {
-        let mut buffer = vec![0; CHUNK_BYTES];
-        loop {
-            let read = reader.read(&mut buffer).await;
-            let rule = self.rule(way.is_forth);
-            if self.loses(way) {
-                match read {
-                    Ok(bytes) if bytes > 0 => continue,
-                    // The end does not get through either.
-                    _ => std::future::pending().await,
-                }
-            }
-            let bytes = read?;
-            if bytes == 0 {
-                return Ok(());
-            }
-            let delay = if let Some(Rule::Delay(delay)) = rule { delay } else { Duration::ZERO };
-            let chunk = Bytes::copy_from_slice(&buffer[..bytes]);
-            if send.send((Instant::now() + delay, chunk)).await.is_err() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn write(
-        &self,
-        way: &Way,
-        mut writer: impl AsyncWrite + Unpin,
-        mut receive: mpsc::Receiver<(Instant, Bytes)>,
-    ) -> std::io::Result<()> {
-        while let Some((due, chunk)) = receive.recv().await {
-            if due > Instant::now() {
-                tokio::time::sleep_until(due).await;
-            }
-            if self.loses(way) {
-                continue;
-            }
-            writer.write_all(&chunk).await?;
-        }
-        if self.loses(way) {
-            std::future::pending::<()>().await;
-        }
-        writer.shutdown().await
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::Instant;
+
     use super::*;
     use crate::layout::{SubnetLock, take_subnet};
     use crate::runtime::RuntimeKind;
 
+    const M1: Member = Member::Manager(1);
     const SOON: Duration = Duration::from_secs(10);
 
     /// Links to m1, behind which somebody echoes.
@@ -313,10 +162,11 @@ mod tests {
             runtime: RuntimeKind::Process,
             front: None,
             is_direct: false,
+            has_daemons: false,
         };
         let links = Links::new(layout.clone());
-        links.open(1).await.expect("opened");
-        let listener = TcpListener::bind(layout.listen(1)).await.expect("free");
+        links.open(M1).await.expect("opened");
+        let listener = TcpListener::bind(layout.listen(M1)).await.expect("free");
         let tasks = TaskSet::new("test");
         let echoes = tasks.clone();
         let (hear, heard) = watch::channel(0);
@@ -341,7 +191,7 @@ mod tests {
     async fn dial(world: &World, worker: u8) -> TcpStream {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.bind((world.layout.member_ip(Member::Worker(worker)), 0).into()).expect("bound");
-        socket.connect(world.layout.advertised(1)).await.expect("accepted")
+        socket.connect(world.layout.advertised(M1)).await.expect("accepted")
     }
 
     async fn says(stream: &mut TcpStream, text: &str) -> String {
@@ -370,7 +220,7 @@ mod tests {
         }
         assert_eq!(says(&mut dial(&world, 1).await, "again").await, "again");
         world.tasks.stop(SOON).await;
-        world.links.close(1).await;
+        world.links.close(M1).await;
     }
 
     #[tokio::test]
@@ -404,8 +254,8 @@ mod tests {
     #[tokio::test]
     async fn a_closed_link_refuses() {
         let world = world().await;
-        world.links.close(1).await;
-        let refused = TcpStream::connect(world.layout.advertised(1)).await.expect_err("nobody listens");
+        world.links.close(M1).await;
+        let refused = TcpStream::connect(world.layout.advertised(M1)).await.expect_err("nobody listens");
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         world.tasks.stop(SOON).await;
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::layout::{Layout, Member};
 use crate::process::{ProcessId, command_lines};
-use crate::runtime::{RuntimeKind, docker};
+use crate::runtime::{RuntimeKind, docker_of};
 
 /// One task that really runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,19 +48,24 @@ pub async fn remove_all(layout: &Layout) -> Result<usize, Error> {
     match layout.runtime {
         RuntimeKind::Process => Ok(workers.map(|worker| kill_processes(&layout.data_dir(worker))).sum()),
         RuntimeKind::Docker => {
-            let client = docker()?;
-            let mut containers = Vec::new();
+            let mut removed = 0;
             for worker in workers {
-                containers.extend(containers_of(layout, worker, true).await?);
+                removed += remove_containers(layout, worker).await?;
             }
-            let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            let removals = containers.iter().map(|(id, _)| client.remove_container(id, Some(options.clone())));
-            for result in join_all(removals).await {
-                result.or_else(ignore_gone).map_err(Error::docker("remove a container"))?;
-            }
-            Ok(containers.len())
+            Ok(removed)
         }
     }
+}
+
+async fn remove_containers(layout: &Layout, worker: Member) -> Result<usize, Error> {
+    let client = docker_of(layout, worker)?;
+    let containers = containers_of(layout, worker, true).await?;
+    let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let removals = containers.iter().map(|(id, _)| client.remove_container(id, Some(options.clone())));
+    for result in join_all(removals).await {
+        result.or_else(ignore_gone).map_err(Error::docker("remove a container"))?;
+    }
+    Ok(containers.len())
 }
 
 fn ignore_gone(error: bollard::errors::Error) -> Result<(), bollard::errors::Error> {
@@ -71,16 +76,18 @@ fn ignore_gone(error: bollard::errors::Error) -> Result<(), bollard::errors::Err
     }
 }
 
-type Labels = HashMap<String, String>;
+/// Of a container.
+pub type Labels = HashMap<String, String>;
 
 /// Id and labels; `all`: also those that have ended.
-async fn containers_of(layout: &Layout, worker: Member, all: bool) -> Result<Vec<(String, Labels)>, Error> {
+pub async fn containers_of(layout: &Layout, worker: Member, all: bool) -> Result<Vec<(String, Labels)>, Error> {
     let Some(node) = node_id(&layout.data_dir(worker)) else {
         return Ok(Vec::new());
     };
     let filters = HashMap::from([("label", vec![format!("io.goat.node={node}")])]);
     let options = query::ListContainersOptionsBuilder::default().all(all).filters(&filters).build();
-    let listed = docker()?.list_containers(Some(options)).await.map_err(Error::docker("list containers"))?;
+    let listed = docker_of(layout, worker)?.list_containers(Some(options)).await;
+    let listed = listed.map_err(Error::docker("list containers"))?;
     Ok(listed.into_iter().filter_map(|found| Some((found.id?, found.labels?))).collect())
 }
 
@@ -101,7 +108,7 @@ async fn live_containers(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
 }
 
 async fn kill_containers(layout: &Layout, worker: Member) -> Result<usize, Error> {
-    let client = docker()?;
+    let client = docker_of(layout, worker)?;
     let containers = containers_of(layout, worker, false).await?;
     let options = query::KillContainerOptionsBuilder::default().signal("SIGKILL").build();
     let kills = containers.iter().map(|(id, _)| client.kill_container(id, Some(options.clone())));
@@ -111,7 +118,8 @@ async fn kill_containers(layout: &Layout, worker: Member) -> Result<usize, Error
     Ok(containers.len())
 }
 
-fn node_id(data_dir: &Path) -> Option<String> {
+/// What the worker calls itself to its runtime; None before its first start.
+pub fn node_id(data_dir: &Path) -> Option<String> {
     #[derive(Deserialize)]
     struct Node {
         node_id: String,
@@ -136,13 +144,39 @@ struct Meta {
 #[derive(Deserialize)]
 struct State {
     process: ProcessId,
+    started_at_ms: u64,
+    exit: Option<Exit>,
 }
 
-fn task_dirs(data_dir: &Path) -> Vec<PathBuf> {
+#[derive(Deserialize)]
+struct Exit {
+    at_ms: u64,
+}
+
+/// What a supervisor wrote down of its task.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    pub service: String,
+    pub slot: u32,
+    pub task: String,
+    pub process: ProcessId,
+    pub started_ms: u64,
+    pub exit_ms: Option<u64>,
+}
+
+/// The directories of a worker's tasks in the process runtime.
+pub fn task_dirs(data_dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(data_dir.join("process")) else {
         return Vec::new();
     };
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// None: it has not been started.
+pub fn traces(dir: &Path) -> Option<Traces> {
+    let State { process, started_at_ms, exit } = read(&dir.join("state.json"))?;
+    let Meta { task, service, slot } = read::<Spec>(&dir.join("spec.json"))?.meta;
+    Some(Traces { service, slot, task, process, started_ms: started_at_ms, exit_ms: exit.map(|exit| exit.at_ms) })
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
@@ -151,9 +185,8 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 
 fn live_processes(layout: &Layout, member: Member) -> Vec<LiveTask> {
     let live = task_dirs(&layout.data_dir(member)).into_iter().filter_map(|dir| {
-        let state: State = read(&dir.join("state.json"))?;
-        let Meta { task, service, slot } = read::<Spec>(&dir.join("spec.json"))?.meta;
-        state.process.is_alive().then(|| LiveTask { service, slot, node: member.name(), task })
+        let Traces { task, service, slot, process, .. } = traces(&dir)?;
+        process.is_alive().then(|| LiveTask { service, slot, node: member.name(), task })
     });
     live.collect()
 }

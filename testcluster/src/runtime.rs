@@ -6,6 +6,7 @@ use bollard::Docker;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::layout::{Layout, Member};
 
 const PING: Duration = Duration::from_secs(2);
 const MIN_API: (u32, u32) = (1, 41);
@@ -32,6 +33,15 @@ impl RuntimeKind {
 pub fn docker() -> Result<Docker, Error> {
     let client = Docker::connect_with_local_defaults().map_err(Error::docker("connect"))?;
     Ok(client.with_timeout(Duration::from_secs(CALL_SECS)))
+}
+
+/// A client of the daemon that the worker uses.
+pub fn docker_of(layout: &Layout, worker: Member) -> Result<Docker, Error> {
+    let Some(socket) = layout.docker_socket(worker) else {
+        return docker();
+    };
+    let socket = socket.display().to_string();
+    Docker::connect_with_unix(&socket, CALL_SECS, bollard::API_DEFAULT_VERSION).map_err(Error::docker("connect"))
 }
 
 /// Whether containers can be run here; otherwise why not.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::witness::now_ms;
+
 /// One line.
 #[derive(Debug, Clone, Serialize)]
 pub struct Moment {
@@ -17,6 +19,7 @@ pub struct Moment {
 #[derive(Debug, Clone)]
 pub struct Timeline {
     zero: Instant,
+    zero_unix_ms: u64,
     moments: Arc<Mutex<Vec<Moment>>>,
     is_printed: bool,
 }
@@ -24,12 +27,22 @@ pub struct Timeline {
 impl Timeline {
     /// Begins now. `is_printed`: each line goes to standard output at once.
     pub fn begin(is_printed: bool) -> Self {
-        Self { zero: Instant::now(), moments: Arc::default(), is_printed }
+        Self { zero: Instant::now(), zero_unix_ms: now_ms(), moments: Arc::default(), is_printed }
     }
 
     /// The moment that `+0.000` is.
     pub const fn zero(&self) -> Instant {
         self.zero
+    }
+
+    /// The same moment as Unix time, on the clock of the runtimes.
+    pub const fn zero_unix_ms(&self) -> u64 {
+        self.zero_unix_ms
+    }
+
+    /// Something happened at that Unix time.
+    pub fn tell_unix(&self, at_unix_ms: u64, text: impl Into<String>) {
+        self.tell_at(self.zero + Duration::from_millis(at_unix_ms.saturating_sub(self.zero_unix_ms)), text);
     }
 
     pub fn elapsed(&self) -> Duration {

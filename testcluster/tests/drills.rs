@@ -22,6 +22,9 @@ fn passes(drill: &str, measures: &[&str]) {
         .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)));
     assert!(output.status.success(), "{report:#}");
     assert_eq!(report["passed"], true, "{report:#}");
+    for role in ["keep", "stop", "stop-if-isolated"] {
+        assert!(report["doubled"][role].is_number(), "{report:#}");
+    }
     assert!(report["acknowledged"].as_u64() > Some(0));
     let names: Vec<_> =
         report["measures"].as_array().expect("a list").iter().map(|measure| measure["name"].clone()).collect();
@@ -35,8 +38,17 @@ fn a_killed_leader_is_followed_by_another_and_nothing_is_lost() {
 
 #[test]
 fn a_killed_workers_tasks_run_elsewhere() {
-    let name = |kind: &str| format!("SIGKILL to all slots running (on-disconnect {kind})");
-    passes("worker-kill", &[&name("keep"), &name("stop")]);
+    passes("worker-kill", &["replaced (keep)", "replaced (stop)", "replaced (stop-if-isolated)"]);
+}
+
+#[test]
+fn an_agent_that_is_killed_and_comes_back_adopts_its_tasks() {
+    passes("agent-restart", &["SIGKILL to adopted"]);
+}
+
+#[test]
+fn an_agent_is_replaced_by_a_new_program_under_its_tasks() {
+    passes("agent-upgrade", &["SIGTERM to adopted"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What must hold after a drill: as questions to the managers and to the runtime.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use goat_proto::v1;
 
@@ -20,19 +20,7 @@ pub struct Checks {
     pub client: Client,
 }
 
-/// The tasks that ran at one moment: id to task.
-pub type Running = BTreeMap<String, v1::Task>;
-
 impl Checks {
-    /// All tasks that run and are meant to.
-    pub async fn running(&self) -> Result<Running, Error> {
-        let tasks = self.client.tasks(false).await?.into_iter();
-        Ok(tasks
-            .filter(|task| task.state == "running" && task.desired == "running")
-            .map(|task| (task.id.clone(), task))
-            .collect())
-    }
-
     /// Why the cluster is not whole: every member there and caught up, every slot with its one task. None: it is.
     pub async fn unwhole(&self) -> Result<Option<String>, Error> {
         for member in self.remote.status().await?.members {
@@ -91,15 +79,6 @@ impl Checks {
             return Ok(Some(format!("managers say that {} runs, and it does not", show(task))));
         }
         Ok(live.difference(&told).next().map(|task| format!("{} runs, and managers do not say so", show(task))))
-    }
-
-    /// Tasks that are gone though their node never was.
-    pub async fn restarted(&self, before: &Running, lost_nodes: &[String]) -> Result<Vec<String>, Error> {
-        let after = self.running().await?;
-        let gone = before.values().filter(|task| !after.contains_key(&task.id) && !lost_nodes.contains(&task.node));
-        Ok(gone
-            .map(|task| format!("{}.{} on {} was restarted without need", task.service, task.slot, task.node))
-            .collect())
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::leader_kill::next_leader;
 use super::stage::{Measured, Stage};
 use crate::error::Error;
 
@@ -23,8 +22,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     stage.remote().stop(&status.leader).await?;
     stage.timeline.tell_at(began, format!("SIGTERM {} (leader, term {})", status.leader, status.term));
     stage.timeline.tell(format!("{} ended", status.leader));
-    let (leader, term) = next_leader(stage, &status.leader, status.term).await?;
-    stage.timeline.tell(format!("{leader} leads, term {term}"));
+    let (_, term) = stage.next_leader(&status.leader, status.term).await?;
     stage.term = term;
     stage.recorder()?.first_after(Instant::now(), WITHIN).await?;
     let leader_gap = stage.recorder()?.longest_gap(began);

@@ -2,13 +2,23 @@
 //!
 //! Each repeat waits until the cluster is whole, breaks something under a recorder's load, measures until it works again,
 //! and checks that no acknowledged write is missing, that no task restarted that did not have to, and that every slot has
-//! exactly one running task, in the managers' view and in the runtime's own.
+//! exactly one running task, in the managers' view and in the runtime's own. What instances did meanwhile is the
+//! witness's to say, never the managers'.
 
+mod agent;
+mod all;
+mod catalogue;
 mod checks;
+mod cut;
+mod hosting;
+mod judge;
 mod leader_kill;
 mod leader_transfer;
+mod look;
 mod manager_restart;
+mod managers;
 mod report;
+mod role;
 mod stage;
 mod worker_kill;
 
@@ -17,33 +27,16 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::error::Error;
-use crate::runtime::RuntimeKind;
-use crate::up::say;
+use crate::runtime::{self, RuntimeKind};
 
+pub use catalogue::{Kind, Need, Row};
 pub use checks::Checks;
 pub use report::{Outcome, Report};
+pub use role::{Role, Scene};
 pub use stage::Stage;
 
-/// What can be rehearsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// Kill the leading manager by SIGKILL, under writes
-    LeaderKill,
-    /// Kill a worker's agent and its tasks at once
-    WorkerKill,
-    /// Restart a follower, then the leader, by SIGTERM
-    ManagerRestart,
-    /// Hand leadership over on request
-    LeaderTransfer,
-    /// Say what there is
-    List,
-}
-
-impl Kind {
-    pub fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-}
+/// Why a drill ended that somebody ended.
+const INTERRUPTED: &str = "interrupted";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -64,29 +57,46 @@ pub struct DrillOptions {
     pub load_per_s: f64,
     /// A running cluster to use; None: one of its own.
     pub dir: Option<PathBuf>,
+    /// Of the first repeat's random choices; each further one has the next number.
+    pub seed: u64,
+    /// How long the failure lasts, where the drill has a say in it; None: its own length.
+    pub seconds: Option<u64>,
+    /// A measure over what the project has set itself fails the drill too.
+    pub is_strict: bool,
 }
 
-/// Runs the drill and prints its result; whether it passed.
+/// Runs the drill, or all of them, and prints the result; whether it passed.
 pub async fn run(options: DrillOptions) -> Result<bool, Error> {
-    if options.kind == Kind::List {
-        for kind in Kind::value_variants() {
-            let value = kind.to_possible_value();
-            let help = value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string);
-            say(&format!("{:<16} {}", kind.name(), help.unwrap_or_default()));
-        }
-        return Ok(true);
-    }
     if !(options.load_per_s > 0.0 && options.load_per_s <= 100_000.0) {
         return Err(Error::usage("--load: more than 0 and at most 100000 writes a second"));
     }
-    let mut report = Report::begin(&options);
-    let mut stage = Stage::set(&options).await?;
+    match options.kind {
+        Kind::List => {
+            all::list();
+            return Ok(true);
+        }
+        Kind::All => return all::run(&options).await,
+        _ => {}
+    }
+    let (runtime, _) = runtime::choose(options.runtime).await?;
+    if let Some(missing) = options.kind.missing(runtime) {
+        return Err(Error::failed(format!("not run: {} needs {missing}", options.kind.name())));
+    }
+    let report = rehearse(&options).await?;
+    report.print(options.output);
+    Ok(report.passed && !(options.is_strict && report.missed().is_some()))
+}
+
+/// All repeats of one drill, on one cluster.
+async fn rehearse(options: &DrillOptions) -> Result<Report, Error> {
+    let mut report = Report::begin(options);
+    let mut stage = Stage::set(options).await?;
     let interrupted = stage.interrupted();
     let mut problem = None;
     for nth in 1..=options.repeat {
         let outcome = tokio::select! {
-            outcome = one(&mut stage, &options, nth) => outcome,
-            () = interrupted.cancelled() => Err(Error::failed("interrupted")),
+            outcome = one(&mut stage, options, nth) => outcome,
+            () = interrupted.cancelled() => Err(Error::failed(INTERRUPTED)),
         };
         match outcome {
             Ok(outcome) => report.add(outcome),
@@ -99,18 +109,34 @@ pub async fn run(options: DrillOptions) -> Result<bool, Error> {
     let keeps = !interrupted.is_cancelled() && (problem.is_some() || !report.is_passed());
     let left = stage.strike(keeps).await?;
     report.finish(problem.map(|error| error.to_string()), left);
-    report.print(options.output);
-    Ok(report.is_passed())
+    Ok(report)
 }
 
 async fn one(stage: &mut Stage, options: &DrillOptions, nth: u32) -> Result<Outcome, Error> {
     stage.begin(nth).await?;
     let measured = match options.kind {
-        Kind::LeaderKill => leader_kill::run(stage).await,
+        Kind::AgentRestart => agent::restart(stage).await,
+        Kind::AgentKill => agent::kill(stage).await,
+        Kind::AgentFreeze => agent::freeze(stage).await,
+        Kind::AgentUpgrade => agent::upgrade(stage).await,
         Kind::WorkerKill => worker_kill::run(stage).await,
-        Kind::ManagerRestart => manager_restart::run(stage).await,
+        kind @ (Kind::WorkerCut | Kind::WorkerCutOutbound | Kind::WorkerCutInbound | Kind::RandomCuts) => {
+            cut::worker(stage, kind).await
+        }
+        Kind::WorkerCutLeader => cut::worker_from_leader(stage).await,
+        Kind::WorkersCut => cut::workers(stage).await,
+        Kind::Minority => cut::minority(stage).await,
+        Kind::LeaderAndWorker => worker_kill::with_leader(stage).await,
+        Kind::LeaderKill => leader_kill::run(stage).await,
         Kind::LeaderTransfer => leader_transfer::run(stage).await,
-        Kind::List => Err(Error::usage("`list` is no drill")),
+        Kind::LeaderFreeze => managers::leader_freeze(stage).await,
+        Kind::LeaderCut => cut::leader(stage, false).await,
+        Kind::LeaderCutWorkers => cut::leader(stage, true).await,
+        Kind::ManagerRestart => manager_restart::run(stage).await,
+        Kind::TwoManagersKill => managers::two_kill(stage).await,
+        Kind::AllManagersKill => managers::all_kill(stage).await,
+        Kind::ManagersRollingKill => managers::rolling_kill(stage).await,
+        Kind::List | Kind::All => Err(Error::usage("that is no single drill")),
     };
     stage.end(measured).await
 }

@@ -4,20 +4,29 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::role::Role;
 use super::stage::Measured;
-use super::{DrillOptions, Output};
+use super::{DrillOptions, Kind, Output};
 use crate::recorder;
 use crate::timeline::Moment;
 use crate::up::say;
+use crate::witness::Life;
 
 /// One repeat.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     pub nth: u32,
+    /// With it as `--seed`, this repeat's random choices are made again.
+    pub seed: u64,
     #[serde(serialize_with = "as_map")]
     pub measured: Measured,
     pub violations: Vec<String>,
     pub record: recorder::Report,
+    /// As in the report of all repeats.
+    #[serde(serialize_with = "as_map")]
+    pub doubled: Measured,
+    /// Instances that started or ended, by the witness; with what their service wants when it is cut off.
+    pub lives: Vec<(&'static str, Life)>,
     pub timeline: Vec<Moment>,
 }
 
@@ -29,8 +38,19 @@ fn as_map<S: serde::Serializer>(measured: &Measured, serializer: S) -> Result<S:
 #[derive(Debug, Clone, Serialize)]
 pub struct Measure {
     pub name: &'static str,
+    /// In how many repeats it was measured.
+    pub count: usize,
     pub p50_ms: f64,
     pub max_ms: f64,
+    /// What the project has set itself.
+    pub target_ms: Option<f64>,
+}
+
+impl Measure {
+    /// Whether no repeat took longer than the project has set itself.
+    pub fn is_met(&self) -> bool {
+        self.target_ms.is_none_or(|target| self.max_ms <= target)
+    }
 }
 
 /// All repeats.
@@ -48,7 +68,12 @@ pub struct Report {
     pub error: Option<String>,
     /// The directory that was left for a look.
     pub left: Option<PathBuf>,
+    /// The longest that two instances of one slot were alive, by what the service wants when it is cut off.
+    #[serde(serialize_with = "as_map")]
+    pub doubled: Measured,
     pub runs: Vec<Outcome>,
+    #[serde(skip)]
+    kind: Kind,
 }
 
 impl Report {
@@ -64,7 +89,9 @@ impl Report {
             repeated_attempts: 0,
             error: None,
             left: None,
+            doubled: Role::ALL.map(|role| (role.word(), 0.0)).to_vec(),
             runs: Vec::new(),
+            kind: options.kind,
         }
     }
 
@@ -72,22 +99,42 @@ impl Report {
         self.acknowledged += outcome.record.acknowledged;
         self.failed += outcome.record.failed;
         self.repeated_attempts += outcome.record.repeated_attempts;
+        for (longest, (_, ms)) in self.doubled.iter_mut().map(|(_, longest)| longest).zip(&outcome.doubled) {
+            *longest = longest.max(*ms);
+        }
         self.runs.push(outcome);
     }
 
     pub(super) fn finish(&mut self, error: Option<String>, left: Option<PathBuf>) {
         self.passed = error.is_none() && self.is_passed();
         (self.error, self.left) = (error, left);
-        let names: Vec<_> =
-            self.runs.first().map(|run| run.measured.iter().map(|(name, _)| *name).collect()).unwrap_or_default();
-        for name in names {
-            let values =
-                self.runs.iter().flat_map(|run| &run.measured).filter(|(of, _)| *of == name).map(|(_, ms)| *ms);
-            let mut values: Vec<f64> = values.collect();
-            values.sort_by(f64::total_cmp);
-            let (p50_ms, max_ms) = (values[(values.len() - 1) / 2], values[values.len() - 1]);
-            self.measures.push(Measure { name, p50_ms, max_ms });
+        let mut names: Vec<&'static str> = Vec::new();
+        for (name, _) in self.runs.iter().flat_map(|run| &run.measured) {
+            if !names.contains(name) {
+                names.push(name);
+            }
         }
+        self.measures = names.into_iter().map(|name| self.measure(name)).collect();
+    }
+
+    /// Of a cut that ended first, some are missing in some repeats.
+    fn measure(&self, name: &'static str) -> Measure {
+        let measured = self.runs.iter().flat_map(|run| &run.measured).filter(|(of, _)| *of == name);
+        let mut values: Vec<f64> = measured.map(|(_, ms)| *ms).collect();
+        values.sort_by(f64::total_cmp);
+        let at = |at: usize| values.get(at).copied().unwrap_or_default();
+        let last = values.len().saturating_sub(1);
+        let (p50_ms, max_ms) = (at(last / 2), at(last));
+        Measure { name, count: values.len(), p50_ms, max_ms, target_ms: self.kind.target_ms(name) }
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.error.as_deref() == Some(super::INTERRUPTED)
+    }
+
+    /// The first measure over what the project has set itself for it.
+    pub fn missed(&self) -> Option<&Measure> {
+        self.measures.iter().find(|measure| !measure.is_met())
     }
 
     /// Whether all repeats that were asked for ran, and nothing was wrong in any.
@@ -104,8 +151,13 @@ impl Report {
         }
         say("");
         for measure in &self.measures {
-            say(&format!("{:<52} p50 {:>7.0} ms   max {:>7.0} ms", measure.name, measure.p50_ms, measure.max_ms));
+            let Measure { name, count, p50_ms, max_ms, target_ms } = measure;
+            let target = target_ms.map(|target| format!("   to reach: {target:.0} ms")).unwrap_or_default();
+            let of = if *count < self.runs.len() { format!("   in {count} repeats") } else { String::new() };
+            say(&format!("{name:<44} p50 {p50_ms:>7.0} ms   max {max_ms:>7.0} ms{target}{of}"));
         }
+        let doubled: Vec<_> = self.doubled.iter().map(|(role, ms)| format!("{role} {ms:.0} ms")).collect();
+        say(&format!("longest with two live instances of a slot: {}", doubled.join(", ")));
         say(&format!(
             "writes: {} acknowledged, {} failed, {} attempts repeated",
             self.acknowledged, self.failed, self.repeated_attempts

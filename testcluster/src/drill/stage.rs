@@ -4,12 +4,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::checks::{Checks, Running};
+use super::checks::Checks;
+use super::hosting::{host, listen};
+use super::judge::{Rules, doubled, judge, notable};
 use super::report::Outcome;
+use super::role::Role;
 use super::{DrillOptions, Output};
 use crate::client::{Client, request_id};
 use crate::cluster::Options;
@@ -17,13 +21,13 @@ use crate::control::Remote;
 use crate::echo;
 use crate::error::Error;
 use crate::recorder::Recorder;
-use crate::runtime::{self, RuntimeKind};
 use crate::supervisor::Hosted;
 use crate::taskset::TaskSet;
 use crate::timeline::Timeline;
 use crate::up::say;
+use crate::witness::{Witness, now_ms};
 
-const WHOLE: Duration = Duration::from_secs(60);
+const WHOLE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 const FIRST_WRITE: Duration = Duration::from_secs(15);
 
@@ -37,20 +41,21 @@ pub struct Stage {
     hosted: Option<Hosted>,
     pub checks: Checks,
     pub timeline: Timeline,
-    /// Runs during a repeat.
-    pub recorder: Option<Recorder>,
-    pub before: Running,
-    /// Workers whose tasks had to move in this repeat.
-    pub lost_nodes: Vec<String>,
+    /// These two run during a repeat.
+    recorder: Option<Recorder>,
+    witness: Option<Witness>,
+    /// When the repeat began.
+    began_ms: u64,
+    pub rules: Rules,
+    /// What the drill itself saw that must not be.
+    pub wrong: Vec<String>,
     /// The term that there should be at the end of the repeat; every other is an election without cause.
     pub term: u64,
-    /// The services whose tasks the drill looks at: the one keeps running without managers, the other is leased.
-    pub services: [String; 2],
-    load_per_s: f64,
-    is_text: bool,
-    name: String,
-    repeats: u32,
-    nth: u32,
+    pub services: Vec<(Role, String)>,
+    /// Of this repeat.
+    pub rng: StdRng,
+    pub nth: u32,
+    options: DrillOptions,
     interrupted: CancellationToken,
     _signals: TaskSet,
 }
@@ -60,11 +65,10 @@ impl Stage {
     pub async fn set(options: &DrillOptions) -> Result<Self, Error> {
         let interrupted = CancellationToken::new();
         let signals = listen(&interrupted)?;
-        let is_text = options.output == Output::Text;
         let (hosted, remote) = match &options.dir {
             Some(dir) => (None, Remote::open(dir).await?),
             None => {
-                let hosted = host(options.runtime, is_text).await?;
+                let hosted = host(options).await?;
                 let remote = Remote::open(&hosted.dir()).await;
                 match remote {
                     Ok(remote) => (Some(hosted), remote),
@@ -75,25 +79,7 @@ impl Stage {
                 }
             }
         };
-        let client = remote.client()?;
-        let tag = &request_id()[..4];
-        let stage = Self {
-            hosted,
-            checks: Checks { remote, client },
-            timeline: Timeline::begin(is_text),
-            recorder: None,
-            before: Running::new(),
-            lost_nodes: Vec::new(),
-            term: 0,
-            services: [format!("drill-{tag}-keep"), format!("drill-{tag}-stop")],
-            load_per_s: options.load_per_s,
-            is_text,
-            name: options.kind.name(),
-            repeats: options.repeat,
-            nth: 0,
-            interrupted,
-            _signals: signals,
-        };
+        let stage = Self::on(hosted, remote, options, (interrupted, signals))?;
         match stage.create_services().await {
             Ok(()) => Ok(stage),
             Err(error) => {
@@ -101,6 +87,35 @@ impl Stage {
                 Err(error)
             }
         }
+    }
+
+    fn on(
+        hosted: Option<Hosted>,
+        remote: Remote,
+        options: &DrillOptions,
+        (interrupted, signals): (CancellationToken, TaskSet),
+    ) -> Result<Self, Error> {
+        let client = remote.client()?;
+        let tag = &request_id()[..4];
+        let suffixes = ["keep", "stop", "one"];
+        let names = Role::ALL.into_iter().zip(suffixes).map(|(role, suffix)| (role, format!("drill-{tag}-{suffix}")));
+        Ok(Self {
+            hosted,
+            checks: Checks { remote, client },
+            timeline: Timeline::begin(options.output == Output::Text),
+            recorder: None,
+            witness: None,
+            began_ms: 0,
+            rules: Rules::default(),
+            wrong: Vec::new(),
+            term: 0,
+            services: names.collect(),
+            rng: StdRng::seed_from_u64(options.seed),
+            nth: 0,
+            options: options.clone(),
+            interrupted,
+            _signals: signals,
+        })
     }
 
     pub const fn client(&self) -> &Client {
@@ -116,9 +131,19 @@ impl Stage {
         self.recorder.as_ref().ok_or_else(|| Error::failed("the recorder does not run"))
     }
 
+    /// The running witness.
+    pub fn witness(&self) -> Result<&Witness, Error> {
+        self.witness.as_ref().ok_or_else(|| Error::failed("the witness does not watch"))
+    }
+
     /// Cancelled by SIGINT and SIGTERM.
     pub fn interrupted(&self) -> CancellationToken {
         self.interrupted.clone()
+    }
+
+    /// How long the failure lasts.
+    pub fn length(&self, default_s: u64) -> Duration {
+        Duration::from_secs(self.options.seconds.unwrap_or(default_s))
     }
 
     async fn create_services(&self) -> Result<(), Error> {
@@ -126,9 +151,15 @@ impl Stage {
         self.whole().await?;
         let layout = self.remote().layout();
         let program = Options::new(layout.dir.clone(), layout.runtime)?.binaries.join("echo");
-        for (name, on_disconnect) in self.services.iter().zip(["keep", "stop"]) {
-            let mut spec = echo::spec(name, layout.runtime, u32::from(layout.workers), &program);
-            spec.on_disconnect = on_disconnect.into();
+        let scene = self.options.kind.scene();
+        for (role, name) in &self.services {
+            let replicas = match role {
+                Role::Keep => scene.keep_replicas,
+                Role::Stop => scene.stop_replicas,
+                Role::Isolated => 1,
+            };
+            let mut spec = echo::spec(name, layout.runtime, replicas, &program);
+            spec.on_disconnect = role.word().into();
             self.client().create_service(spec).await?;
         }
         Ok(())
@@ -162,52 +193,92 @@ impl Stage {
             )));
         }
         self.term = term;
-        self.before = self.checks.running().await?;
-        self.lost_nodes.clear();
+        self.rules = Rules::default();
+        self.wrong.clear();
+        let seed = self.seed();
+        self.rng = StdRng::seed_from_u64(seed);
+        self.witness = Some(Witness::start(self.remote().layout()).await?);
         let writers = usize::from(self.remote().layout().managers);
-        let recorder = Recorder::start(self.client(), writers, self.load_per_s);
+        let recorder = Recorder::start(self.client(), writers, self.options.load_per_s);
         let since = Instant::now();
-        recorder.first_after(since, FIRST_WRITE).await?;
+        let written = recorder.first_after(since, FIRST_WRITE).await;
         self.recorder = Some(recorder);
-        if self.is_text {
-            say(&format!("\n{} {nth}/{}", self.name, self.repeats));
+        written?;
+        if self.options.output == Output::Text {
+            say(&format!("\n{} {nth}/{} (seed {seed})", self.options.kind.name(), self.options.repeat));
         }
         self.restart_clock();
+        self.began_ms = self.timeline.zero_unix_ms();
         Ok(())
+    }
+
+    /// Of this repeat: with it as `--seed`, its random choices come first.
+    pub fn seed(&self) -> u64 {
+        self.options.seed.wrapping_add(u64::from(self.nth.saturating_sub(1)))
     }
 
     /// The next moment is `+0.000`.
     pub fn restart_clock(&mut self) -> Instant {
-        self.timeline = Timeline::begin(self.is_text);
+        self.timeline = Timeline::begin(self.options.output == Output::Text);
         self.timeline.zero()
+    }
+
+    /// Judges what has happened so far by the rules so far.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        let lives = self.witness()?.lives();
+        let found = judge(&lives, &self.rules, &self.services, self.began_ms, now_ms());
+        self.wrong.extend(found);
+        Ok(())
     }
 
     /// After a repeat: everything that must hold.
     pub async fn end(&mut self, measured: Result<Measured, Error>) -> Result<Outcome, Error> {
-        let recorder = self.recorder.take().ok_or_else(|| Error::failed("the recorder does not run"))?;
         let measured = measured?;
         self.whole().await?;
         self.timeline.tell("the cluster is whole again");
+        let recorder = self.recorder.take().ok_or_else(|| Error::failed("the recorder does not run"))?;
+        let witness = self.witness.take().ok_or_else(|| Error::failed("the witness does not watch"))?;
         let record = recorder.finish().await?;
-        let mut violations = record.violations.clone();
-        violations.extend(record.failures.iter().map(|failure| format!("a request failed: {failure}")));
-        violations.extend(self.checks.restarted(&self.before, &self.lost_nodes).await?);
+        let lives = witness.finish().await?;
+        let mut violations = std::mem::take(&mut self.wrong);
+        violations.extend(record.violations.iter().cloned());
+        if !self.rules.may_fail_requests {
+            violations.extend(record.failures.iter().map(|failure| format!("a request failed: {failure}")));
+        }
+        violations.extend(judge(&lives, &self.rules, &self.services, self.began_ms, now_ms()));
         violations.extend(self.checks.unfilled().await?);
         let term = self.client().status().await?.term;
         if term != self.term {
             violations.push(format!("an election without cause: term {} became {term}", self.term));
             self.term = term;
         }
+        let mut told = std::collections::HashSet::new();
+        violations.retain(|violation| told.insert(violation.clone()));
         for violation in &violations {
             self.timeline.tell(format!("WRONG {violation}"));
         }
-        Ok(Outcome { nth: self.nth, measured, violations, record, timeline: self.timeline.moments() })
+        Ok(Outcome {
+            nth: self.nth,
+            seed: self.seed(),
+            measured,
+            violations,
+            record,
+            doubled: doubled(&lives, &self.services, now_ms()),
+            lives: notable(lives, &self.services, self.began_ms),
+            timeline: self.timeline.moments(),
+        })
     }
 
     /// Takes away what the drill set up. `keeps`: leaves the directory of its cluster, which is then returned.
-    pub async fn strike(self, keeps: bool) -> Result<Option<PathBuf>, Error> {
+    pub async fn strike(mut self, keeps: bool) -> Result<Option<PathBuf>, Error> {
+        if let Some(recorder) = self.recorder.take() {
+            recorder.abandon().await;
+        }
+        if let Some(witness) = self.witness.take() {
+            witness.stop().await;
+        }
         let Some(hosted) = self.hosted else {
-            for name in &self.services {
+            for (_, name) in &self.services {
                 // One that was never created is as good as removed.
                 let _ = self.checks.client.remove_service(name).await;
             }
@@ -217,39 +288,4 @@ impl Stage {
         hosted.end(keeps).await?;
         Ok(keeps.then_some(dir))
     }
-}
-
-async fn host(asked: Option<RuntimeKind>, is_text: bool) -> Result<Hosted, Error> {
-    let (kind, why) = runtime::choose(asked).await?;
-    if is_text {
-        say(&format!("runtime   {why}"));
-    }
-    let dir = PathBuf::from(format!("/tmp/goat-drill-{}-{}", std::process::id(), &request_id()[..4]));
-    let options = Options::new(dir, kind)?;
-    if kind == RuntimeKind::Docker {
-        echo::ensure_image(&options.binaries).await?;
-    }
-    let hosted = Hosted::start(options).await?;
-    match hosted.formed().await {
-        Ok(_) => Ok(hosted),
-        Err(error) => {
-            hosted.end(true).await?;
-            Err(error)
-        }
-    }
-}
-
-fn listen(interrupted: &CancellationToken) -> Result<TaskSet, Error> {
-    let io = |source| Error::Io { what: "cannot listen for signals".into(), source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
-    let (tasks, interrupted) = (TaskSet::new("signals"), interrupted.clone());
-    tasks.spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        interrupted.cancel();
-    });
-    Ok(tasks)
 }
