@@ -3,6 +3,7 @@
 //!
 //! Into core is fallible (`TryFrom`, an [`Error`] that names the field); out of core is not (`From`).
 
+mod health;
 mod rows;
 mod spec;
 mod words;

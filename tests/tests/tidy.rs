@@ -22,15 +22,13 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("ctl/src/cli.rs", 349),
     ("ctl/src/rows.rs", 311),
     ("manager/src/raft/mod.rs", 352),
-    ("proto/src/convert/spec.rs", 329),
     ("raft-store/src/log/mod.rs", 343),
     ("raft-store/src/machine.rs", 347),
     ("testcluster/src/bin/echo.rs", 414),
     ("testcluster/src/cluster.rs", 345),
     ("worker/src/config.rs", 366),
-    ("worker/src/reconciler/actor.rs", 307),
     ("worker/src/reconciler/service.rs", 454),
-    ("worker/src/runtime/process/mod.rs", 377),
+    ("worker/src/runtime/process/mod.rs", 376),
     ("worker/src/session/dial.rs", 311),
 ];
 

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod fence;
+pub mod health;
 pub mod identity;
 pub mod inventory;
 pub mod journal;

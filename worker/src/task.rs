@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use goat_core::model::{ClusterId, Desired, Driver, OnDisconnect, ServiceId, ServiceSpec, TaskId, TaskState};
+use goat_core::model::{
+    ClusterId, Desired, Driver, HealthCheck, OnDisconnect, ServiceId, ServiceSpec, TaskId, TaskState,
+};
 use goat_proto::convert::{self, Word};
 use goat_proto::v1;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ pub struct TaskMeta {
     pub driver: Driver,
     pub on_disconnect: OnDisconnect,
     pub stop_grace_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
 }
 
 /// A task that managers gave to this worker.
@@ -53,6 +57,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             driver: spec.as_ref().map(|spec| spec.driver).unwrap_or_default(),
             on_disconnect: spec.as_ref().map_or(OnDisconnect::Keep, |spec| spec.on_disconnect()),
             stop_grace_ms: spec.as_ref().map_or(convert::DEFAULT_STOP_GRACE_MS, |spec| spec.stop_grace_ms),
+            health: spec.as_ref().ok().and_then(|spec| spec.health.clone()),
         };
         Ok(Self { meta, desired, spec })
     }
@@ -112,7 +117,7 @@ impl Exit {
     }
 }
 
-/// What became of a task; journaled when it runs and when it has ended.
+/// What became of a task; journaled when it was started, when it is ready, and when it has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub meta: TaskMeta,
@@ -121,14 +126,41 @@ pub struct Record {
     pub reason: Option<String>,
     pub error: Option<String>,
     pub container_id: Option<String>,
-    /// When it came into `state` (Unix ms).
+    /// When its program was started, ready or not (Unix ms).
+    #[serde(default)]
+    pub started_at_ms: Option<u64>,
+    /// When it came into `state` (Unix ms); for one that runs, when it was started.
     pub at_ms: u64,
 }
 
 impl Record {
     /// A task that nothing was done about yet.
     pub fn new(meta: TaskMeta, at_ms: u64) -> Self {
-        Self { meta, state: TaskState::Assigned, exit_code: None, reason: None, error: None, container_id: None, at_ms }
+        Self {
+            meta,
+            state: TaskState::Assigned,
+            exit_code: None,
+            reason: None,
+            error: None,
+            container_id: None,
+            started_at_ms: None,
+            at_ms,
+        }
+    }
+
+    /// Whether its program was started, so that it must not be again.
+    pub fn was_started(&self) -> bool {
+        self.started_at_ms.is_some() || self.state >= TaskState::Running
+    }
+
+    /// Its program runs. With a health check it stays `starting` until that has passed.
+    pub fn started(&mut self, container_id: String, started_at_ms: u64) {
+        self.container_id.get_or_insert(container_id);
+        let started_at_ms = *self.started_at_ms.get_or_insert(started_at_ms);
+        if self.state < TaskState::Running {
+            self.state = if self.meta.health.is_some() { TaskState::Starting } else { TaskState::Running };
+            self.at_ms = started_at_ms;
+        }
     }
 
     /// As a report to managers.
@@ -182,6 +214,7 @@ pub(crate) mod tests {
             driver: Driver::Docker,
             on_disconnect: OnDisconnect::Keep,
             stop_grace_ms: 10_000,
+            health: None,
         }
     }
 

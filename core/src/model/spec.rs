@@ -194,15 +194,15 @@ impl OnDisconnect {
     }
 }
 
-/// How a running task's health is probed.
+/// How a task's health is probed. It is `starting` until a probe has passed, and `running` from then on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     pub probe: HealthProbe,
     pub interval_ms: u64,
     pub timeout_ms: u64,
-    /// Failures before this much time since the start do not count.
+    /// Failures before this much time since the start do not count. The first probe that passes ends it.
     pub start_period_ms: u64,
-    /// Failures in a row until the task is unhealthy.
+    /// Failures in a row until the task is stopped, and counts as failed.
     pub retries: u32,
 }
 

@@ -68,6 +68,11 @@ impl Task {
     pub fn holds_resources(&self) -> bool {
         self.node.is_some() && !self.state.is_terminal()
     }
+
+    /// Whether it ended because its health check failed.
+    pub fn was_unhealthy(&self) -> bool {
+        matches!(self.reason.as_deref(), Some(reason::NEVER_READY | reason::UNHEALTHY))
+    }
 }
 
 /// What managers want of a task.
@@ -128,10 +133,10 @@ impl TaskState {
 
 /// Constant words for why a task ended, as far as decisions depend on them.
 pub mod reason {
-    /// Its health check failed too often.
-    pub const UNHEALTHY: &str = "unhealthy";
-    /// Its health check did not succeed once within its start period.
+    /// Its health check never passed.
     pub const NEVER_READY: &str = "never-ready";
+    /// Its health check had passed, and then failed too often in a row.
+    pub const UNHEALTHY: &str = "unhealthy";
     /// Its node was given up.
     pub const NODE_LOST: &str = "node-lost";
 }

@@ -1,8 +1,10 @@
 //! What a spec must satisfy before it enters the state. Each refusal names the field and says what is right.
 
+mod health;
+
 use std::collections::BTreeSet;
 
-use super::{Driver, HealthProbe, Mode, Resources, RestartCondition, ServiceSpec};
+use super::{Driver, Mode, Resources, RestartCondition, ServiceSpec};
 use crate::codec;
 
 /// A spec encoded larger than this is refused.
@@ -49,7 +51,7 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
     validate_mounts(spec)?;
     validate_restart(spec)?;
     validate_placement(spec)?;
-    validate_health(spec)?;
+    health::validate(spec.health.as_ref())?;
     ensure(spec.stop_grace_ms <= MAX_GRACE_MS, "stop_grace_ms", || {
         format!("{} ms is over the limit of one hour", spec.stop_grace_ms)
     })
@@ -223,30 +225,6 @@ fn validate_placement(spec: &ServiceSpec) -> Result<(), Invalid> {
         })?;
     }
     Ok(())
-}
-
-fn validate_health(spec: &ServiceSpec) -> Result<(), Invalid> {
-    let Some(health) = &spec.health else { return Ok(()) };
-    ensure(health.interval_ms > 0, "health.interval_ms", || "must be above 0".into())?;
-    ensure(health.timeout_ms > 0 && health.timeout_ms <= health.interval_ms, "health.timeout_ms", || {
-        format!("{} ms must be above 0 and at most health.interval_ms ({} ms)", health.timeout_ms, health.interval_ms)
-    })?;
-    ensure(health.interval_ms <= MAX_WAIT_MS && health.start_period_ms <= MAX_WAIT_MS, "health.interval_ms", || {
-        "interval and start period are limited to one day".into()
-    })?;
-    ensure(health.retries > 0, "health.retries", || "must be at least 1".into())?;
-    match &health.probe {
-        HealthProbe::Http { port, path } => {
-            ensure(*port > 0, "health.port", || "port 0 cannot be probed".into())?;
-            ensure(path.starts_with('/') && !path.contains([' ', '\r', '\n']), "health.path", || {
-                format!("{path:?} must begin with / and hold no spaces")
-            })
-        }
-        HealthProbe::Tcp { port } => ensure(*port > 0, "health.port", || "port 0 cannot be probed".into()),
-        HealthProbe::Command { argv } => {
-            ensure(argv.first().is_some_and(|program| !program.is_empty()), "health.command", || "is empty".into())
-        }
-    }
 }
 
 #[cfg(test)]

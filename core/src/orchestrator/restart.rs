@@ -1,7 +1,7 @@
 //! Whether and when a slot whose task has ended gets another.
 
 use super::cure::Fault;
-use crate::model::{Cause, Desired, RestartCondition, RestartPolicy, Task, TaskState, reason};
+use crate::model::{Cause, Desired, RestartCondition, RestartPolicy, Task, TaskState};
 
 /// What follows an ended task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,7 @@ pub fn decide(policy: &RestartPolicy, ended: &Task, random: u64) -> Decision {
     if !goes_on || (!was_refused && policy.max_attempts.is_some_and(|most| failures > most)) {
         return Decision::Rest;
     }
-    let was_unhealthy = matches!(ended.reason.as_deref(), Some(reason::UNHEALTHY | reason::NEVER_READY));
-    let cause = if was_unhealthy { Cause::Health } else { Cause::Exit };
+    let cause = if ended.was_unhealthy() { Cause::Health } else { Cause::Exit };
     Decision::Again { wait_ms: fault.wait_ms(policy, failures, random), failures, cause }
 }
 

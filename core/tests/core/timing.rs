@@ -1,7 +1,7 @@
 //! Waits and leases as arithmetic.
 
 use goat_core::lease::{LeaderLeases, LeasePolicy, WorkerLease};
-use goat_core::model::{Cause, NodeId, NodeState, RestartCondition, RestartPolicy, Task, TaskState};
+use goat_core::model::{Cause, NodeId, NodeState, RestartCondition, RestartPolicy, Task, TaskState, reason};
 use goat_core::orchestrator::{Decision, decide};
 use proptest::prelude::*;
 
@@ -75,6 +75,19 @@ fn what_the_cluster_did_does_not_count_against_a_task() {
     assert_eq!(decide(&policy, &ended(TaskState::Stopped, 1, 10), 0), again(1, Cause::NodeLost));
     assert_eq!(decide(&policy, &ended(TaskState::Failed, 0, 10), 0), again(1, Cause::Exit));
     assert_eq!(decide(&policy, &ended(TaskState::Failed, 1, 10), 0), Decision::Rest);
+}
+
+#[test]
+fn a_task_that_failed_its_health_check_is_restarted_as_one_that_exited_and_says_so() {
+    let policy =
+        RestartPolicy { max_attempts: Some(1), condition: RestartCondition::OnFailure, ..RestartPolicy::default() };
+    for (text, cause) in
+        [(reason::NEVER_READY, Cause::Health), (reason::UNHEALTHY, Cause::Health), ("exit", Cause::Exit)]
+    {
+        let task = Task { reason: Some(text.into()), ..ended(TaskState::Failed, 0, 10) };
+        assert_eq!(decide(&policy, &task, 0), Decision::Again { wait_ms: 0, failures: 1, cause }, "{text}");
+        assert_eq!(decide(&policy, &Task { failures: 1, ..task }, 0), Decision::Rest, "{text}");
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use goat_core::model::{
-    Constraint, Driver, HealthCheck, HealthProbe, Mode, Mount, Placement, Port, Protocol, RestartCondition,
-    RestartPolicy, ServiceSpec, Strategy,
+    Constraint, Driver, HealthCheck, Mode, Mount, Placement, Port, Protocol, RestartCondition, RestartPolicy,
+    ServiceSpec, Strategy,
 };
 
 use super::words::Word;
@@ -13,11 +13,6 @@ use crate::v1;
 
 /// Between the stop signal and the kill, where the spec does not say.
 pub const DEFAULT_STOP_GRACE_MS: u64 = 10_000;
-
-/// Of a health check that does not say.
-const DEFAULT_HEALTH_INTERVAL_MS: u64 = 10_000;
-const DEFAULT_HEALTH_TIMEOUT_MS: u64 = 5_000;
-const DEFAULT_HEALTH_RETRIES: u32 = 3;
 
 impl TryFrom<v1::ServiceSpec> for ServiceSpec {
     type Error = Error;
@@ -160,55 +155,9 @@ impl From<&Constraint> for v1::Constraint {
     }
 }
 
-impl TryFrom<v1::HealthCheck> for HealthCheck {
-    type Error = Error;
-
-    fn try_from(wire: v1::HealthCheck) -> Result<Self, Error> {
-        use v1::health_check::Probe;
-        let probe = match wire.probe {
-            None => return Err(Error::new("health.probe", "one of http, tcp and command is needed")),
-            Some(Probe::Http(http)) => HealthProbe::Http {
-                port: port("health.http.port", http.port)?,
-                path: if http.path.is_empty() { "/".into() } else { http.path },
-            },
-            Some(Probe::Tcp(tcp)) => HealthProbe::Tcp { port: port("health.tcp.port", tcp.port)? },
-            Some(Probe::Command(command)) => HealthProbe::Command { argv: command.argv },
-        };
-        let interval_ms = if wire.interval_ms == 0 { DEFAULT_HEALTH_INTERVAL_MS } else { wire.interval_ms };
-        Ok(Self {
-            probe,
-            interval_ms,
-            // Never above the interval: a default must not make a short interval invalid.
-            timeout_ms: if wire.timeout_ms == 0 { DEFAULT_HEALTH_TIMEOUT_MS.min(interval_ms) } else { wire.timeout_ms },
-            start_period_ms: wire.start_period_ms,
-            retries: if wire.retries == 0 { DEFAULT_HEALTH_RETRIES } else { wire.retries },
-        })
-    }
-}
-
-impl From<&HealthCheck> for v1::HealthCheck {
-    fn from(core: &HealthCheck) -> Self {
-        use v1::health_check::Probe;
-        let probe = match &core.probe {
-            HealthProbe::Http { port, path } => {
-                Probe::Http(v1::HttpProbe { port: u32::from(*port), path: path.clone() })
-            }
-            HealthProbe::Tcp { port } => Probe::Tcp(v1::TcpProbe { port: u32::from(*port) }),
-            HealthProbe::Command { argv } => Probe::Command(v1::CommandProbe { argv: argv.clone() }),
-        };
-        Self {
-            probe: Some(probe),
-            interval_ms: core.interval_ms,
-            timeout_ms: core.timeout_ms,
-            start_period_ms: core.start_period_ms,
-            retries: core.retries,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use goat_core::model::{OnDisconnect, Resources, validate};
+    use goat_core::model::{HealthProbe, OnDisconnect, Resources, validate};
 
     use super::*;
 
@@ -282,15 +231,6 @@ mod tests {
     #[test]
     fn no_replicas_means_none() {
         assert_eq!(ServiceSpec::try_from(v1::ServiceSpec::default()).map(|spec| spec.replicas()), Ok(0));
-    }
-
-    #[test]
-    fn a_health_check_that_says_little_gets_the_defaults_and_is_valid() {
-        let probe = Some(v1::health_check::Probe::Http(v1::HttpProbe { port: 80, path: String::new() }));
-        let wire = v1::HealthCheck { probe, interval_ms: 2_000, ..Default::default() };
-        let health = Some(HealthCheck::try_from(wire).expect("nothing in it is wrong"));
-        let spec = ServiceSpec { health, ..full() };
-        assert_eq!(validate::validate(&spec), Ok(()));
     }
 
     #[test]

@@ -1,27 +1,32 @@
 //! One task's life on this worker. Decides nothing but how often to try again; a stop overtakes everything.
 //!
 //! ```text
-//! wait for a turn -> create -+-> start -> running -> ended
-//!        ^                   | image missing: preparing (pull), and again
+//! wait for a turn -> create -+-> start -+-> running -> ended
+//!        ^                   |          | with a health check: starting, until it has passed
+//!        |                   | image missing: preparing (pull), and again
 //!        +--- the runtime does not answer, for a bounded time
 //! ```
 //! It may be dropped at any await (the agent stops): the next agent finds what it left. The journal is written here and
 //! nowhere else while the actor lives.
 
+mod running;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::model::TaskState;
+use running::EndedBy;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::goal::{Goal, Stop, seen_exit, stop_wanted};
-use super::plan::StopReason;
+use super::goal::{Goal, Stop, stop_wanted};
 use crate::fence::FenceList;
 use crate::journal::Journal;
 use crate::lease::Lease;
-use crate::runtime::{Created, Error, FoundState, Runtime, Started};
+use crate::runtime::{Created, Error, Runtime};
 use crate::task::{Exit, Order, Record};
 use crate::{clock, durable};
 
@@ -29,16 +34,10 @@ use crate::{clock, durable};
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_RETRY_MS: u64 = 100;
 const MAX_RETRY_MS: u64 = 2_000;
-/// For a last look at how a task ended; the exit is reported without it too.
-const LAST_LOOK: Duration = Duration::from_secs(3);
-
-/// The exit code of what SIGKILL ended.
-const KILLED: i32 = 137;
-
 /// One task's life. `exit` is told by the service when the runtime has seen the task end.
 pub(super) struct Actor {
     pub record: Record,
-    /// What to start; None for a task that was found running.
+    /// What to start; None for a task that was found started.
     pub order: Option<Order>,
     pub runtime: Arc<dyn Runtime>,
     pub starts: Arc<Semaphore>,
@@ -54,13 +53,6 @@ pub(super) struct Actor {
     pub may_run_out_of_memory: bool,
 }
 
-/// What ended a task that ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EndedBy {
-    Itself,
-    Request,
-}
-
 /// Why bringing up ended early.
 enum Early {
     /// It has its last state.
@@ -72,12 +64,14 @@ enum Early {
 impl Actor {
     /// From here to the task's last state, which is journaled and told.
     pub(super) async fn run(mut self) {
-        match self.order.take() {
-            Some(order) if self.bring_up(&order).await.is_none() => return self.finish().await,
-            Some(_) => {}
-            None => self.list_for_watchdog(&self.record.container_id.clone().unwrap_or_default()).unwrap_or_else(|error| {
-                warn!(task_id = %self.record.meta.task, %error, "a task that was found could not be listed for the watchdog");
-            }),
+        if let Some(order) = self.order.take()
+            && self.bring_up(&order).await.is_none()
+        {
+            return self.finish().await;
+        }
+        // One that was found started may not be listed yet.
+        if let Err(error) = self.list_for_watchdog(self.record.container_id.as_deref().unwrap_or_default()) {
+            warn!(task_id = %self.record.meta.task, %error, "a task that was found could not be listed for the watchdog");
         }
         if self.watch_over().await == EndedBy::Itself {
             // Its runtime remembers how it ended, whatever becomes of this agent, and the next attempt waits for the word.
@@ -138,7 +132,7 @@ impl Actor {
                     return self.start(order, &handle).await;
                 }
                 Ok(Created::Running(started)) => {
-                    self.running(started).await;
+                    self.started(started).await;
                     return Ok(());
                 }
                 Ok(Created::Ended { container_id, exit }) => {
@@ -183,7 +177,7 @@ impl Actor {
         self.may_run = true;
         match self.runtime.start(order, handle).await {
             Ok(started) => {
-                self.running(started).await;
+                self.started(started).await;
                 Ok(())
             }
             Err(error) => {
@@ -191,15 +185,6 @@ impl Actor {
                 Err(self.give_up(error).await)
             }
         }
-    }
-
-    /// Managers hear of it before the disk does: what runs is found again without the journal.
-    async fn running(&mut self, started: Started) {
-        self.record.container_id = Some(started.container_id);
-        self.record.state = TaskState::Running;
-        self.record.at_ms = started.started_at_ms;
-        self.tell().await;
-        self.save().await;
     }
 
     async fn give_up(&mut self, error: Error) -> Early {
@@ -233,75 +218,6 @@ impl Actor {
         if let Err(error) = self.runtime.remove(&self.record.meta).await {
             warn!(task_id = %self.record.meta.task, %error, "what was created for a task could not be removed yet");
         }
-    }
-
-    async fn watch_over(&mut self) -> EndedBy {
-        let stop = tokio::select! {
-            biased;
-            exit = seen_exit(&mut self.exit) => {
-                let exit = self.looked_at(exit).await;
-                let is_fenced = exit.code == Some(KILLED) && !self.lease.allows(self.record.meta.on_disconnect);
-                self.record.exited(exit);
-                if is_fenced {
-                    self.record.state = TaskState::Stopped;
-                    self.record.reason = Some(StopReason::LeaseExpired.word().into());
-                    self.record.error = None;
-                }
-                return EndedBy::Itself;
-            }
-            stop = stop_wanted(&mut self.goal, u64::MAX) => stop,
-        };
-        self.stop(stop).await;
-        EndedBy::Request
-    }
-
-    /// An event does not say whether memory ran out. Asked only where it may have: Docker answers no sooner than it has
-    /// taken the container's network down, a tenth of a second later.
-    async fn looked_at(&self, exit: Exit) -> Exit {
-        let is_clear = exit.code.is_some_and(|code| code != KILLED || !self.may_run_out_of_memory);
-        if is_clear || exit.failure.is_some() {
-            return exit;
-        }
-        match tokio::time::timeout(LAST_LOOK, self.runtime.inspect(&self.record.meta)).await {
-            Ok(Ok(Some(found))) => match found.state {
-                FoundState::Ended(Some(seen)) => Exit { code: seen.code.or(exit.code), ..seen },
-                _ => exit,
-            },
-            _ => exit,
-        }
-    }
-
-    /// Until it does not run: there is no giving up on that. A stop with less grace overtakes one with more.
-    async fn stop(&mut self, mut stop: Stop) {
-        info!(task_id = %self.record.meta.task, reason = stop.reason.word(), grace_ms = stop.grace_ms, "stopping a task");
-        let mut retry_ms = FIRST_RETRY_MS;
-        let runtime = self.runtime.clone();
-        let exit = loop {
-            let grace = Duration::from_millis(stop.grace_ms);
-            let problem = tokio::select! {
-                biased;
-                sooner = stop_wanted(&mut self.goal, stop.grace_ms) => {
-                    stop = sooner;
-                    continue;
-                }
-                stopped = runtime.stop(&self.record.meta, grace) => match stopped {
-                    Ok(exit) => break exit,
-                    Err(error) => error,
-                },
-            };
-            warn!(task_id = %self.record.meta.task, error = %problem, "a task could not be stopped yet");
-            tokio::select! {
-                exit = seen_exit(&mut self.exit) => break Some(exit),
-                sooner = stop_wanted(&mut self.goal, stop.grace_ms) => stop = sooner,
-                () = tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))) => {}
-            }
-            retry_ms = (retry_ms * 2).min(MAX_RETRY_MS);
-        };
-        self.record.state = TaskState::Stopped;
-        self.record.reason = Some(stop.reason.word().into());
-        self.record.error = None;
-        self.record.exit_code = exit.as_ref().and_then(|exit| exit.code);
-        self.record.at_ms = exit.map_or_else(clock::now_ms, |exit| exit.at_ms);
     }
 
     /// Only forward.

@@ -3,14 +3,15 @@
 //! | journal | container | the task |
 //! | --- | --- | --- |
 //! | ended | any | has ended; its container stays for its logs |
-//! | running, or nothing | running | runs: it is adopted |
-//! | running, or nothing | ended | has ended, as the container says |
-//! | running | none | has failed: it ran, and may not run again |
+//! | running | running | runs: it is adopted |
+//! | started, or nothing | running | is adopted; with a health check it is not ready, as far as is known |
+//! | running, started, or nothing | ended | has ended, as the container says |
+//! | running, or started | none | has failed: it ran, and may not run again |
 //! | nothing | never started | the container is removed; the task is begun when it is assigned |
 
 use std::collections::BTreeMap;
 
-use goat_core::model::{TaskId, TaskState};
+use goat_core::model::TaskId;
 
 use crate::runtime::{Found, FoundState};
 use crate::task::{Exit, Record};
@@ -53,15 +54,11 @@ pub fn adopt(journal: Vec<Record>, found: Option<Vec<Found>>) -> Vec<Adoption> {
 fn of_found(there: Found, record: Option<Record>) -> Adoption {
     let mut record = record.unwrap_or_else(|| Record::new(there.meta.clone(), 0));
     match there.state {
-        FoundState::Created if record.state < TaskState::Running => Adoption::Remove(there),
+        FoundState::Created if !record.was_started() => Adoption::Remove(there),
         // It was replaced by one that never ran: not by us.
         FoundState::Created => Adoption::Vanished(record),
         FoundState::Running { started_at_ms } => {
-            if record.state < TaskState::Running {
-                record.state = TaskState::Running;
-                record.at_ms = started_at_ms;
-            }
-            record.container_id.get_or_insert(there.container_id);
+            record.started(there.container_id, started_at_ms);
             Adoption::Watch(record)
         }
         FoundState::Ended(exit) => {
@@ -73,7 +70,10 @@ fn of_found(there: Found, record: Option<Record>) -> Adoption {
 
 #[cfg(test)]
 mod tests {
+    use goat_core::model::{HealthCheck, TaskState};
+
     use super::*;
+    use crate::task::TaskMeta;
     use crate::task::tests::meta;
 
     fn record(task: u64, state: TaskState) -> Record {
@@ -107,6 +107,30 @@ mod tests {
         let running = || Some(vec![found(1, FoundState::Running { started_at_ms: 9 })]);
         assert_eq!(told(vec![record(1, TaskState::Running)], running()), "watch running");
         assert_eq!(told(vec![], running()), "watch running");
+    }
+
+    #[test]
+    fn a_task_with_a_health_check_is_adopted_as_ready_only_if_that_is_written() {
+        let probe = goat_core::model::HealthProbe::Tcp { port: 80 };
+        let health = HealthCheck { probe, interval_ms: 1_000, timeout_ms: 500, start_period_ms: 0, retries: 3 };
+        let checked = TaskMeta { health: Some(health), ..meta(1) };
+        let adopted = |journal: Vec<Record>| {
+            let state = FoundState::Running { started_at_ms: 9 };
+            let found = Found { meta: checked.clone(), container_id: "c".into(), state };
+            match adopt(journal, Some(vec![found])).pop() {
+                Some(Adoption::Watch(record)) => (record.state, record.started_at_ms, record.container_id),
+                other => panic!("{other:?}"),
+            }
+        };
+        let expected = |state| (state, Some(9), Some("c".to_owned()));
+        assert_eq!(adopted(vec![]), expected(TaskState::Starting));
+        let mut record = Record::new(checked.clone(), 1);
+        record.started("c".into(), 9);
+        assert_eq!(adopted(vec![record.clone()]), expected(TaskState::Starting));
+        assert_eq!(told(vec![record.clone()], Some(vec![])), "vanished", "it was started, and is not again");
+        assert_eq!(told(vec![record.clone()], None), "watch starting");
+        record.state = TaskState::Running;
+        assert_eq!(adopted(vec![record]), expected(TaskState::Running));
     }
 
     #[test]

@@ -204,10 +204,10 @@ impl Service {
             error = record.error,
             "a task changed its state"
         );
-        if record.state == TaskState::Running
+        if record.was_started()
             && let Some(actor) = &mut known.actor
         {
-            actor.running_since = Some(Instant::now());
+            actor.running_since.get_or_insert_with(Instant::now);
         }
         if record.state.is_terminal() {
             known.actor = None;
@@ -365,7 +365,7 @@ impl Service {
             return self.keep(record);
         };
         let (goal, exit) = (watch::Sender::new(Goal::Run), watch::Sender::new(None));
-        let is_running = record.state == TaskState::Running;
+        let is_running = record.was_started();
         let actor = Actor {
             record: record.clone(),
             may_run_out_of_memory: order.as_ref().is_none_or(|order| order.spec.limits.memory_bytes > 0),

@@ -8,6 +8,7 @@ pub mod process;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -118,9 +119,29 @@ pub struct LogChunk {
 
 pub type LogStream = BoxStream<'static, Result<LogChunk, Error>>;
 
+/// How a command beside a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// 128 and the signal's number where a signal ended it; None where it was given up.
+    pub code: Option<i32>,
+    /// The beginning of what it said.
+    pub output: String,
+}
+
+/// The ways into a task that runs, for its health check.
+#[async_trait::async_trait]
+pub trait Access {
+    /// Where this node reaches the ports that the task listens on.
+    async fn address_of(&self, meta: &TaskMeta) -> Result<IpAddr, Error>;
+
+    /// Runs a command where the task runs, with the task's environment, and ends it after `limit`. Dropping is fine. An
+    /// error of another kind than `Unreachable` is the command's.
+    async fn exec(&self, meta: &TaskMeta, argv: &[String], limit: Duration) -> Result<Ran, Error>;
+}
+
 /// What runs tasks. See the module's page for what all implementations promise.
 #[async_trait::async_trait]
-pub trait Runtime: fmt::Debug + Send + Sync {
+pub trait Runtime: Access + fmt::Debug + Send + Sync {
     fn driver(&self) -> Driver;
 
     /// Whether it answers and can be worked with.

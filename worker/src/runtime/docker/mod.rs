@@ -8,6 +8,7 @@ mod calls;
 mod container;
 mod error;
 mod events;
+mod exec;
 mod images;
 mod labels;
 

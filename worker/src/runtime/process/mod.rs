@@ -14,6 +14,7 @@
 //! number may be another's by now. A supervisor that was killed leaves a task without a witness: the task is killed and
 //! counts as failed.
 
+mod exec;
 mod logs;
 mod state;
 pub mod supervise;
@@ -185,10 +186,8 @@ impl ProcessRuntime {
     }
 
     async fn wait_for(seen: &mut ExitSeen, limit: Duration) -> Option<Exit> {
-        match tokio::time::timeout(limit, seen.wait_for(Option::is_some)).await {
-            Ok(Ok(exit)) => exit.clone(),
-            _ => None,
-        }
+        let exit = tokio::time::timeout(limit, seen.wait_for(Option::is_some)).await.ok()?.ok()?;
+        exit.clone()
     }
 }
 
