@@ -5,92 +5,26 @@
 //! disk ends no lease, and never synced, since nothing of it outlives the machine. What happens at the lease's end is the
 //! reconciler's. Other workers can shelter some tasks beyond it (`peers`).
 
+mod file;
+
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use goat_core::lease::WorkerLease;
 use goat_core::model::OnDisconnect;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::clock;
 use crate::durable::Error;
 
+pub use file::LeaseFile;
+
 /// Between looks at the clock. Short against the time that is left for killing.
 const MAX_WAIT_MS: u64 = 100;
-
-/// The file's size: its text is filled up with spaces.
-const FILE_BYTES: usize = 256;
-const READ_TRIES: u32 = 10;
-
-fn path(root: &Path) -> PathBuf {
-    root.join("lease.json")
-}
-
-/// `lease.json`. Times are ms of CLOCK_BOOTTIME.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LeaseFile {
-    boot_id: String,
-    sent_ms: u64,
-    ttl_ms: u64,
-    sheltered_until_ms: u64,
-}
-
-impl LeaseFile {
-    /// What the agent of this boot of the machine wrote last; None where it has written nothing.
-    pub fn read(root: &Path) -> Result<Option<Self>, Error> {
-        let path = path(root);
-        let io_error = |source| Error::Io { path: path.clone(), source };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error(error)),
-        };
-        let mut before = Vec::new();
-        for _ in 0..READ_TRIES {
-            let mut bytes = vec![0; FILE_BYTES];
-            let read = file.read_at(&mut bytes, 0).map_err(io_error)?;
-            bytes.truncate(read);
-            // The same twice: nobody was writing.
-            if bytes == before {
-                return Self::parse(&bytes, &path);
-            }
-            before = bytes;
-        }
-        Err(Error::Damaged { path, problem: "it changes all the time".into() })
-    }
-
-    fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>, Error> {
-        if bytes.trim_ascii().is_empty() {
-            return Ok(None);
-        }
-        let file: Self = serde_json::from_slice(bytes)
-            .map_err(|error| Error::Damaged { path: path.to_owned(), problem: error.to_string() })?;
-        let boot_id = clock::boot_id();
-        Ok((file.boot_id == boot_id && !boot_id.is_empty()).then_some(file))
-    }
-
-    fn write(&self, file: &File) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(self).expect("our own types are valid JSON");
-        bytes.resize(FILE_BYTES, b' ');
-        file.write_all_at(&bytes, 0)
-    }
-
-    const fn lease(&self) -> WorkerLease {
-        WorkerLease { sent_ms: self.sent_ms, ttl_ms: self.ttl_ms }
-    }
-
-    /// When a leased task may not run any more.
-    pub fn end_ms(&self, may_be_sheltered: bool) -> u64 {
-        let end_ms = self.lease().deadline_ms();
-        if may_be_sheltered { end_ms.max(self.sheltered_until_ms) } else { end_ms }
-    }
-}
 
 /// What may run now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,7 +67,7 @@ pub struct Lease {
 impl Lease {
     /// As it was left by the agent before, if that was in this boot of the machine. `root`: the data directory.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        let path = path(root);
+        let path = file::path(root);
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|source| Error::Io { path, source })?;
         let left = LeaseFile::read(root)?;

@@ -7,21 +7,19 @@ use std::sync::Arc;
 use super::change::{ChangeSet, RowChange, TaskChange};
 use super::command::{Action, Answer, Command, Outcome, Refusal};
 use super::rows::{old_spec_key, request_key, service_key, task_key};
-use super::{At, Freeze, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
+use super::{At, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
 use crate::codec;
 use crate::model::validate::validate;
 use crate::model::{Cause, ClusterId, Desired, Mode, RequestId, ServiceId, ServiceSpec, Task, TaskId, TaskState};
 
 pub(super) type Done = Result<Answer, Refusal>;
 
-const MAX_FREEZE_MS: u64 = 24 * 3_600_000;
-
 /// One command's work on the state.
 pub(super) struct Apply<'a> {
     pub state: &'a mut State,
     pub at: At,
     pub now_ms: u64,
-    rows: &'a mut Vec<RowChange>,
+    pub rows: &'a mut Vec<RowChange>,
     pub(super) changes: ChangeSet,
 }
 
@@ -95,31 +93,6 @@ impl Apply<'_> {
         self.state.meta.cluster = Some(id);
         self.rows.push(State::meta_row(&self.state.meta));
         Ok(Answer::Cluster { id })
-    }
-
-    fn freeze(&mut self, for_ms: u64) -> Done {
-        if for_ms == 0 || for_ms > MAX_FREEZE_MS {
-            let problem = format!("{for_ms} ms is not between 1 ms and one day");
-            return Err(Refusal::Invalid { field: "for".into(), problem });
-        }
-        // A longer one may have been granted already: it is waited for in any case.
-        let granted_ms = self.state.meta.freeze.map_or(0, |freeze| freeze.for_ms);
-        let for_ms = for_ms.max(granted_ms);
-        self.set_freeze(Some(Freeze { for_ms, began_at_ms: self.now_ms, version: self.at.index }))
-    }
-
-    fn end_freeze(&mut self, seen: u64) -> Done {
-        match self.state.meta.freeze {
-            Some(freeze) if freeze.version == seen => self.set_freeze(None),
-            Some(freeze) => Err(Refusal::Stale { seen, found: freeze.version }),
-            None => Err(Refusal::Impossible { what: "the cluster is not frozen".into() }),
-        }
-    }
-
-    fn set_freeze(&mut self, freeze: Option<Freeze>) -> Done {
-        self.state.meta.freeze = freeze;
-        self.rows.push(State::meta_row(&self.state.meta));
-        Ok(Answer::Nothing)
     }
 
     // Services.

@@ -6,6 +6,7 @@
 mod apply;
 pub mod change;
 pub mod command;
+mod freeze;
 mod index;
 mod nodes;
 mod plan_steps;

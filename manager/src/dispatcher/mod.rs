@@ -12,6 +12,7 @@
 
 mod book;
 mod hello;
+mod introduce;
 mod leases;
 mod logs;
 mod opinions;

@@ -12,9 +12,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use goat_core::model::{Inventory, Node, NodeId, NodeState, TaskState};
+use goat_core::model::{Inventory, NodeId, TaskState};
 use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport};
 use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::{Notify, mpsc};
@@ -27,11 +26,6 @@ use super::hello::Hello;
 use super::{Active, Dirty, Entry, Heartbeat, ToWorker};
 use crate::raft::proposer::Error as ProposeError;
 
-/// Other workers that a worker knows.
-const NEIGHBOURS: usize = 5;
-/// Those that are down are left out, and not for ever looked for.
-const NEIGHBOURS_LOOKED_AT: usize = 50;
-const INTRODUCE_EVERY: Duration = Duration::from_secs(2);
 /// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
 const WRITES: usize = 64;
 
@@ -89,7 +83,7 @@ pub(super) async fn run(
     }
 }
 
-enum End {
+pub(super) enum End {
     Refused(Status),
     Lost(String),
     Replaced,
@@ -107,9 +101,9 @@ enum Write {
     Inventory(Inventory),
 }
 
-struct Session<'a> {
-    active: &'a Arc<Active>,
-    entry: &'a Arc<Entry>,
+pub(super) struct Session<'a> {
+    pub(super) active: &'a Arc<Active>,
+    pub(super) entry: &'a Arc<Entry>,
     has_warned: AtomicBool,
 }
 
@@ -135,7 +129,7 @@ impl Session<'_> {
         }
     }
 
-    async fn send(&self, message: manager_message::Message) -> Result<(), End> {
+    pub(super) async fn send(&self, message: manager_message::Message) -> Result<(), End> {
         let message = self.active.message(message);
         self.entry.to_worker.send(Ok(message)).await.map_err(|_| End::Lost("the worker closed it".into()))
     }
@@ -246,32 +240,6 @@ impl Session<'_> {
             }
         }
         End::Lost("the worker ended it".into())
-    }
-
-    /// Tells the worker of a few others, now and whenever they are others.
-    async fn introduce(&self) -> End {
-        let mut told = None;
-        loop {
-            let workers = {
-                let state = self.active.group.view().read();
-                let others = state.nodes_after(self.entry.node).take(NEIGHBOURS_LOOKED_AT);
-                let others =
-                    others.filter(|node| node.state != NodeState::Down && !node.inventory.agent_address.is_empty());
-                let worker = |node: &Node| v1::PeerWorker {
-                    node_id: node.id.to_string(),
-                    address: node.inventory.agent_address.clone(),
-                };
-                others.take(NEIGHBOURS).map(worker).collect::<Vec<_>>()
-            };
-            if told.as_ref() != Some(&workers) {
-                let peers = v1::Peers { workers: workers.clone() };
-                if let Err(end) = self.send(manager_message::Message::Peers(peers)).await {
-                    return end;
-                }
-                told = Some(workers);
-            }
-            tokio::time::sleep(INTRODUCE_EVERY).await;
-        }
     }
 
     /// The full set, and then what changes of it.

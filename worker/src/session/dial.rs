@@ -10,24 +10,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use goat_proto::v1::dispatcher_client::DispatcherClient;
-use goat_proto::v1::{self, manager_message, worker_message};
-use goat_proto::{MAX_MESSAGE_BYTES, convert};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
-use tonic::transport::Endpoint;
 use tracing::{error, info, warn};
 
+use super::ask::{Answer, Refusal, ask};
 use super::{Opened, Parts};
+use crate::clock;
 use crate::reconciler::Gone;
-use crate::{clock, identity};
 
-/// From the first packet to the leader's welcome.
-const OPEN: Duration = Duration::from_secs(5);
-const CONNECT: Duration = Duration::from_secs(2);
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// A manager that says nothing for so long no longer keeps the next from being asked.
 const STAGGER: Duration = Duration::from_millis(150);
 /// A leader that was named is given so long before it is asked through the manager that named it.
@@ -40,19 +30,6 @@ const FIRST_WAIT_MS: u64 = 25;
 const ELECTING_WAIT_MS: u64 = 100;
 /// While none answers, or all refuse. With jitter: up to a second.
 const UNREACHABLE_WAIT_MS: u64 = 500;
-/// Messages that wait to be sent.
-const QUEUE: usize = 64;
-
-/// A manager did not welcome this worker.
-enum Refusal {
-    Redirect(v1::Redirect),
-    /// It answers, and knows no leader.
-    NoLeader,
-    Unreachable(String),
-    /// It will not have this worker.
-    Refused(String),
-    Stopping,
-}
 
 /// Knows the managers, and which to ask first.
 #[derive(Debug)]
@@ -226,129 +203,10 @@ impl Dialer {
     }
 }
 
-/// Who answered, and what.
-struct Answer {
-    from: String,
-    result: Result<Opened, Refusal>,
-}
-
-/// Opens a session with one manager, or through it with the leader, up to the first answer.
-async fn ask(address: String, is_relayed: bool, parts: &Parts) -> Answer {
-    let result = match tokio::time::timeout(OPEN, open(address.clone(), is_relayed, parts)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Refusal::Unreachable(format!("{address}: no answer within {} s", OPEN.as_secs()))),
-    };
-    Answer { from: address, result }
-}
-
 /// For ever without a time.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
-}
-
-async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened, Refusal> {
-    let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| unreachable(error.to_string()))?
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Some(KEEP_ALIVE))
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .local_address(parts.bind_source);
-    let channel = endpoint.connect().await.map_err(|error| unreachable(with_source(&error)))?;
-    let (to_leader, messages) = mpsc::channel(QUEUE);
-    let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello(is_relayed, parts).await?)) };
-    let _ = to_leader.try_send(hello);
-    let mut client = DispatcherClient::new(channel.clone())
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let response = client.session(ReceiverStream::new(messages)).await.map_err(|status| refusal(&address, &status))?;
-    let mut from_leader = response.into_inner();
-    let first = from_leader.message().await.map_err(|status| refusal(&address, &status))?;
-    let first = first.ok_or_else(|| unreachable("it ended the session at once".into()))?;
-    let term = first.term;
-    match first.message {
-        Some(manager_message::Message::Redirect(redirect)) => Err(Refusal::Redirect(redirect)),
-        Some(manager_message::Message::Welcome(welcome)) => {
-            accept(&address, parts, term, &welcome)?;
-            if is_relayed {
-                info!(manager = address, "the leader is reached through another manager");
-            }
-            Ok(Opened {
-                address,
-                channel,
-                to_leader,
-                from_leader,
-                term,
-                heartbeat_interval: Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.max(1))),
-                lease_ttl_ms: u64::from(welcome.lease_ttl_ms),
-            })
-        }
-        _ => Err(unreachable("its first message is neither a welcome nor a redirect".into())),
-    }
-}
-
-/// Whether this worker may work for it: the right cluster, and no leader of the past.
-fn accept(address: &str, parts: &Parts, term: u64, welcome: &v1::Welcome) -> Result<(), Refusal> {
-    let identity = &parts.identity;
-    let refused = |problem: String| Refusal::Refused(format!("{address}: {problem}"));
-    let cluster = convert::parse("cluster_id", &welcome.cluster_id).map_err(|error| refused(error.to_string()))?;
-    identity.join(cluster).map_err(|error| refused(error.to_string()))?;
-    match identity.accept_term(term) {
-        Ok(true) => {}
-        Ok(false) => return Err(Refusal::NoLeader),
-        Err(error @ identity::Error::File(_)) => return Err(refused(error.to_string())),
-        Err(error) => return Err(refused(error.to_string())),
-    }
-    if let Err(error) = identity.learn_managers(welcome.managers.clone()) {
-        warn!(%error, "the managers could not be remembered");
-    }
-    Ok(())
-}
-
-async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
-    let tasks = parts.reconciler.snapshot().await.map_err(|Gone| Refusal::Stopping)?;
-    let inventory = (&*parts.inventory.borrow()).into();
-    Ok(v1::Hello {
-        node_id: parts.identity.node_id().to_string(),
-        name: parts.name.clone(),
-        address: parts.address.to_string(),
-        labels: parts.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        inventory: Some(inventory),
-        tasks,
-        cluster_id: parts.identity.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
-        term: parts.identity.term(),
-        relay: is_relayed,
-    })
-}
-
-fn refusal(address: &str, status: &tonic::Status) -> Refusal {
-    let problem = format!("{address}: {}", status.message());
-    match status.code() {
-        Code::FailedPrecondition
-        | Code::InvalidArgument
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::AlreadyExists
-        | Code::OutOfRange
-        | Code::Unimplemented => Refusal::Refused(problem),
-        // Told by the manager, as opposed to by the transport, which has a source.
-        Code::Unavailable if std::error::Error::source(status).is_none() => Refusal::NoLeader,
-        _ => Refusal::Unreachable(problem),
-    }
-}
-
-fn with_source(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

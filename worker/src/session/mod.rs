@@ -6,6 +6,7 @@
 //! A session is only a way of talking. Its end changes nothing about the tasks; only the end of the lease does, and that
 //! is the reconciler's.
 
+mod ask;
 mod dial;
 mod logs;
 mod stream;

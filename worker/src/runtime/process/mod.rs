@@ -15,6 +15,7 @@
 //! counts as failed.
 
 mod exec;
+mod fence;
 mod logs;
 mod state;
 pub mod supervise;
@@ -42,6 +43,7 @@ use crate::task::{Exit, Order, TaskMeta};
 use crate::taskset::TaskSet;
 use state::{Launch, State};
 
+pub use fence::kill_now;
 pub use state::Process;
 
 /// Until the supervisor says that the program runs, or why not.
@@ -188,21 +190,6 @@ impl ProcessRuntime {
     async fn wait_for(seen: &mut ExitSeen, limit: Duration) -> Option<Exit> {
         let exit = tokio::time::timeout(limit, seen.wait_for(Option::is_some)).await.ok()?.ok()?;
         exit.clone()
-    }
-}
-
-/// Kills a task's processes without its runtime: for the watchdog. `root`: the data directory. Whether it does not run.
-pub fn kill_now(root: &Path, task: TaskId) -> bool {
-    let dir = root.join("process").join(task.to_string());
-    match durable::read::<State>(&dir.join("state.json")) {
-        Ok(Some(state)) if state.exit.is_none() => {
-            state.process.signal_group(Signal::SIGKILL);
-            !state.process.is_there()
-        }
-        Ok(Some(_)) => true,
-        // Launched, and nothing written yet: its supervisor may be about to start it.
-        Ok(None) => !is_held(&dir),
-        Err(_) => false,
     }
 }
 

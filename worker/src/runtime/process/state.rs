@@ -36,7 +36,7 @@ pub(super) enum Word {
     Failed { reason: String, problem: String },
 }
 
-const REASONS: [&str; 4] = ["command-not-found", "permission-denied", "disk-full", "start-failed"];
+const REASONS: [&str; 5] = ["command-not-found", "permission-denied", "disk-full", "start-failed", "lease-expired"];
 
 /// The constant word for what a supervisor wrote.
 pub(super) fn known_reason(text: &str) -> &'static str {

@@ -16,6 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use goat_core::model::OnDisconnect;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -23,6 +24,7 @@ use nix::unistd::Pid;
 
 use super::logs::{Log, LogWriter};
 use super::state::{Launch, Process, State, Word};
+use crate::lease::LeaseFile;
 use crate::task::Exit;
 use crate::{clock, durable};
 
@@ -91,6 +93,17 @@ struct Running {
     _lock: Flock<File>,
 }
 
+/// An agent that was frozen in the middle of a start may carry it out long after its lease has ended.
+fn may_run(dir: &Path, launch: &Launch) -> Result<bool, Error> {
+    let on_disconnect = launch.meta.on_disconnect;
+    let Some(root) = dir.parent().and_then(Path::parent).filter(|_| on_disconnect.is_leased()) else {
+        return Ok(true);
+    };
+    let lease = LeaseFile::read(root)?;
+    let may_be_sheltered = on_disconnect == OnDisconnect::StopIfIsolated;
+    Ok(lease.is_some_and(|lease| clock::boot_ms() < lease.end_ms(may_be_sheltered)))
+}
+
 fn start(dir: &Path) -> Result<Running, Error> {
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join("lock"));
     let lock = Flock::lock(lock.map_err(io_error("lock"))?, FlockArg::LockExclusiveNonblock)
@@ -98,6 +111,9 @@ fn start(dir: &Path) -> Result<Running, Error> {
     let alive = OpenOptions::new().read(true).write(true).open(dir.join("alive")).map_err(io_error("alive"))?;
     let missing = || Error::Task { reason: "start-failed", problem: "spec.json is missing".into() };
     let launch: Launch = durable::read(&dir.join("spec.json"))?.ok_or_else(missing)?;
+    if !may_run(dir, &launch)? {
+        return Err(Error::Task { reason: "lease-expired", problem: "the lease has ended".into() });
+    }
     let log = LogWriter::open(dir).map_err(io_error("log"))?;
     let mut child = spawn(dir, &launch)?;
     let started_at_ms = clock::now_ms();

@@ -1,0 +1,42 @@
+//! Tells workers of each other: whom to ask when no manager answers.
+
+use std::time::Duration;
+
+use goat_core::model::{Node, NodeState};
+use goat_proto::v1::{self, manager_message};
+
+use super::session::{End, Session};
+
+/// Other workers that a worker knows.
+const NEIGHBOURS: usize = 5;
+/// Those that are down are left out, and not for ever looked for.
+const NEIGHBOURS_LOOKED_AT: usize = 50;
+const INTRODUCE_EVERY: Duration = Duration::from_secs(2);
+
+impl Session<'_> {
+    /// Tells the worker of a few others, now and whenever they are others.
+    pub(super) async fn introduce(&self) -> End {
+        let mut told = None;
+        loop {
+            let workers = {
+                let state = self.active.group.view().read();
+                let others = state.nodes_after(self.entry.node).take(NEIGHBOURS_LOOKED_AT);
+                let others =
+                    others.filter(|node| node.state != NodeState::Down && !node.inventory.agent_address.is_empty());
+                let worker = |node: &Node| v1::PeerWorker {
+                    node_id: node.id.to_string(),
+                    address: node.inventory.agent_address.clone(),
+                };
+                others.take(NEIGHBOURS).map(worker).collect::<Vec<_>>()
+            };
+            if told.as_ref() != Some(&workers) {
+                let peers = v1::Peers { workers: workers.clone() };
+                if let Err(end) = self.send(manager_message::Message::Peers(peers)).await {
+                    return end;
+                }
+                told = Some(workers);
+            }
+            tokio::time::sleep(INTRODUCE_EVERY).await;
+        }
+    }
+}
