@@ -4,6 +4,7 @@ mod backoff;
 mod causes;
 mod checker;
 mod cures;
+mod fencing;
 mod properties;
 mod refusals;
 mod reports;

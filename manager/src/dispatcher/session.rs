@@ -7,8 +7,7 @@
 //!        dirty tasks ─► AssignmentChanges
 //! ```
 //! Nothing read from an older session of a node takes effect after a newer one has begun: the newer waits for the
-//! older's end, and what the older had proposed by then is before it in the log. What a worker that was given up still
-//! runs goes with its registration, before any planner can give its place away.
+//! older's end, and what the older had proposed by then is before it in the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,14 +164,13 @@ impl Session<'_> {
 
     /// Proposes what the worker says of its tasks. That some of it is strange is told once in a session.
     async fn report(&self, reports: Vec<TaskReport>, strange: fn(&Reported) -> u32) -> Result<(), End> {
-        let node = self.entry.node;
-        let accepted = self.active.propose(Action::ReportTasks { node, reports }).await?;
+        let accepted = self.active.propose(Action::ReportTasks { node: self.entry.node, reports }).await?;
         if let Outcome::Done(Answer::Reported(counts)) = accepted.outcome
             && strange(&counts) > 0
             && !self.has_warned.swap(true, Ordering::Relaxed)
         {
             let Reported { foreign, backwards, absurd, unknown, .. } = counts;
-            warn!(node_id = %node, foreign, backwards, absurd, unknown, "reports of a worker cannot be true and were left out");
+            warn!(node_id = %self.entry.node, foreign, backwards, absurd, unknown, "reports of a worker cannot be true and were left out");
         }
         Ok(())
     }
