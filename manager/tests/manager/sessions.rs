@@ -109,12 +109,8 @@ async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
     let (mut newer, answer) = worker::open(&cluster.managers[leader], again).await.expect("it answers");
     let welcome = welcomed(answer);
     assert!(!welcome.cluster_id.is_empty() && welcome.lease_ttl_ms > 0);
-    match newer.next().await.expect("the session lives") {
-        manager_message::Message::Assignments(all) => {
-            assert_eq!(all.tasks.iter().map(|task| &task.task_id).collect::<Vec<_>>(), [&task.task_id]);
-        }
-        other => panic!("no full set: {other:?}"),
-    }
+    let told: Vec<String> = newer.all_tasks().await.into_iter().map(|task| task.task_id).collect();
+    assert_eq!(told, [task.task_id]);
     assert_eq!(tasks(&cluster, leader).await[0].state, "running", "the hello said so");
     loop {
         match older.next().await {
@@ -150,10 +146,7 @@ async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_el
 
     let (mut back, answer) = worker::open(&cluster.managers[leader], hello(A, "w1")).await.expect("it answers");
     welcomed(answer);
-    match back.next().await.expect("the session lives") {
-        manager_message::Message::Assignments(all) => assert_eq!(all.tasks, [], "what it lost is not its own any more"),
-        other => panic!("no full set: {other:?}"),
-    }
+    assert_eq!(back.all_tasks().await, [], "what it lost is not its own any more");
     assert_eq!(node_state(&cluster, leader, "w1").await, "ready");
 }
 

@@ -77,6 +77,17 @@ impl Session {
         }
     }
 
+    /// The full set, which comes before anything else is said of tasks.
+    pub async fn all_tasks(&mut self) -> Vec<Assignment> {
+        loop {
+            match self.next().await.expect("the session lives") {
+                manager_message::Message::Assignments(all) => return all.tasks,
+                manager_message::Message::Peers(_) => {}
+                other => panic!("no full set: {other:?}"),
+            }
+        }
+    }
+
     /// Tasks that are told from here on, until one fits.
     pub async fn told(&mut self, fits: impl Fn(&Assignment) -> bool) -> Assignment {
         loop {
