@@ -5,6 +5,7 @@ pub mod events;
 pub mod logs;
 pub mod node;
 pub mod operator;
+pub mod ps;
 pub mod removal;
 pub mod service;
 pub mod status;
@@ -59,7 +60,7 @@ async fn run_service(context: &Context, command: ServiceCommand) -> Result<(), F
             service::update(context, reference, change, &wait).await
         }
         ServiceCommand::Ls(list) => service::ls(context, &list).await,
-        ServiceCommand::Ps { reference, current, list } => service::ps(context, reference, current, &list).await,
+        ServiceCommand::Ps { reference, current, list } => ps::ps(context, reference, current, &list).await,
         ServiceCommand::Inspect { reference, read } => service::inspect(context, reference, &read).await,
         ServiceCommand::Scale { reference, replicas, wait } => {
             service::scale(context, reference, replicas, &wait).await

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod cmd;
 mod exit;
+mod health;
 mod output;
 mod rows;
 mod spec;

@@ -157,6 +157,13 @@ pub fn age(at_ms: u64) -> String {
     if at_ms == 0 { "-".into() } else { age_between(at_ms, now_ms) }
 }
 
+/// How far ahead that is, rounded up; None where it is not.
+pub fn ahead(at_ms: u64) -> Option<String> {
+    let now_ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+    let ms = at_ms.checked_sub(now_ms).filter(|ms| *ms > 0)?;
+    Some(format!("in {}", span(ms.div_ceil(1_000) * 1_000)))
+}
+
 fn age_between(at_ms: u64, now_ms: u64) -> String {
     let seconds = now_ms.saturating_sub(at_ms) / 1_000;
     match seconds {

@@ -8,6 +8,7 @@ use goat_core::model::ServiceSpec;
 use goat_proto::v1;
 use serde::Serialize;
 
+use crate::cmd::task::due_ms;
 use crate::exit::Failure;
 use crate::output::rfc3339;
 
@@ -53,6 +54,13 @@ pub struct TaskRow {
     pub created_at: Option<String>,
     pub started_at: Option<String>,
     pub container_id: Option<String>,
+    /// Why it was made.
+    pub cause: String,
+    /// A constant word for why it ended.
+    pub reason: Option<String>,
+    pub finished_at: Option<String>,
+    /// Until then it waits, as it does after failures.
+    pub next_attempt_at: Option<String>,
 }
 
 impl From<&v1::Task> for TaskRow {
@@ -70,6 +78,10 @@ impl From<&v1::Task> for TaskRow {
             created_at: rfc3339(task.created_at_ms),
             started_at: task.started_at_ms.and_then(rfc3339),
             container_id: present(&task.container_id),
+            cause: task.cause.clone(),
+            reason: present(&task.reason),
+            finished_at: task.finished_at_ms.and_then(rfc3339),
+            next_attempt_at: due_ms(task).and_then(rfc3339),
         }
     }
 }
@@ -228,9 +240,6 @@ pub struct TaskPage {
     pub row: TaskRow,
     pub service_id: String,
     pub node_id: Option<String>,
-    pub reason: Option<String>,
-    pub cause: String,
-    pub finished_at: Option<String>,
     pub not_before: Option<String>,
     pub fencing_token: u64,
     pub version: u64,
@@ -260,9 +269,6 @@ impl TaskPage {
             row: (&task).into(),
             service_id: task.service_id,
             node_id: present(&task.node_id),
-            reason: present(&task.reason),
-            cause: task.cause,
-            finished_at: task.finished_at_ms.and_then(rfc3339),
             not_before: rfc3339(task.not_before_ms),
             fencing_token: task.fencing_token,
             version: task.version,

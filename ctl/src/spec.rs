@@ -9,6 +9,7 @@ use goat_core::model::{Driver, OnDisconnect, Strategy};
 use goat_proto::v1;
 
 use crate::exit::Failure;
+use crate::health::HealthFlags;
 use crate::values;
 
 const NAME_DIGITS: usize = 5;
@@ -76,11 +77,13 @@ pub struct SpecFlags {
     /// Between the signal to stop and the kill [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub stop_grace: Option<Duration>,
+    #[command(flatten)]
+    pub health: HealthFlags,
 }
 
 impl SpecFlags {
     /// Changes what was given and nothing else. Variables and labels are added; other lists replace the ones before.
-    pub fn apply(self, spec: &mut v1::ServiceSpec) {
+    pub fn apply(self, spec: &mut v1::ServiceSpec) -> Result<(), Failure> {
         set(&mut spec.replicas, self.replicas);
         set(&mut spec.driver, self.driver);
         set_list(&mut spec.command, self.command);
@@ -113,13 +116,14 @@ impl SpecFlags {
         if let Some(grace) = self.stop_grace {
             spec.stop_grace_ms = Some(millis(grace));
         }
+        self.health.apply(&mut spec.health)
     }
 
     /// A new service's spec. `words`: the image and its arguments; for the process driver, the program (where `--command`
     /// does not name it) and its arguments.
     pub fn into_spec(self, name: Option<String>, words: Vec<String>) -> Result<v1::ServiceSpec, Failure> {
         let mut spec = v1::ServiceSpec { replicas: 1, ..Default::default() };
-        self.apply(&mut spec);
+        self.apply(&mut spec)?;
         let mut words = words.into_iter();
         let is_process = spec.driver == "process";
         match is_process {
@@ -156,7 +160,14 @@ fn set_list<T>(field: &mut Vec<T>, given: Vec<T>) {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// As [`set`], for a field that may be absent.
+pub fn set_some<T>(field: &mut Option<T>, given: Option<T>) {
+    if given.is_some() {
+        *field = given;
+    }
+}
+
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -237,7 +248,7 @@ mod tests {
             ..SpecFlags::default()
         };
         spec.restart.get_or_insert_default().max_delay_ms = Some(60_000);
-        change.apply(&mut spec);
+        change.apply(&mut spec).expect("nothing in it is wrong");
         assert_eq!((spec.replicas, spec.env.len()), (3, 2));
         let restart = spec.restart.expect("it was given");
         assert_eq!(

@@ -8,7 +8,7 @@ mod drain;
 mod judge;
 mod removal;
 mod service;
-mod view;
+pub mod view;
 
 use std::convert::Infallible;
 use std::time::Duration;

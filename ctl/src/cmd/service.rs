@@ -1,20 +1,18 @@
-//! `run`, and `service` with all that belongs to it but the removal.
+//! `run`, and `service` with all that belongs to it but the removal and `ps`.
 
-use std::collections::BTreeMap;
-
-use goat_core::model::{Resources, ServiceSpec};
+use goat_core::model::{HealthCheck, HealthProbe, Resources, ServiceSpec};
 use goat_proto::convert::Word;
 use goat_proto::v1::{
-    CreateServiceRequest, GetServiceRequest, ListServicesRequest, ListTasksRequest, ScaleServiceRequest, Service,
-    ServiceReply, Task, UpdateServiceRequest,
+    CreateServiceRequest, GetServiceRequest, ListServicesRequest, ScaleServiceRequest, Service, ServiceReply,
+    UpdateServiceRequest,
 };
 
-use super::{Context, pairs, task};
+use super::{Context, pairs};
 use crate::cli::{ListFlags, ReadFlags, RunArgs, WaitFlags};
 use crate::client::request_id;
 use crate::exit::Failure;
 use crate::output::{age, cpus, local_time, or_dash, size, span};
-use crate::rows::{ServicePage, ServiceRow, TaskRow, name_of, spec_of};
+use crate::rows::{ServicePage, ServiceRow, name_of, spec_of};
 use crate::spec::{SpecFlags, remove_keys};
 use crate::wait::{Converged, Waited, wait};
 
@@ -49,7 +47,7 @@ pub async fn update(context: &Context, reference: String, change: Change, flags:
     let mut spec = before.spec.unwrap_or_default();
     remove_keys(&mut spec.env, &change.env_rm, "--env-rm")?;
     remove_keys(&mut spec.labels, &change.label_rm, "--label-rm")?;
-    change.flags.apply(&mut spec);
+    change.flags.apply(&mut spec)?;
     if let Some(image) = change.image {
         spec.image = image;
     }
@@ -140,43 +138,6 @@ pub async fn ls(context: &Context, flags: &ListFlags) -> Result<(), Failure> {
     out.table(&header, reply.services.iter().map(row).collect())
 }
 
-pub async fn ps(context: &Context, reference: String, current: bool, flags: &ListFlags) -> Result<(), Failure> {
-    let (client, out) = (&context.client, context.out);
-    // Also finds out whether there is such a service.
-    let service = get(context, reference, &flags.read).await?;
-    let request =
-        ListTasksRequest { read: flags.read.options(), service: service.id, node: String::new(), all: !current };
-    let reply = client.unary(request, async |control, request| control.list_tasks(request).await).await?;
-    context.note_staleness(&flags.read, reply.read);
-    let slots = by_slot(&reply.tasks);
-    let tasks = || slots.values().flatten().copied();
-    if flags.quiet {
-        return out.names(tasks().map(|task| &task.id));
-    }
-    if out.is_json() {
-        return out.json(&tasks().map(TaskRow::from).collect::<Vec<_>>());
-    }
-    let rows = slots.values().flat_map(|tasks| {
-        tasks.iter().enumerate().map(|(at, task)| {
-            let name = task::name(task);
-            task::row(task, if at == 0 { name } else { format!(" \\_ {name}") })
-        })
-    });
-    out.table(&task::HEADER, rows.collect())
-}
-
-/// Each slot's tasks, the newest first.
-fn by_slot(tasks: &[Task]) -> BTreeMap<u32, Vec<&Task>> {
-    let mut slots: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
-    for task in tasks {
-        slots.entry(task.slot).or_default().push(task);
-    }
-    for tasks in slots.values_mut() {
-        tasks.sort_by_key(|task| std::cmp::Reverse(task.attempt));
-    }
-    slots
-}
-
 pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> Result<(), Failure> {
     let service = get(context, reference, read).await?;
     if context.out.is_json() {
@@ -229,6 +190,7 @@ pub fn spec_page(spec: &ServiceSpec) -> Vec<(&'static str, String)> {
         ("Most per node", most),
         ("Without managers", spec.on_disconnect().word().into()),
         ("Stop grace", span(spec.stop_grace_ms)),
+        ("Health", spec.health.as_ref().map(health_text).unwrap_or_default()),
     ];
     entries.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
 }
@@ -241,6 +203,21 @@ fn restart_text(spec: &ServiceSpec) -> String {
         goat_core::model::RestartCondition::No => "no".into(),
         condition => format!("{}{most}; {waits}, anew after {}", condition.word(), span(restart.stable_after_ms)),
     }
+}
+
+fn health_text(health: &HealthCheck) -> String {
+    let probe = match &health.probe {
+        HealthProbe::Http { port, path } => format!("GET {path} on port {port}"),
+        HealthProbe::Tcp { port } => format!("connection to port {port}"),
+        HealthProbe::Command { argv } => format!("command {}", argv.join(" ")),
+    };
+    format!(
+        "{probe} every {}, at most {}; stopped after {} failures in a row, those within {} of the start not counted",
+        span(health.interval_ms),
+        span(health.timeout_ms),
+        health.retries,
+        span(health.start_period_ms)
+    )
 }
 
 /// `8080 -> 80/tcp`.
@@ -264,7 +241,7 @@ pub fn resources(resources: Resources) -> String {
     parts.join(", ")
 }
 
-async fn get(context: &Context, reference: String, read: &ReadFlags) -> Result<Service, Failure> {
+pub(super) async fn get(context: &Context, reference: String, read: &ReadFlags) -> Result<Service, Failure> {
     let request = GetServiceRequest { read: read.options(), reference };
     context.client.unary(request, async |control, request| control.get_service(request).await).await
 }

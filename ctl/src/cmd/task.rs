@@ -6,7 +6,7 @@ use super::Context;
 use super::service::spec_page;
 use crate::cli::{ListFlags, ReadFlags};
 use crate::exit::Failure;
-use crate::output::{age, local_time, or_dash};
+use crate::output::{age, ahead, local_time, or_dash};
 use crate::rows::{TaskPage, TaskRow, spec_of};
 
 pub const HEADER: [&str; 8] = ["ID", "NAME", "NODE", "STATE", "WANTED", "SINCE", "ATTEMPT", "PROBLEM"];
@@ -58,9 +58,8 @@ fn page(detail: &TaskDetail) -> Result<Vec<(&'static str, String)>, Failure> {
     let task = detail.task.clone().unwrap_or_default();
     let time = |at_ms: Option<u64>| at_ms.map(|at_ms| format!("{} ({})", local_time(at_ms), age(at_ms)));
     let filters = detail.filters.iter().map(|count| format!("{} {}", count.nodes, count.text));
-    let before = |task: &Task| format!("{}  {}  {}  {}", task.id, task.state, or_dash(&task.node), problem(task));
     let history = detail.history.iter().map(|task| before(task).trim_end().to_owned());
-    let not_before = Some(task.not_before_ms).filter(|at_ms| *at_ms > 0 && task.state == "pending");
+    let due = |at_ms| format!("{} ({})", local_time(at_ms), ahead(at_ms).unwrap_or_else(|| "due".into()));
     let entries = [
         ("ID", task.id.clone()),
         ("Name", name(&task)),
@@ -71,7 +70,7 @@ fn page(detail: &TaskDetail) -> Result<Vec<(&'static str, String)>, Failure> {
         ("Nodes refused", filters.collect::<Vec<_>>().join("\n")),
         ("Attempt", format!("{}, because of {}", task.attempt, task.cause)),
         ("Created", time(Some(task.created_at_ms)).unwrap_or_default()),
-        ("Not before", time(not_before).unwrap_or_default()),
+        ("Next attempt", due_ms(&task).map(due).unwrap_or_default()),
         ("Started", time(task.started_at_ms).unwrap_or_default()),
         ("Ended", time(task.finished_at_ms).unwrap_or_default()),
         ("Container", task.container_id.clone()),
@@ -83,6 +82,22 @@ fn page(detail: &TaskDetail) -> Result<Vec<(&'static str, String)>, Failure> {
     Ok(page)
 }
 
+/// An earlier task of the slot, in one line.
+fn before(task: &Task) -> String {
+    let (node, age) = (or_dash(&task.node), age(since_ms(task)));
+    format!("{}  {} ({})  {node}  {}  {age}  {}", task.id, task.attempt, task.cause, task.state, problem(task))
+}
+
+/// When it ended, or was started, or else was made.
+pub fn since_ms(task: &Task) -> u64 {
+    task.finished_at_ms.or(task.started_at_ms).unwrap_or(task.created_at_ms)
+}
+
+/// Until when it waits, where it does: the backoff of a slot whose tasks fail.
+pub fn due_ms(task: &Task) -> Option<u64> {
+    Some(task.not_before_ms).filter(|at_ms| *at_ms > 0 && task.state == "pending")
+}
+
 /// SERVICE.SLOT.
 pub fn name(task: &Task) -> String {
     format!("{}.{}", task.service, task.slot)
@@ -90,14 +105,13 @@ pub fn name(task: &Task) -> String {
 
 /// One line of a table, under [`HEADER`].
 pub fn row(task: &Task, name: String) -> Vec<String> {
-    let since_ms = task.finished_at_ms.or(task.started_at_ms).unwrap_or(task.created_at_ms);
     vec![
         task.id.clone(),
         name,
         or_dash(&task.node),
         task.state.clone(),
         task.desired.clone(),
-        age(since_ms),
+        age(since_ms(task)),
         task.attempt.to_string(),
         problem(task),
     ]

@@ -7,7 +7,7 @@ use goat_proto::v1::{Event, Peer};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::fake::{Fate, World};
+use crate::fake::{CREATED_MS, Fate, World};
 use crate::run::{command, goatctl, start};
 use crate::server::{Fault, Manager};
 
@@ -22,7 +22,8 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
         state.peers.push(Peer { id: 1, name: "m1".into(), role: "leader".into(), ..Default::default() })
     });
     let manager = Manager::start(&world);
-    let task = "id service slot node state desired attempt exit_code error created_at started_at container_id";
+    let task = "id service slot node state desired attempt exit_code error created_at started_at container_id \
+                cause reason finished_at next_attempt_at";
     let expected = [
         ("node ls", "id name state availability address labels tasks"),
         ("task ls", task),
@@ -34,7 +35,7 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
         let json = goatctl(&manager.address, &format!("{line} -o json")).await.json();
         let rows = json.as_array().expect("it is a list");
         assert_eq!(rows.len(), 1, "{line}");
-        assert_eq!(fields(&rows[0]), names.split(' ').collect(), "{line}");
+        assert_eq!(fields(&rows[0]), names.split_whitespace().collect(), "{line}");
     }
     let status = goatctl(&manager.address, "status -o json").await.json();
     assert_eq!(fields(&status), "cluster_id leader term managers nodes services tasks".split(' ').collect());
@@ -71,22 +72,40 @@ async fn quiet_lists_are_ids_or_names_one_a_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slots_history_is_indented_below_its_newest_task() {
+async fn a_crash_loop_shows_what_was_before_and_when_the_next_attempt_is_due() {
     let world = World::new().with_service("web", 1);
+    let soon_ms = 1_000 * (jiff::Timestamp::now().as_second() as u64 + 3_600);
     world.change(|state| {
         let mut earlier = state.tasks[0].clone();
         (earlier.id, earlier.state, earlier.exit_code) = ("earlier00000".into(), "failed".into(), Some(3));
-        state.tasks[0].attempt = 2;
+        (earlier.reason, earlier.error) = ("unhealthy".into(), "status 503".into());
+        earlier.finished_at_ms = Some(CREATED_MS + 2_000);
+        let newest = &mut state.tasks[0];
+        (newest.attempt, newest.cause) = (2, "health".into());
+        newest.node.clear();
+        newest.not_before_ms = soon_ms;
         state.tasks.insert(0, earlier);
+        state.fate = Fate::Stay("pending", "");
     });
     let manager = Manager::start(&world);
     let ended = goatctl(&manager.address, "service ps web").await;
-    let lines = ended.lines();
-    assert!(lines[0].starts_with("ID "), "{lines:?}");
-    assert!(lines[1].starts_with("task00000102   web.1 "), "{lines:?}");
-    assert!(lines[2].starts_with("earlier00000    \\_ web.1"), "{lines:?}");
-    assert!(lines[2].ends_with("exit code 3"), "{lines:?}");
+    let cells = cells(&ended);
+    assert_eq!(cells[0], ["ID", "NAME", "ATTEMPT", "CAUSE", "NODE", "STATE", "SINCE", "EXIT CODE", "REASON", "DETAIL"]);
+    assert_eq!(cells[1][..6], ["task00000102", "web.1", "2", "health", "-", "pending"]);
+    assert!(cells[1][9].starts_with("next attempt in "), "{cells:?}");
+    assert_eq!(cells[2][..6], ["earlier00000", "└ web.1", "1", "user", "w1", "failed"]);
+    assert_eq!(cells[2][7..], ["3", "unhealthy", "status 503"]);
     assert_eq!(goatctl(&manager.address, "service ps web --current").await.lines().len(), 2);
+
+    let rows = goatctl(&manager.address, "service ps web -o json").await.json();
+    assert_eq!((&rows[0]["cause"], &rows[1]["reason"]), (&json!("health"), &json!("unhealthy")));
+    assert_eq!(rows[1]["finished_at"], "2023-11-14T22:13:22Z");
+    assert_eq!(
+        rows[0]["next_attempt_at"],
+        jiff::Timestamp::from_second(soon_ms as i64 / 1_000).expect("a time").to_string()
+    );
+    let page = goatctl(&manager.address, "task inspect task00000102").await;
+    assert!(page.lines().iter().any(|line| line.starts_with("Next attempt:")), "{page:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
