@@ -40,7 +40,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] durable::Error),
     #[error(
-        "cannot listen on {listen}: {source}. Is another worker running there? Set `listen` to another address or port"
+        "cannot listen on {listen}: is another worker running there? Set `listen` to another address or port"
     )]
     Listen { listen: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]

@@ -99,7 +99,9 @@ impl Freezing {
         };
         let left_ms = until_ms.saturating_sub(now_ms);
         // What earlier grants last is in each node's account already, except at the beginning.
-        leases.extend(if is_news { freeze.for_ms } else { left_ms });
+        // A worker's clock may have been slow all the while.
+        let drift_ms = freeze.for_ms * 2 * active.policy.rate_error_ppm / 1_000_000;
+        leases.extend(if is_news { freeze.for_ms } else { left_ms + drift_ms });
         if left_ms == 0 {
             let ended = active.propose(Action::EndFreeze { seen_version: freeze.version }).await;
             match ended {
