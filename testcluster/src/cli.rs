@@ -192,6 +192,12 @@ pub struct UpArgs {
     /// Where echo answers, on 127.0.0.1
     #[arg(long, default_value_t = 7777, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
+    /// Give each worker a Docker daemon of its own: d1, d2, ... Needs root
+    #[arg(long)]
+    pub daemons: bool,
+    /// Containers outlive those daemons
+    #[arg(long, requires = "daemons")]
+    pub live_restore: bool,
     /// Start without the service echo
     #[arg(long)]
     pub no_echo: bool,
@@ -213,6 +219,8 @@ impl Default for UpArgs {
             workers: 3,
             runtime: RuntimeArg::Auto,
             port: 7777,
+            daemons: false,
+            live_restore: false,
             no_echo: false,
             keep: false,
             detach: false,

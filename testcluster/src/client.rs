@@ -205,6 +205,21 @@ impl Client {
         .await
     }
 
+    pub async fn scale_service(&self, reference: &str, replicas: u32) -> Result<v1::ServiceReply, Error> {
+        let request = v1::ScaleServiceRequest { request_id: request_id(), reference: reference.to_owned(), replicas };
+        let call = self.call("scale the service", request, |mut control, request| async move {
+            control.scale_service(request).await
+        });
+        call.await
+    }
+
+    /// A task with its history, and while it is pending with what it lacks.
+    pub async fn task(&self, reference: &str) -> Result<v1::TaskDetail, Error> {
+        let request = v1::GetTaskRequest { reference: reference.to_owned(), ..Default::default() };
+        self.call("look at the task", request, |mut control, request| async move { control.get_task(request).await })
+            .await
+    }
+
     /// The first piece of a task's output, by way of its worker's agent; None where there is none.
     pub async fn first_log(&self, request: v1::TaskLogsRequest) -> Result<Option<v1::LogChunk>, Error> {
         let call = self.call("read a task's output", request, |mut control, request| async move {

@@ -15,15 +15,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::client::Client;
+use crate::daemons::{self, DaemonOptions};
 use crate::directory;
 use crate::error::Error;
 use crate::launch;
-use crate::layout::{self, Layout, MAX_MANAGERS, MAX_WORKERS, Member, SubnetLock};
+use crate::layout::{self, Layout, MAX_MANAGERS, MAX_WORKERS, Member, Part, SubnetLock};
 use crate::ledger::Ledger;
 use crate::links::{Links, Rule};
 use crate::process::Running;
 use crate::remains;
 use crate::runtime::RuntimeKind;
+use crate::volumes;
 
 /// A leader hands over first; an agent has nothing to wait for.
 const STOP_GRACE: Duration = Duration::from_secs(8);
@@ -46,6 +48,10 @@ pub struct Options {
     pub log_level: String,
     /// Managers are reached directly, so that nothing can be cut: for measurements.
     pub is_direct: bool,
+    /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
+    pub manager_disk_mib: Option<u32>,
+    /// Each worker has a Docker daemon of its own. Needs root.
+    pub daemons: Option<DaemonOptions>,
 }
 
 impl Options {
@@ -68,6 +74,8 @@ impl Options {
             cpu_millis: 16_000,
             log_level: "info".into(),
             is_direct: false,
+            manager_disk_mib: None,
+            daemons: None,
         })
     }
 }
@@ -123,11 +131,16 @@ impl Cluster {
             runtime: options.runtime,
             front: options.front,
             is_direct: options.is_direct,
-            has_daemons: false,
+            has_daemons: options.daemons.is_some(),
         };
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
         layout.save()?;
+        if let Some(mib) = options.manager_disk_mib {
+            for member in layout.members().filter(|member| matches!(member, Member::Manager(_))) {
+                volumes::mount(&layout.data_dir(member), mib)?;
+            }
+        }
         let cluster = Self {
             links: Links::new(layout.clone()),
             members: Mutex::default(),
@@ -138,13 +151,27 @@ impl Cluster {
             _subnet: subnet,
             _lock: lock,
         };
-        for member in cluster.layout.members() {
-            if let Err(error) = cluster.start(&member.name()).await {
+        match cluster.start_all().await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
                 cluster.down(true).await?;
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(cluster)
+    }
+
+    async fn start_all(&self) -> Result<(), Error> {
+        if self.layout.has_daemons {
+            for n in 1..=self.layout.workers {
+                daemons::prepare(&self.layout, n).await?;
+                self.start(&Part::Daemon(n).name()).await?;
+            }
+            daemons::furnish(&self.layout, &self.options.binaries).await?;
+        }
+        for member in self.layout.members() {
+            self.start(&member.name()).await?;
+        }
+        Ok(())
     }
 
     pub const fn layout(&self) -> &Layout {
@@ -175,15 +202,20 @@ impl Cluster {
 
     /// Starts a member that does not run, from the programs in another directory.
     pub async fn start_from(&self, binaries: &Path, name: &str) -> Result<(), Error> {
-        let member = self.layout.find(name)?;
+        let part = self.layout.part(name)?;
         let mut members = self.members.lock().await;
         if let Some(running) = members.get_mut(name)
             && running.ended().is_none()
         {
             return Err(Error::failed(format!("{name} runs already, as process {}", running.id.pid)));
         }
-        let (program, args) = launch::command(&self.layout, &self.options, binaries, member);
-        if !self.layout.is_direct {
+        let (program, args) = match part {
+            Part::Member(member) => launch::command(&self.layout, &self.options, binaries, member),
+            Part::Daemon(n) => daemons::command(&self.layout, self.options.daemons.unwrap_or_default(), n),
+        };
+        if let Some(member) = part.member()
+            && !self.layout.is_direct
+        {
             self.links.open(member).await?;
         }
         let running = Running::start(&program, &args, &self.layout.log_path(name))?;
@@ -194,23 +226,27 @@ impl Cluster {
 
     /// Kills a member by SIGKILL. `with_tasks`: a worker's containers or processes too, as if its machine had died.
     pub async fn kill(&self, name: &str, with_tasks: bool) -> Result<(), Error> {
-        let member = self.layout.find(name)?;
-        if with_tasks && matches!(member, Member::Manager(_)) {
-            return Err(Error::usage(format!("{name} is a manager and has no tasks; leave out --with-tasks")));
+        let part = self.layout.part(name)?;
+        if with_tasks && !matches!(part, Part::Member(Member::Worker(_))) {
+            return Err(Error::usage(format!("{name} is no worker and has no tasks; leave out --with-tasks")));
         }
         self.take(name).await?.kill().await?;
-        self.links.close(member).await;
-        if with_tasks {
-            remains::kill(&self.layout, member).await?;
+        if let Some(member) = part.member() {
+            self.links.close(member).await;
+            if with_tasks {
+                remains::kill(&self.layout, member).await?;
+            }
         }
         Ok(())
     }
 
     /// Ends a member by SIGTERM. Tasks of a worker run on.
     pub async fn stop(&self, name: &str) -> Result<(), Error> {
-        let member = self.layout.find(name)?;
+        let part = self.layout.part(name)?;
         let in_time = self.take(name).await?.stop(STOP_GRACE).await?;
-        self.links.close(member).await;
+        if let Some(member) = part.member() {
+            self.links.close(member).await;
+        }
         if in_time {
             return Ok(());
         }
@@ -233,7 +269,7 @@ impl Cluster {
     }
 
     async fn signal(&self, name: &str, signal: Signal) -> Result<(), Error> {
-        self.layout.find(name)?;
+        self.layout.part(name)?;
         let mut members = self.members.lock().await;
         match members.get_mut(name).map(|running| (running.ended().is_none(), running)) {
             Some((true, running)) => running.signal(signal),
@@ -284,8 +320,8 @@ impl Cluster {
 
     pub async fn status(&self) -> Vec<MemberStatus> {
         let mut members = self.members.lock().await;
-        let statuses = self.layout.members().map(|member| {
-            let name = member.name();
+        let statuses = self.layout.parts().map(|part| {
+            let name = part.name();
             let (condition, pid) = match members.get_mut(&name) {
                 None => (Condition::Stopped, None),
                 Some(running) => match running.ended() {
@@ -294,9 +330,10 @@ impl Cluster {
                     None => (Condition::Running, Some(running.id.pid)),
                 },
             };
-            let address = match member {
-                Member::Manager(_) => self.layout.advertised(member).to_string(),
-                Member::Worker(_) => self.layout.member_ip(member).to_string(),
+            let address = match part {
+                Part::Member(member @ Member::Manager(_)) => self.layout.advertised(member).to_string(),
+                Part::Member(member @ Member::Worker(_)) => self.layout.member_ip(member).to_string(),
+                Part::Daemon(n) => self.layout.daemon_dir(n).join("docker.sock").display().to_string(),
             };
             MemberStatus { name, condition, pid, address }
         });
@@ -305,15 +342,25 @@ impl Cluster {
 
     /// Ends everything that was started, and removes the directory unless `keep`.
     pub async fn down(&self, keep: bool) -> Result<(), Error> {
-        let mut members = std::mem::take(&mut *self.members.lock().await);
+        let members = std::mem::take(&mut *self.members.lock().await);
+        let (daemons, mut members): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|(name, _)| matches!(self.layout.part(name), Ok(Part::Daemon(_))));
         // Nothing that they could still do matters.
-        for running in members.values_mut() {
+        for (_, running) in &mut members {
             running.kill().await?;
         }
         for member in self.layout.members() {
             self.links.close(member).await;
         }
-        remains::remove_all(&self.layout).await?;
+        let removed = remains::remove_all(&self.layout).await;
+        for (_, mut running) in daemons {
+            running.stop(STOP_GRACE).await?;
+        }
+        daemons::sweep(&self.layout).await;
+        // Of daemons that are gone nothing is left to be removed.
+        if !self.layout.has_daemons {
+            removed?;
+        }
         if !keep {
             directory::remove_files(&self.layout.dir)?;
             let _ = std::fs::remove_file(self.layout.dir.join("lock"));
@@ -334,6 +381,12 @@ fn check(options: &Options) -> Result<(), Error> {
     }
     if options.workers > MAX_WORKERS {
         return Err(Error::usage(format!("--workers: at most {MAX_WORKERS}")));
+    }
+    if let (Some(_), Some(missing)) = (options.daemons, daemons::missing()) {
+        return Err(Error::failed(format!("Docker daemons of a cluster's own need {missing}")));
+    }
+    if options.daemons.is_some() && options.runtime != RuntimeKind::Docker {
+        return Err(Error::usage("--daemons: only for tasks in containers; leave out --runtime process"));
     }
     for name in ["goat-manager", "goat-worker"] {
         let path = options.binaries.join(name);

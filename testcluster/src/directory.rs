@@ -6,10 +6,12 @@ use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::daemons;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
 use crate::remains;
+use crate::volumes;
 
 /// Holds the directory for one supervisor.
 pub fn lock(dir: &Path) -> Result<Flock<File>, Error> {
@@ -38,19 +40,26 @@ pub async fn clear(dir: &Path) -> Result<(), Error> {
     };
     Ledger::open(dir)?.sweep();
     // The directory may have been moved; what it says about itself is then wrong.
-    remains::remove_all(&Layout { dir: dir.to_owned(), ..left }).await?;
+    let left = Layout { dir: dir.to_owned(), ..left };
+    if left.has_daemons {
+        // They were swept away above, and their containers go the same way.
+        daemons::sweep(&left).await;
+    } else {
+        remains::remove_all(&left).await?;
+    }
     remove_files(dir)
 }
 
 /// Removes what a cluster writes, and nothing else.
 pub fn remove_files(dir: &Path) -> Result<(), Error> {
+    volumes::unmount_all(dir)?;
     for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let entry = entry.map_err(Error::io("read", dir))?;
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
-        let is_member = name.starts_with(['m', 'w']) && name[1..].parse::<u8>().is_ok();
+        let is_member = name.starts_with(['m', 'w', 'd']) && name[1..].parse::<u8>().is_ok();
         let removed = match &*name {
-            "logs" | "upgrade" => std::fs::remove_dir_all(&path),
+            "logs" | "upgrade" | "load" => std::fs::remove_dir_all(&path),
             _ if is_member => std::fs::remove_dir_all(&path),
             "cluster.json" | "processes.json" | "processes.new" | "control.sock" => std::fs::remove_file(&path),
             _ => Ok(()),

@@ -52,7 +52,11 @@ pub fn static_binary(binaries: &Path) -> Option<PathBuf> {
 
 /// Makes sure that the image is there and made of the binary that is there. Pulls nothing.
 pub async fn ensure_image(binaries: &Path) -> Result<(), Error> {
-    let client = docker()?;
+    ensure_image_at(&docker()?, binaries).await
+}
+
+/// The same at another daemon.
+pub async fn ensure_image_at(client: &Docker, binaries: &Path) -> Result<(), Error> {
     let present = match client.inspect_image(IMAGE).await {
         Ok(image) => Some(image),
         Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => None,
@@ -72,7 +76,7 @@ pub async fn ensure_image(binaries: &Path) -> Result<(), Error> {
     if labels.and_then(|labels| labels.get(LABEL)) == Some(&fingerprint) {
         return Ok(());
     }
-    build(&client, context(&bytes, &fingerprint).map_err(Error::io("pack", &binary))?).await?;
+    build(client, context(&bytes, &fingerprint).map_err(Error::io("pack", &binary))?).await?;
     if let Some(old) = present.and_then(|image| image.id) {
         // Nameless by now. Where containers still use it, it stays.
         let _ = client.remove_image(&old, None::<query::RemoveImageOptions>, None).await;

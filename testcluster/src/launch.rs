@@ -15,13 +15,13 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
     add("data-dir", data_dir);
     add("bind-source", ip.clone());
     add("log-level", options.log_level.clone());
+    add("listen", layout.listen(member).to_string());
+    add("advertise", layout.advertised(member).to_string());
     match member {
         Member::Manager(n) => {
             let peers = (1..=layout.managers)
                 .map(|peer| format!("{peer}=m{peer}@{}", layout.advertised(Member::Manager(peer))));
             add("id", n.to_string());
-            add("listen", layout.listen(member).to_string());
-            add("advertise", layout.advertised(member).to_string());
             add("peers", peers.collect::<Vec<_>>().join(","));
             args.extend(options.manager_args.iter().cloned());
             (binaries.join("goat-manager"), args)
@@ -32,6 +32,9 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
             add("runtimes", layout.runtime.word().to_owned());
             add("cpu-millis", options.cpu_millis.to_string());
             add("memory", "8GiB".to_owned());
+            if let Some(socket) = layout.docker_socket(member) {
+                add("docker-host", socket.display().to_string());
+            }
             (binaries.join("goat-worker"), args)
         }
     }

@@ -66,6 +66,30 @@ impl Member {
     }
 }
 
+/// What can be started and killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Member(Member),
+    /// The Docker daemon of that worker.
+    Daemon(u8),
+}
+
+impl Part {
+    pub fn name(self) -> String {
+        match self {
+            Self::Member(member) => member.name(),
+            Self::Daemon(n) => format!("d{n}"),
+        }
+    }
+
+    pub const fn member(self) -> Option<Member> {
+        match self {
+            Self::Member(member) => Some(member),
+            Self::Daemon(_) => None,
+        }
+    }
+}
+
 /// Holds a subnet for as long as it lives.
 #[derive(Debug)]
 pub struct SubnetLock {
@@ -131,7 +155,7 @@ impl Layout {
         (self.member_ip(member), port).into()
     }
 
-    pub fn members(&self) -> impl Iterator<Item = Member> + use<> {
+    pub fn members(&self) -> impl Iterator<Item = Member> + Clone + use<> {
         (1..=self.managers).map(Member::Manager).chain((1..=self.workers).map(Member::Worker))
     }
 
@@ -161,7 +185,26 @@ impl Layout {
     /// Where the worker's own Docker daemon listens; None where it uses the machine's.
     pub fn docker_socket(&self, worker: Member) -> Option<PathBuf> {
         let Member::Worker(n) = worker else { return None };
-        self.has_daemons.then(|| self.dir.join(format!("d{n}")).join("docker.sock"))
+        self.has_daemons.then(|| self.daemon_dir(n).join("docker.sock"))
+    }
+
+    /// Everything of the Docker daemon of worker n.
+    pub fn daemon_dir(&self, n: u8) -> PathBuf {
+        self.dir.join(format!("d{n}"))
+    }
+
+    /// Everything that runs: members, and their daemons.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        let daemons = if self.has_daemons { self.workers } else { 0 };
+        (1..=daemons).map(Part::Daemon).chain(self.members().map(Part::Member))
+    }
+
+    /// The part of that name; the error names those that there are.
+    pub fn part(&self, name: &str) -> Result<Part, Error> {
+        self.parts().find(|part| part.name() == name).ok_or_else(|| {
+            let names: Vec<_> = self.parts().map(Part::name).collect();
+            Error::usage(format!("there is no {name:?} in this cluster; its members are {}", names.join(", ")))
+        })
     }
 
     pub fn log_path(&self, name: &str) -> PathBuf {

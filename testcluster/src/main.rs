@@ -13,6 +13,7 @@ use clap::Parser;
 use cli::{BenchArgs, Cli, Command, UpArgs};
 use goat_testcluster::bench::{self, Bench};
 use goat_testcluster::control::Remote;
+use goat_testcluster::daemons::DaemonOptions;
 use goat_testcluster::drill::Output;
 use goat_testcluster::error::Error;
 use goat_testcluster::up::{self, Up, say};
@@ -85,5 +86,6 @@ fn wanted(dir: PathBuf, args: &UpArgs) -> Up {
         port: args.port,
         has_echo: !args.no_echo,
         keep: args.keep,
+        daemons: args.daemons.then_some(DaemonOptions { is_live_restore: args.live_restore }),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::control::Remote;
 use crate::error::Error;
+use crate::layout::Part;
 
 impl Remote {
     /// The member that `leader`, `follower`, `worker` or `random` means now; any other name is a member's own.
@@ -35,7 +36,7 @@ impl Remote {
                 let none = || Error::failed("no member runs");
                 running.get(rand::random_range(0..running.len().max(1))).cloned().ok_or_else(none)
             }
-            name => self.layout().find(name).map(|member| member.name()),
+            name => self.layout().part(name).map(Part::name),
         }
     }
 }

@@ -36,6 +36,7 @@ pub async fn live(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
 
 /// Kills everything of the worker at once. Its agent must be dead already, or it would start more.
 pub async fn kill(layout: &Layout, worker: Member) -> Result<usize, Error> {
+    kill_helpers(&layout.data_dir(worker));
     match layout.runtime {
         RuntimeKind::Docker => kill_containers(layout, worker).await,
         RuntimeKind::Process => Ok(kill_processes(&layout.data_dir(worker))),
@@ -45,6 +46,9 @@ pub async fn kill(layout: &Layout, worker: Member) -> Result<usize, Error> {
 /// Removes everything of all workers, ended containers too.
 pub async fn remove_all(layout: &Layout) -> Result<usize, Error> {
     let workers = layout.members().filter(|member| matches!(member, Member::Worker(_)));
+    for worker in workers.clone() {
+        kill_helpers(&layout.data_dir(worker));
+    }
     match layout.runtime {
         RuntimeKind::Process => Ok(workers.map(|worker| kill_processes(&layout.data_dir(worker))).sum()),
         RuntimeKind::Docker => {
@@ -191,19 +195,24 @@ fn live_processes(layout: &Layout, member: Member) -> Vec<LiveTask> {
     live.collect()
 }
 
-/// First the supervisors, so that none reports the end of its task; then the tasks.
-fn kill_processes(data_dir: &Path) -> usize {
-    let root = data_dir.join("process");
+/// The supervisors, so that none reports the end of its task; and the watchdog, which a dead machine has none of.
+fn kill_helpers(data_dir: &Path) {
     // A supervisor that is just starting a task may do so while it is looked for: twice finds what the first missed.
     for _ in 0..2 {
         for (pid, args) in command_lines() {
-            let supervises =
-                matches!(&args[..], [_, verb, dir] if verb == "supervise" && Path::new(dir).starts_with(&root));
-            if supervises && let Some(id) = ProcessId::of(pid) {
+            let is_helper = args.get(1).is_some_and(|verb| verb == "supervise" || verb == "watchdog");
+            if is_helper
+                && args.iter().skip(2).any(|arg| Path::new(arg).starts_with(data_dir))
+                && let Some(id) = ProcessId::of(pid)
+            {
                 id.signal(Signal::SIGKILL);
             }
         }
     }
+}
+
+/// Their supervisors are dead already.
+fn kill_processes(data_dir: &Path) -> usize {
     let states = task_dirs(data_dir).into_iter().filter_map(|dir| read::<State>(&dir.join("state.json")));
     let live: Vec<_> = states.map(|state| state.process).filter(ProcessId::is_alive).collect();
     for process in &live {

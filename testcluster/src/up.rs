@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::Options;
+use crate::daemons::DaemonOptions;
 use crate::echo;
 use crate::error::Error;
 use crate::front;
@@ -25,6 +26,8 @@ pub struct Up {
     pub port: u16,
     pub has_echo: bool,
     pub keep: bool,
+    /// Each worker has a Docker daemon of its own.
+    pub daemons: Option<DaemonOptions>,
 }
 
 /// Writes a line where people look; that nobody looks any more is no error.
@@ -42,9 +45,9 @@ pub async fn run(up: Up) -> Result<(), Error> {
     let (kind, why) = runtime::choose(up.runtime).await?;
     say(&format!("runtime   {why}"));
     let mut options = Options::new(up.dir.clone(), kind)?;
-    (options.managers, options.workers) = (up.managers, up.workers);
+    (options.managers, options.workers, options.daemons) = (up.managers, up.workers, up.daemons);
     options.front = up.has_echo.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, up.port)));
-    if kind == RuntimeKind::Docker {
+    if kind == RuntimeKind::Docker && up.daemons.is_none() {
         // Without echo on it, a cluster may still be wanted to run the image; then it is no reason not to start.
         match echo::ensure_image(&options.binaries).await {
             Err(error) if !up.has_echo => say(&format!("echo      there is no image of it: {error}")),

@@ -39,9 +39,7 @@ pub enum Error {
     Identity(#[from] identity::Error),
     #[error(transparent)]
     File(#[from] durable::Error),
-    #[error(
-        "cannot listen on {listen}: is another worker running there? Set `listen` to another address or port"
-    )]
+    #[error("cannot listen on {listen}: is another worker running there? Set `listen` to another address or port")]
     Listen { listen: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Runtime(runtime::Error),

@@ -3,11 +3,31 @@
 use clap::ValueEnum;
 
 use super::role::Scene;
+use crate::daemons::{self, DaemonOptions};
 use crate::runtime::RuntimeKind;
+
+/// Room for what all managers write in such a drill; the leader's is filled.
+const SMALL_DISK_MIB: u32 = 256;
 
 /// A drill; or, as the last two, all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
+    /// A service crashes at its start: attempts come at growing intervals, through a killed leader too
+    CrashLoop,
+    /// A task takes more memory than its limit: killed, known as such, given up after as many attempts as allowed
+    Oom,
+    /// Everything is reserved: what comes later waits, says why, and runs when there is room
+    NoRoom,
+    /// Kill a worker's Docker daemon, and start it again
+    DockerKill,
+    /// The same, with containers that outlive it: nothing ends
+    DockerKillLive,
+    /// Stop a worker's Docker daemon as its service manager does, and start it again
+    DockerRestart,
+    /// The same, with containers that outlive it: nothing ends
+    DockerRestartLive,
+    /// Halt a worker's Docker daemon (SIGSTOP), then let it go on: nothing ends
+    DockerFreeze,
     /// Kill an agent and start it again within its lease: its tasks are adopted
     AgentRestart,
     /// Kill an agent for good while its machine lives: leased tasks are stopped, then run elsewhere
@@ -34,6 +54,8 @@ pub enum Kind {
     Minority,
     /// Kill the leader and a worker with its tasks at once
     LeaderAndWorker,
+    /// Take all of the machine's CPU and disk: no election, no move, no stop
+    Load,
     /// Kill the leading manager by SIGKILL, under writes
     LeaderKill,
     /// Hand leadership over on request
@@ -52,6 +74,10 @@ pub enum Kind {
     AllManagersKill,
     /// Kill one manager after the other, then all at once, under 50 tasks
     ManagersRollingKill,
+    /// Fill the leader's disk
+    ManagerDiskFull,
+    /// Let every fsync of the leader fail
+    ManagerFsyncFails,
     /// Say what there is
     List,
     /// Run all of them, and print one table
@@ -91,6 +117,8 @@ pub enum Need {
     Root,
     /// Tasks run in containers.
     Docker,
+    /// Several Docker daemons of the drill's own.
+    Daemons,
     /// A program that is no part of this project.
     Program(&'static str),
 }
@@ -100,6 +128,7 @@ impl Need {
         match self {
             Self::Root => "root",
             Self::Docker => "Docker",
+            Self::Daemons => "dockerd, ip and nsenter",
             Self::Program(name) => name,
         }
     }
@@ -109,6 +138,7 @@ impl Need {
         match self {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Docker => runtime == RuntimeKind::Docker,
+            Self::Daemons => daemons::missing().is_none(),
             Self::Program(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
@@ -132,6 +162,13 @@ impl Kind {
     /// None for what is no drill.
     pub const fn row(self) -> Option<Row> {
         Some(match self {
+            Self::CrashLoop => Row::Application,
+            Self::Oom | Self::NoRoom => Row::Resources,
+            Self::DockerKill
+            | Self::DockerKillLive
+            | Self::DockerRestart
+            | Self::DockerRestartLive
+            | Self::DockerFreeze => Row::Docker,
             Self::AgentRestart | Self::AgentKill | Self::AgentFreeze | Self::AgentUpgrade => Row::Agent,
             Self::WorkerKill
             | Self::WorkerCut
@@ -141,7 +178,8 @@ impl Kind {
             | Self::RandomCuts
             | Self::WorkersCut
             | Self::Minority
-            | Self::LeaderAndWorker => Row::Machine,
+            | Self::LeaderAndWorker
+            | Self::Load => Row::Machine,
             Self::LeaderKill
             | Self::LeaderTransfer
             | Self::LeaderFreeze
@@ -150,13 +188,26 @@ impl Kind {
             | Self::ManagerRestart
             | Self::TwoManagersKill
             | Self::AllManagersKill
-            | Self::ManagersRollingKill => Row::Managers,
+            | Self::ManagersRollingKill
+            | Self::ManagerDiskFull
+            | Self::ManagerFsyncFails => Row::Managers,
             Self::List | Self::All => return None,
         })
     }
 
     pub const fn needs(self) -> &'static [Need] {
-        &[]
+        match self {
+            Self::Oom => &[Need::Docker],
+            Self::DockerKill
+            | Self::DockerKillLive
+            | Self::DockerRestart
+            | Self::DockerRestartLive
+            | Self::DockerFreeze => &[Need::Root, Need::Docker, Need::Daemons],
+            Self::Load => &[Need::Program("stress-ng")],
+            Self::ManagerDiskFull => &[Need::Root],
+            Self::ManagerFsyncFails => &[Need::Root, Need::Program("strace")],
+            _ => &[],
+        }
     }
 
     /// The first thing that is missing to run it.
@@ -168,6 +219,13 @@ impl Kind {
     pub fn scene(self) -> Scene {
         match self {
             Self::ManagersRollingKill => Scene { keep_replicas: 46, ..Scene::default() },
+            Self::DockerKill | Self::DockerRestart | Self::DockerFreeze => {
+                Scene { daemons: Some(DaemonOptions { is_live_restore: false }), ..Scene::default() }
+            }
+            Self::DockerKillLive | Self::DockerRestartLive => {
+                Scene { daemons: Some(DaemonOptions { is_live_restore: true }), ..Scene::default() }
+            }
+            Self::ManagerDiskFull => Scene { manager_disk_mib: Some(SMALL_DISK_MIB), ..Scene::default() },
             _ => Scene::default(),
         }
     }

@@ -23,8 +23,14 @@ pub(super) async fn host(options: &DrillOptions) -> Result<Hosted, Error> {
     }
     let dir = PathBuf::from(format!("/tmp/goat-drill-{}-{}", std::process::id(), &request_id()[..4]));
     let scene = options.kind.scene();
-    let options = Options { managers: scene.managers, workers: scene.workers, ..Options::new(dir, kind)? };
-    if kind == RuntimeKind::Docker {
+    let options = Options {
+        managers: scene.managers,
+        workers: scene.workers,
+        manager_disk_mib: scene.manager_disk_mib,
+        daemons: scene.daemons,
+        ..Options::new(dir, kind)?
+    };
+    if kind == RuntimeKind::Docker && scene.daemons.is_none() {
         echo::ensure_image(&options.binaries).await?;
     }
     let hosted = Hosted::start(options).await?;

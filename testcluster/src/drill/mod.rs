@@ -7,13 +7,18 @@
 
 mod agent;
 mod all;
+mod application;
 mod catalogue;
 mod checks;
 mod cut;
+mod disk;
+mod docker_daemon;
+mod extras;
 mod hosting;
 mod judge;
 mod leader_kill;
 mod leader_transfer;
+mod load;
 mod look;
 mod manager_restart;
 mod managers;
@@ -33,7 +38,7 @@ pub use catalogue::{Kind, Need, Row};
 pub use checks::Checks;
 pub use report::{Outcome, Report};
 pub use role::{Role, Scene};
-pub use stage::Stage;
+pub use stage::{Measured, Stage};
 
 /// Why a drill ended that somebody ended.
 const INTERRUPTED: &str = "interrupted";
@@ -114,7 +119,20 @@ async fn rehearse(options: &DrillOptions) -> Result<Report, Error> {
 
 async fn one(stage: &mut Stage, options: &DrillOptions, nth: u32) -> Result<Outcome, Error> {
     stage.begin(nth).await?;
-    let measured = match options.kind {
+    let measured = play(stage, options.kind).await;
+    stage.end(measured).await
+}
+
+async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
+    match kind {
+        Kind::CrashLoop => application::crash_loop(stage).await,
+        Kind::Oom => application::oom(stage).await,
+        Kind::NoRoom => application::no_room(stage).await,
+        kind @ (Kind::DockerKill
+        | Kind::DockerKillLive
+        | Kind::DockerRestart
+        | Kind::DockerRestartLive
+        | Kind::DockerFreeze) => docker_daemon::run(stage, kind).await,
         Kind::AgentRestart => agent::restart(stage).await,
         Kind::AgentKill => agent::kill(stage).await,
         Kind::AgentFreeze => agent::freeze(stage).await,
@@ -127,6 +145,7 @@ async fn one(stage: &mut Stage, options: &DrillOptions, nth: u32) -> Result<Outc
         Kind::WorkersCut => cut::workers(stage).await,
         Kind::Minority => cut::minority(stage).await,
         Kind::LeaderAndWorker => worker_kill::with_leader(stage).await,
+        Kind::Load => load::run(stage).await,
         Kind::LeaderKill => leader_kill::run(stage).await,
         Kind::LeaderTransfer => leader_transfer::run(stage).await,
         Kind::LeaderFreeze => managers::leader_freeze(stage).await,
@@ -136,7 +155,8 @@ async fn one(stage: &mut Stage, options: &DrillOptions, nth: u32) -> Result<Outc
         Kind::TwoManagersKill => managers::two_kill(stage).await,
         Kind::AllManagersKill => managers::all_kill(stage).await,
         Kind::ManagersRollingKill => managers::rolling_kill(stage).await,
+        Kind::ManagerDiskFull => disk::full(stage).await,
+        Kind::ManagerFsyncFails => disk::fsync_fails(stage).await,
         Kind::List | Kind::All => Err(Error::usage("that is no single drill")),
-    };
-    stage.end(measured).await
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::daemons::DaemonOptions;
+
 /// The services that every drill looks at, by what they want when managers cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -54,10 +56,14 @@ pub struct Scene {
     pub workers: u8,
     pub keep_replicas: u32,
     pub stop_replicas: u32,
+    /// Each manager's data is on a file system of its own of that size. Needs root.
+    pub manager_disk_mib: Option<u32>,
+    /// Each worker has a Docker daemon of its own. Needs root.
+    pub daemons: Option<DaemonOptions>,
 }
 
 impl Default for Scene {
     fn default() -> Self {
-        Self { managers: 3, workers: 3, keep_replicas: 3, stop_replicas: 3 }
+        Self { managers: 3, workers: 3, keep_replicas: 3, stop_replicas: 3, manager_disk_mib: None, daemons: None }
     }
 }

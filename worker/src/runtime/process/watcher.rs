@@ -1,9 +1,12 @@
 //! Sees a supervised task end, by the end of its supervisor: no polling.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -20,21 +23,27 @@ const GONE_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Watcher {
     dir: PathBuf,
-    alive: pipe::Receiver,
+    /// None where nobody held it any more.
+    alive: Option<pipe::Receiver>,
 }
 
 impl Watcher {
     /// The supervisor holds the FIFO by now, or is dead.
     pub(super) fn open(dir: PathBuf) -> io::Result<Self> {
-        let alive = pipe::OpenOptions::new().open_receiver(dir.join("alive"))?;
+        let mut file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(dir.join("alive"))?;
+        // Of a FIFO that nobody holds when it is opened epoll never says that it can be read; a read says so at once.
+        let is_held = !matches!(file.read(&mut [0]), Ok(0));
+        let alive = is_held.then(|| pipe::Receiver::from_file(file)).transpose()?;
         Ok(Self { dir, alive })
     }
 
     /// Waits for the task's end.
     pub(super) async fn exit(mut self) -> Exit {
-        let mut byte = [0];
-        // An error is as good as the end: what there is to know is in the file.
-        while self.alive.read(&mut byte).await.is_ok_and(|bytes| bytes > 0) {}
+        if let Some(alive) = &mut self.alive {
+            let mut byte = [0];
+            // An error is as good as the end: what there is to know is in the file.
+            while alive.read(&mut byte).await.is_ok_and(|bytes| bytes > 0) {}
+        }
         let path = self.dir.join("state.json");
         let read = tokio::task::spawn_blocking(move || durable::read::<State>(&path)).await;
         match read.expect("reading does not panic") {
@@ -63,4 +72,30 @@ async fn unwitnessed(state: State) -> Exit {
 
 fn unknown(reason: &str, problem: &str) -> Exit {
     Exit { code: None, is_oom: false, at_ms: clock::now_ms(), failure: Some((reason.into(), problem.into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::super::state::Process;
+    use super::*;
+
+    /// As long as a slow machine may take; it is over in milliseconds.
+    const SOON: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_task_that_died_together_with_its_supervisor_is_seen_to_have_ended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("started");
+        let process = Process::of_child(child.id() as i32).expect("it runs");
+        child.kill().expect("killed");
+        child.wait().expect("collected");
+        let state = State { process, started_at_ms: 1, exit: None };
+        durable::write(&dir.path().join("state.json"), &state).expect("written");
+        nix::unistd::mkfifo(&dir.path().join("alive"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let watcher = Watcher::open(dir.path().to_owned()).expect("opened");
+        let exit = tokio::time::timeout(SOON, watcher.exit()).await.expect("it does not wait for anybody");
+        assert_eq!(exit.failure.expect("with a reason").0, "supervisor-lost");
+    }
 }

@@ -1,0 +1,168 @@
+//! A manager's disk fails it: it must not go on as if it had written, and the others must not need it.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use goat_proto::v1;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use super::look::WITHIN;
+use super::stage::{Measured, Stage};
+use crate::client::Client;
+use crate::cluster::Condition;
+use crate::error::Error;
+use crate::layout::Layout;
+
+const FAILING_S: u64 = 10;
+const POLL: Duration = Duration::from_millis(5);
+/// From when the disk is well again.
+const ENDS: Duration = Duration::from_secs(5);
+const BULK_BYTES: usize = 60_000;
+const DETACH: Duration = Duration::from_secs(5);
+
+/// The leader's file system fills up, and has room again.
+pub(super) async fn full(stage: &mut Stage) -> Result<Measured, Error> {
+    let status = stage.client().status().await?;
+    let layout = stage.remote().layout();
+    let filler = data_dir(layout, &status.leader)?.join("filler");
+    let began = stage.restart_clock();
+    let filled = fill(&filler)?;
+    stage.timeline.tell(format!("the disk of {} (leader) is full, with {filled} bytes more", status.leader));
+    let bulk = stage.extra_spec("bulk", 0)?;
+    let client = stage.client().clone();
+    let failing = tokio::select! {
+        failing = failing(stage, &status.leader, status.term, began) => failing,
+        never = use_up(&client, bulk) => never,
+    };
+    std::fs::remove_file(&filler).map_err(Error::io("remove", &filler))?;
+    stage.timeline.tell("it has room again");
+    revive(stage, &status.leader).await?;
+    failing
+}
+
+/// The leader's disk reports that it could not write.
+pub(super) async fn fsync_fails(stage: &mut Stage) -> Result<Measured, Error> {
+    let status = stage.client().status().await?;
+    let members = stage.remote().status().await?.members;
+    let pid = members.iter().find(|member| member.name == status.leader).and_then(|member| member.pid);
+    let pid = pid.ok_or_else(|| Error::failed(format!("{} does not run", status.leader)))?;
+    let began = stage.restart_clock();
+    let mut strace = attach(pid).await?;
+    stage.timeline.tell(format!("every fsync of {} (leader) fails from here on", status.leader));
+    let failing = failing(stage, &status.leader, status.term, began).await;
+    detach(&mut strace).await?;
+    stage.timeline.tell("its disk is well again");
+    revive(stage, &status.leader).await?;
+    failing
+}
+
+fn data_dir(layout: &Layout, manager: &str) -> Result<PathBuf, Error> {
+    Ok(layout.data_dir(layout.find(manager)?))
+}
+
+/// A full disk still takes what goes to blocks that were set aside before: writes use those up.
+async fn use_up(client: &Client, mut bulk: v1::ServiceSpec) -> Result<Measured, Error> {
+    bulk.env.insert("BULK".into(), "x".repeat(BULK_BYTES));
+    loop {
+        // Whether a write is accepted is the recorder's to see.
+        let _ = client.create_service(bulk.clone()).await;
+        let _ = client.remove_service(&bulk.name).await;
+    }
+}
+
+/// Until another leads and writes are accepted; then the rest of the time.
+async fn failing(stage: &mut Stage, leader: &str, term: u64, began: Instant) -> Result<Measured, Error> {
+    let (_, term) = stage.next_leader(leader, term).await?;
+    stage.term = term;
+    stage.accepted(Instant::now()).await?;
+    tokio::time::sleep_until(began + stage.length(FAILING_S)).await;
+    // When exactly the disk began to fail is the manager's secret; until then writes were accepted.
+    let gap = stage.recorder()?.longest_gap(began);
+    stage.timeline.tell(format!("longest time without an accepted write {} ms", gap.as_millis()));
+    Ok(vec![("write gap", gap.as_secs_f64() * 1e3)])
+}
+
+/// Starts the manager when it has ended by itself. One that goes on is as good, if it is whole afterwards.
+async fn revive(stage: &Stage, name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + ENDS;
+    loop {
+        let members = stage.remote().status().await?.members;
+        let condition = members.into_iter().find(|member| member.name == name).map(|member| member.condition);
+        if let Some(Condition::Ended(how)) = condition {
+            stage.timeline.tell(format!("{name} had ended by itself ({how}); started again"));
+            return stage.remote().start(name).await;
+        }
+        if Instant::now() >= deadline {
+            stage.timeline.tell(format!("{name} still runs"));
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Writes until nothing fits any more; how many bytes that were.
+fn fill(path: &Path) -> Result<u64, Error> {
+    let mut file: File =
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(Error::io("write", path))?;
+    let mut written = 0;
+    let block = vec![0; 64 << 10];
+    for size in [block.len(), 4 << 10, 512, 1] {
+        while file.write_all(&block[..size]).is_ok() {
+            written += size as u64;
+        }
+    }
+    Ok(written)
+}
+
+/// Lets every fsync of the process fail, from when this returns.
+async fn attach(pid: i32) -> Result<Child, Error> {
+    let strace = Command::new("strace")
+        .args(["-f", "-qqq", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO", "-p"])
+        .arg(pid.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    let mut strace = strace.map_err(Error::io("start", Path::new("strace")))?;
+    let deadline = Instant::now() + WITHIN;
+    while !is_traced(pid) {
+        if let Ok(Some(status)) = strace.try_wait() {
+            return Err(Error::failed(format!(
+                "strace cannot attach to process {pid} ({status}); is another tracer there?"
+            )));
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::failed(format!("strace has not attached to process {pid} in {} s", WITHIN.as_secs())));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(strace)
+}
+
+/// Every thread is.
+fn is_traced(pid: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.filter_map(Result::ok).all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        // One that has ended meanwhile needs no tracer.
+        tracer.is_none_or(|tracer| tracer.trim() != "0")
+    })
+}
+
+/// It detaches on a signal, and ends by itself when the process has.
+async fn detach(strace: &mut Child) -> Result<(), Error> {
+    if let Some(pid) = strace.id() {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGTERM);
+    }
+    match tokio::time::timeout(DETACH, strace.wait()).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::failed("strace does not detach from the manager")),
+    }
+}

@@ -1,0 +1,44 @@
+//! Small file systems in memory for members' data, so that a disk can be full. Needs root.
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount as mount_it, umount2};
+
+use crate::error::Error;
+
+/// Makes the directory and mounts a file system of that size on it.
+pub fn mount(dir: &Path, mib: u32) -> Result<(), Error> {
+    std::fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
+    let size = format!("size={mib}m");
+    mount_it(Some("goat-testcluster"), dir, Some("tmpfs"), MsFlags::MS_NODEV | MsFlags::MS_NOSUID, Some(size.as_str()))
+        .map_err(|errno| Error::io("mount a small file system on", dir)(errno.into()))
+}
+
+/// Unmounts every file system below the directory.
+pub fn unmount_all(dir: &Path) -> Result<(), Error> {
+    for mounted in mounted_below(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default(), dir) {
+        umount2(&mounted, MntFlags::MNT_DETACH).map_err(|errno| Error::io("unmount", &mounted)(errno.into()))?;
+    }
+    Ok(())
+}
+
+/// The last mounted first.
+fn mounted_below(mounts: &str, dir: &Path) -> Vec<PathBuf> {
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    let mut below: Vec<_> = points.filter(|point| point.starts_with(dir) && point != dir).collect();
+    below.reverse();
+    below
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_mounted_below_the_directory_is_unmounted() {
+        let mounts = "proc /proc proc rw 0 0\nx /tmp/a tmpfs rw 0 0\nx /tmp/a/m1 tmpfs rw 0 0\nx /tmp/ab tmpfs rw 0 0\n\
+                      x /tmp/a/m1/deep tmpfs rw 0 0\n";
+        let below = mounted_below(mounts, Path::new("/tmp/a"));
+        assert_eq!(below, [PathBuf::from("/tmp/a/m1/deep"), PathBuf::from("/tmp/a/m1")]);
+    }
+}
