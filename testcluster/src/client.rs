@@ -229,6 +229,13 @@ impl Client {
         call.await
     }
 
+    /// For that long tasks outlive the managers, whatever they chose.
+    pub async fn freeze(&self, length: Duration) -> Result<v1::FreezeReply, Error> {
+        let request = v1::FreezeRequest { request_id: request_id(), for_ms: length.as_millis() as u64 };
+        self.call("freeze the cluster", request, |mut control, request| async move { control.freeze(request).await })
+            .await
+    }
+
     /// Empty `to`: the manager most up to date.
     pub async fn transfer_leader(&self, to: &str) -> Result<v1::TransferLeaderReply, Error> {
         let request = v1::TransferLeaderRequest { to: to.to_owned() };

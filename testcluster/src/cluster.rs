@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,70 +15,23 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::client::Client;
-use crate::daemons::{self, DaemonOptions};
+use crate::daemons;
 use crate::directory;
 use crate::error::Error;
 use crate::launch;
-use crate::layout::{self, Layout, MAX_MANAGERS, MAX_WORKERS, Member, Part, SubnetLock};
+use crate::options::check;
+
+pub use crate::options::Options;
+
+use crate::layout::{self, Layout, Member, Part, SubnetLock};
 use crate::ledger::Ledger;
 use crate::links::{Links, Rule};
 use crate::process::Running;
 use crate::remains;
-use crate::runtime::RuntimeKind;
 use crate::volumes;
 
 /// A leader hands over first; an agent has nothing to wait for.
 const STOP_GRACE: Duration = Duration::from_secs(8);
-
-/// What to start.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The cluster's own directory; what an earlier cluster left there is removed.
-    pub dir: PathBuf,
-    pub managers: u8,
-    pub workers: u8,
-    pub runtime: RuntimeKind,
-    /// Where goat-manager and goat-worker are.
-    pub binaries: PathBuf,
-    pub front: Option<std::net::SocketAddr>,
-    /// More options for every manager, as on its command line.
-    pub manager_args: Vec<String>,
-    /// What each worker offers.
-    pub cpu_millis: u64,
-    pub log_level: String,
-    /// Managers are reached directly, so that nothing can be cut: for measurements.
-    pub is_direct: bool,
-    /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
-    pub manager_disk_mib: Option<u32>,
-    /// Each worker has a Docker daemon of its own. Needs root.
-    pub daemons: Option<DaemonOptions>,
-}
-
-impl Options {
-    /// Three managers and three workers without echo's front.
-    pub fn new(dir: PathBuf, runtime: RuntimeKind) -> Result<Self, Error> {
-        let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
-        let mut binaries = own.parent().unwrap_or(Path::new("/")).to_owned();
-        // Tests run from target/debug/deps.
-        if binaries.ends_with("deps") {
-            binaries.pop();
-        }
-        Ok(Self {
-            dir,
-            managers: 3,
-            workers: 3,
-            runtime,
-            binaries,
-            front: None,
-            manager_args: Vec::new(),
-            cpu_millis: 16_000,
-            log_level: "info".into(),
-            is_direct: false,
-            manager_disk_mib: None,
-            daemons: None,
-        })
-    }
-}
 
 /// How a member fares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,11 +89,7 @@ impl Cluster {
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
         layout.save()?;
-        if let Some(mib) = options.manager_disk_mib {
-            for member in layout.members().filter(|member| matches!(member, Member::Manager(_))) {
-                volumes::mount(&layout.data_dir(member), mib)?;
-            }
-        }
+        mount_volumes(&layout, options.manager_disk_mib)?;
         let cluster = Self {
             links: Links::new(layout.clone()),
             members: Mutex::default(),
@@ -371,28 +320,13 @@ impl Cluster {
     }
 }
 
-fn not_running(name: &str) -> Error {
-    Error::failed(format!("{name} does not run; start it with `testcluster start {name}`"))
+/// A small file system for each manager's data, where that was asked for.
+fn mount_volumes(layout: &Layout, mib: Option<u32>) -> Result<(), Error> {
+    let Some(mib) = mib else { return Ok(()) };
+    let mut managers = layout.members().filter(|member| matches!(member, Member::Manager(_)));
+    managers.try_for_each(|manager| volumes::mount(&layout.data_dir(manager), mib))
 }
 
-fn check(options: &Options) -> Result<(), Error> {
-    if !(1..=MAX_MANAGERS).contains(&options.managers) {
-        return Err(Error::usage(format!("--managers: from 1 to {MAX_MANAGERS}, best an odd number")));
-    }
-    if options.workers > MAX_WORKERS {
-        return Err(Error::usage(format!("--workers: at most {MAX_WORKERS}")));
-    }
-    if let (Some(_), Some(missing)) = (options.daemons, daemons::missing()) {
-        return Err(Error::failed(format!("Docker daemons of a cluster's own need {missing}")));
-    }
-    if options.daemons.is_some() && options.runtime != RuntimeKind::Docker {
-        return Err(Error::usage("--daemons: only for tasks in containers; leave out --runtime process"));
-    }
-    for name in ["goat-manager", "goat-worker"] {
-        let path = options.binaries.join(name);
-        if !path.is_file() {
-            return Err(Error::failed(format!("{} is missing; build it with `cargo build -p {name}`", path.display())));
-        }
-    }
-    Ok(())
+fn not_running(name: &str) -> Error {
+    Error::failed(format!("{name} does not run; start it with `testcluster start {name}`"))
 }

@@ -82,10 +82,12 @@ pub fn command(layout: &Layout, options: DaemonOptions, n: u8) -> (PathBuf, Vec<
 
 /// Waits until the daemon answers.
 pub async fn ready(layout: &Layout, n: u8) -> Result<(), Error> {
-    let client = docker_of(layout, Member::Worker(n))?;
     let deadline = Instant::now() + READY;
     loop {
-        if let Ok(Ok(_)) = tokio::time::timeout(PING, client.ping()).await {
+        // There is no client of a socket that is not there yet.
+        if let Ok(client) = docker_of(layout, Member::Worker(n))
+            && let Ok(Ok(_)) = tokio::time::timeout(PING, client.ping()).await
+        {
             return Ok(());
         }
         if Instant::now() >= deadline {

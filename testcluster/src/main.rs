@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod detach;
+mod drill_args;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

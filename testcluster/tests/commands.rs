@@ -91,7 +91,7 @@ fn wrong_usage_changes_nothing_and_says_what_is_right() {
 
     world.up(&["--managers", "1", "--workers", "1", "--no-echo"]);
     assert!(world.fails(&["kill", "m7"], 2).contains("its members are m1, w1"));
-    assert!(world.fails(&["kill", "m1", "--with-tasks"], 2).contains("is a manager"));
+    assert!(world.fails(&["kill", "m1", "--with-tasks"], 2).contains("is no worker"));
     assert!(world.fails(&["cut", "w1", "w1"], 2).contains("there is no link between w1 and w1"));
     assert_eq!(world.condition("m1"), "running");
     world.ok(&["down"]);

@@ -24,7 +24,7 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("raft-store/src/log/mod.rs", 343),
     ("raft-store/src/machine.rs", 347),
     ("testcluster/src/bin/echo.rs", 414),
-    ("testcluster/src/cluster.rs", 345),
+    ("testcluster/src/cluster.rs", 332),
     ("worker/src/config.rs", 397),
     ("worker/src/reconciler/service.rs", 466),
     ("worker/src/runtime/process/mod.rs", 380),

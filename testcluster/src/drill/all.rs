@@ -104,7 +104,7 @@ fn table(entries: &[Entry]) {
     table.load_style(presets::NOTHING);
     table.set_header(["ROW", "DRILL", "REPEATS", "RESULT", "KEY MEASURE", "P50 MS", "MAX MS", "TIME"]);
     for entry in entries {
-        let key = entry.report.as_ref().and_then(|report| report.measures.first());
+        let key = entry.report.as_ref().and_then(Report::key_measure);
         let number = |value: Option<f64>| value.map(|ms| format!("{ms:.0}")).unwrap_or_default();
         let repeats = entry.report.as_ref().map(|report| format!("{}/{}", report.runs.len(), report.repeat));
         table.add_row([

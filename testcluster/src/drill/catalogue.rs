@@ -14,6 +14,10 @@ const SMALL_DISK_MIB: u32 = 256;
 pub enum Kind {
     /// A service crashes at its start: attempts come at growing intervals, through a killed leader too
     CrashLoop,
+    /// A service hangs: its health check stops it, and another starts
+    Hang,
+    /// A service never becomes ready: stopped after its start period, given up after as many attempts as allowed
+    NeverReady,
     /// A task takes more memory than its limit: killed, known as such, given up after as many attempts as allowed
     Oom,
     /// Everything is reserved: what comes later waits, says why, and runs when there is room
@@ -72,6 +76,8 @@ pub enum Kind {
     TwoManagersKill,
     /// Kill all managers at once, and bring them back
     AllManagersKill,
+    /// Announce it (`cluster freeze`), kill all managers at once, and bring them back: nothing ends
+    PlannedOutage,
     /// Kill one manager after the other, then all at once, under 50 tasks
     ManagersRollingKill,
     /// Fill the leader's disk
@@ -162,7 +168,7 @@ impl Kind {
     /// None for what is no drill.
     pub const fn row(self) -> Option<Row> {
         Some(match self {
-            Self::CrashLoop => Row::Application,
+            Self::CrashLoop | Self::Hang | Self::NeverReady => Row::Application,
             Self::Oom | Self::NoRoom => Row::Resources,
             Self::DockerKill
             | Self::DockerKillLive
@@ -188,6 +194,7 @@ impl Kind {
             | Self::ManagerRestart
             | Self::TwoManagersKill
             | Self::AllManagersKill
+            | Self::PlannedOutage
             | Self::ManagersRollingKill
             | Self::ManagerDiskFull
             | Self::ManagerFsyncFails => Row::Managers,

@@ -19,11 +19,8 @@ const CALL: Duration = Duration::from_secs(2);
 /// It was ready, and answers nothing any more: stopped, and started again.
 pub(super) async fn hang(stage: &mut Stage) -> Result<Measured, Error> {
     let mut spec = stage.extra_spec("hang", 1)?;
-    spec.ports = vec![v1::Port {
-        host_port: echo::PORT.into(),
-        container_port: echo::PORT.into(),
-        protocol: "tcp".into(),
-    }];
+    spec.ports =
+        vec![v1::Port { host_port: echo::PORT.into(), container_port: echo::PORT.into(), protocol: "tcp".into() }];
     spec.health = Some(check(30_000, 3));
     let name = spec.name.clone();
     stage.restart_clock();

@@ -15,10 +15,29 @@ use crate::layout::Member;
 use crate::witness::{Life, ended_ms, now_ms, refilled_ms};
 
 pub(super) const WITHIN: Duration = Duration::from_secs(90);
+const WHOLE: Duration = Duration::from_secs(120);
+/// Between looks at everything.
+const LOOK: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(10);
 const ASK: Duration = Duration::from_secs(2);
 
 impl Stage {
+    /// Waits until the cluster is whole.
+    pub async fn whole(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + WHOLE;
+        loop {
+            let why = match self.checks.unwhole().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(why)) => why,
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= deadline {
+                return Err(Error::failed(format!("the cluster is not whole after {} s: {why}", WHOLE.as_secs())));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     pub(super) fn service(&self, role: Role) -> &str {
         self.services.iter().find(|(of, _)| *of == role).map_or("", |(_, name)| name)
     }

@@ -13,6 +13,10 @@ use crate::error::Error;
 
 const FROZEN_S: u64 = 10;
 const DOWN_S: u64 = 20;
+/// Beyond an announced outage, until all is whole again.
+const LONGER: Duration = Duration::from_secs(60);
+/// Several heartbeats.
+const HEARD: Duration = Duration::from_secs(3);
 /// Longer than a manager without a quorum may take to say so.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -66,11 +70,25 @@ pub(super) async fn rolling_kill(stage: &mut Stage) -> Result<Measured, Error> {
     Ok(measured)
 }
 
+/// All managers are killed as `goatctl cluster freeze` announced: nothing stops, whatever it chose.
+pub(super) async fn planned_outage(stage: &mut Stage) -> Result<Measured, Error> {
+    let length = stage.length(DOWN_S);
+    stage.client().freeze(length + LONGER).await?;
+    stage.timeline.tell(format!("the cluster is frozen for {} s", (length + LONGER).as_secs()));
+    // By then every worker has heard of it with a heartbeat.
+    tokio::time::sleep(HEARD).await;
+    let victims = stage.managers();
+    outage(stage, &victims, length).await
+}
+
 async fn without_quorum(stage: &mut Stage, victims: &[String], default_s: u64) -> Result<Measured, Error> {
-    let survivors: Vec<_> = stage.managers().into_iter().filter(|name| !victims.contains(name)).collect();
-    let length = stage.length(default_s);
     // Longer than any lease; what chose `stop` has to.
     stage.rules.may_stop.push(Role::Stop);
+    outage(stage, victims, stage.length(default_s)).await
+}
+
+async fn outage(stage: &mut Stage, victims: &[String], length: Duration) -> Result<Measured, Error> {
+    let survivors: Vec<_> = stage.managers().into_iter().filter(|name| !victims.contains(name)).collect();
     stage.rules.may_fail_requests = true;
     let killed = stage.restart_clock();
     futures::future::try_join_all(victims.iter().map(|name| stage.remote().kill(name, false))).await?;

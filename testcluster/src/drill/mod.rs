@@ -14,6 +14,7 @@ mod cut;
 mod disk;
 mod docker_daemon;
 mod extras;
+mod health;
 mod hosting;
 mod judge;
 mod leader_kill;
@@ -126,6 +127,8 @@ async fn one(stage: &mut Stage, options: &DrillOptions, nth: u32) -> Result<Outc
 async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
     match kind {
         Kind::CrashLoop => application::crash_loop(stage).await,
+        Kind::Hang => health::hang(stage).await,
+        Kind::NeverReady => health::never_ready(stage).await,
         Kind::Oom => application::oom(stage).await,
         Kind::NoRoom => application::no_room(stage).await,
         kind @ (Kind::DockerKill
@@ -154,6 +157,7 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::ManagerRestart => manager_restart::run(stage).await,
         Kind::TwoManagersKill => managers::two_kill(stage).await,
         Kind::AllManagersKill => managers::all_kill(stage).await,
+        Kind::PlannedOutage => managers::planned_outage(stage).await,
         Kind::ManagersRollingKill => managers::rolling_kill(stage).await,
         Kind::ManagerDiskFull => disk::full(stage).await,
         Kind::ManagerFsyncFails => disk::fsync_fails(stage).await,

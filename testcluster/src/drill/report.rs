@@ -22,6 +22,8 @@ pub struct Outcome {
     pub measured: Measured,
     pub violations: Vec<String>,
     pub record: recorder::Report,
+    /// The longest that testcluster itself, through which all links go, stood still: the machine was too busy.
+    pub stood_still_ms: u64,
     /// As in the report of all repeats.
     #[serde(serialize_with = "as_map")]
     pub doubled: Measured,
@@ -130,6 +132,11 @@ impl Report {
 
     pub(super) fn is_interrupted(&self) -> bool {
         self.error.as_deref() == Some(super::INTERRUPTED)
+    }
+
+    /// What one line has room for: the first measure that has a figure to reach, else the first.
+    pub fn key_measure(&self) -> Option<&Measure> {
+        self.measures.iter().find(|measure| measure.target_ms.is_some()).or(self.measures.first())
     }
 
     /// The first measure over what the project has set itself for it.

@@ -20,6 +20,7 @@ use crate::cluster::Options;
 use crate::control::Remote;
 use crate::echo;
 use crate::error::Error;
+use crate::pulse::Pulse;
 use crate::recorder::Recorder;
 use crate::supervisor::Hosted;
 use crate::taskset::TaskSet;
@@ -27,8 +28,8 @@ use crate::timeline::Timeline;
 use crate::up::say;
 use crate::witness::{Witness, now_ms};
 
-const WHOLE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(100);
+/// Above half of what members wait for each other.
+const STOOD_STILL_MS: u64 = 250;
 const FIRST_WRITE: Duration = Duration::from_secs(15);
 
 /// What one repeat took, by name, in milliseconds.
@@ -41,9 +42,10 @@ pub struct Stage {
     hosted: Option<Hosted>,
     pub checks: Checks,
     pub timeline: Timeline,
-    /// These two run during a repeat.
+    /// These three run during a repeat.
     recorder: Option<Recorder>,
     witness: Option<Witness>,
+    pulse: Option<Pulse>,
     /// When the repeat began.
     began_ms: u64,
     pub rules: Rules,
@@ -105,6 +107,7 @@ impl Stage {
             timeline: Timeline::begin(options.output == Output::Text),
             recorder: None,
             witness: None,
+            pulse: None,
             began_ms: 0,
             rules: Rules::default(),
             wrong: Vec::new(),
@@ -165,22 +168,6 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until the cluster is whole.
-    pub async fn whole(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + WHOLE;
-        loop {
-            let why = match self.checks.unwhole().await {
-                Ok(None) => return Ok(()),
-                Ok(Some(why)) => why,
-                Err(error) => error.to_string(),
-            };
-            if Instant::now() >= deadline {
-                return Err(Error::failed(format!("the cluster is not whole after {} s: {why}", WHOLE.as_secs())));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
     /// Before a repeat: the cluster is whole, writes go on, and what runs is remembered.
     pub async fn begin(&mut self, nth: u32) -> Result<(), Error> {
         self.nth = nth;
@@ -197,6 +184,7 @@ impl Stage {
         self.wrong.clear();
         let seed = self.seed();
         self.rng = StdRng::seed_from_u64(seed);
+        self.pulse = Some(Pulse::start());
         self.witness = Some(Witness::start(self.remote().layout()).await?);
         let writers = usize::from(self.remote().layout().managers);
         let recorder = Recorder::start(self.client(), writers, self.options.load_per_s);
@@ -254,6 +242,7 @@ impl Stage {
         }
         let mut told = std::collections::HashSet::new();
         violations.retain(|violation| told.insert(violation.clone()));
+        let stood_still_ms = self.stop_pulse().await;
         for violation in &violations {
             self.timeline.tell(format!("WRONG {violation}"));
         }
@@ -263,14 +252,26 @@ impl Stage {
             measured,
             violations,
             record,
+            stood_still_ms,
             doubled: doubled(&lives, &self.services, now_ms()),
             lives: notable(lives, &self.services, self.began_ms),
             timeline: self.timeline.moments(),
         })
     }
 
+    /// How long this program stood still at the most, told where that is long.
+    async fn stop_pulse(&mut self) -> u64 {
+        let Some(pulse) = self.pulse.take() else { return 0 };
+        pulse.stop().await;
+        if pulse.worst_ms() >= STOOD_STILL_MS {
+            self.timeline.tell(format!("testcluster itself stood still for {} ms", pulse.worst_ms()));
+        }
+        pulse.worst_ms()
+    }
+
     /// Takes away what the drill set up. `keeps`: leaves the directory of its cluster, which is then returned.
     pub async fn strike(mut self, keeps: bool) -> Result<Option<PathBuf>, Error> {
+        self.stop_pulse().await;
         if let Some(recorder) = self.recorder.take() {
             recorder.abandon().await;
         }

@@ -1,0 +1,81 @@
+//! What a cluster is asked to be, and whether it can be that here.
+
+use std::path::{Path, PathBuf};
+
+use crate::daemons::{self, DaemonOptions};
+use crate::error::Error;
+use crate::layout::{MAX_MANAGERS, MAX_WORKERS};
+use crate::runtime::RuntimeKind;
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The cluster's own directory; what an earlier cluster left there is removed.
+    pub dir: PathBuf,
+    pub managers: u8,
+    pub workers: u8,
+    pub runtime: RuntimeKind,
+    /// Where goat-manager and goat-worker are.
+    pub binaries: PathBuf,
+    pub front: Option<std::net::SocketAddr>,
+    /// More options for every manager, as on its command line.
+    pub manager_args: Vec<String>,
+    /// What each worker offers.
+    pub cpu_millis: u64,
+    pub log_level: String,
+    /// Managers are reached directly, so that nothing can be cut: for measurements.
+    pub is_direct: bool,
+    /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
+    pub manager_disk_mib: Option<u32>,
+    /// Each worker has a Docker daemon of its own. Needs root.
+    pub daemons: Option<DaemonOptions>,
+}
+
+impl Options {
+    /// Three managers and three workers without echo's front.
+    pub fn new(dir: PathBuf, runtime: RuntimeKind) -> Result<Self, Error> {
+        let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+        let mut binaries = own.parent().unwrap_or(Path::new("/")).to_owned();
+        // Tests run from target/debug/deps.
+        if binaries.ends_with("deps") {
+            binaries.pop();
+        }
+        Ok(Self {
+            dir,
+            managers: 3,
+            workers: 3,
+            runtime,
+            binaries,
+            front: None,
+            manager_args: Vec::new(),
+            cpu_millis: 16_000,
+            log_level: "info".into(),
+            is_direct: false,
+            manager_disk_mib: None,
+            daemons: None,
+        })
+    }
+}
+
+/// Refuses what cannot be started, before anything is.
+pub fn check(options: &Options) -> Result<(), Error> {
+    if !(1..=MAX_MANAGERS).contains(&options.managers) {
+        return Err(Error::usage(format!("--managers: from 1 to {MAX_MANAGERS}, best an odd number")));
+    }
+    if options.workers > MAX_WORKERS {
+        return Err(Error::usage(format!("--workers: at most {MAX_WORKERS}")));
+    }
+    if let (Some(_), Some(missing)) = (options.daemons, daemons::missing()) {
+        return Err(Error::failed(format!("Docker daemons of a cluster's own need {missing}")));
+    }
+    if options.daemons.is_some() && options.runtime != RuntimeKind::Docker {
+        return Err(Error::usage("--daemons: only for tasks in containers; leave out --runtime process"));
+    }
+    for name in ["goat-manager", "goat-worker"] {
+        let path = options.binaries.join(name);
+        if !path.is_file() {
+            return Err(Error::failed(format!("{} is missing; build it with `cargo build -p {name}`", path.display())));
+        }
+    }
+    Ok(())
+}
