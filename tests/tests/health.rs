@@ -50,6 +50,7 @@ fn a_task_runs_once_it_is_healthy_and_is_replaced_when_it_is_not_any_more() {
     assert_eq!((&tasks[1]["state"], &tasks[1]["reason"]), (&"failed".into(), &"unhealthy".into()));
     let shown = world.ok(&["service", "ps", "web"]);
     assert!(shown.contains("└ web.1") && shown.contains("unhealthy"), "{shown}");
+    assert!(world.ok(&["task", "inspect", "web.1"]).contains("unhealthy"), "by its slot, with what was before");
 }
 
 #[test]

@@ -119,9 +119,9 @@ pub fn row(task: &Task, name: String) -> Vec<String> {
 
 /// Why a task ended badly or waits, in one phrase; the empty text where nothing is wrong.
 pub fn problem(task: &Task) -> String {
-    // A bare `exit` says less than the code.
-    let reason = if task.reason == "exit" { "" } else { task.reason.as_str() };
-    let text = match (reason, task.error.as_str()) {
+    let text = match (task.reason.as_str(), task.error.as_str()) {
+        // The code says it all.
+        ("exit", _) if task.exit_code.is_some() => String::new(),
         ("", error) => error.to_owned(),
         (reason, "") => reason.to_owned(),
         (reason, error) => format!("{reason}: {error}"),
@@ -145,7 +145,7 @@ mod tests {
         };
         assert_eq!(shown("running", "", "", None), "");
         assert_eq!(shown("complete", "exit", "", Some(0)), "");
-        assert_eq!(shown("failed", "exit", "", Some(3)), "exit code 3");
+        assert_eq!(shown("failed", "exit", "ended with exit code 3", Some(3)), "exit code 3");
         assert_eq!(shown("failed", "oom-killed", "", Some(137)), "oom-killed (exit code 137)");
         assert_eq!(shown("failed", "image-not-found", "no such image: x", None), "image-not-found: no such image: x");
         assert_eq!(shown("stopped", "", "", Some(143)), "");

@@ -1,4 +1,4 @@
-//! What a client means by a reference: a name, an id, or a prefix of an id that fits one only.
+//! What a client means by a reference: a name, an id, or a prefix of an id that fits one only; for a task, also its slot.
 
 use goat_core::model::{Node, Task};
 use goat_core::state::{Service, State};
@@ -41,5 +41,15 @@ pub(super) fn task<'a>(state: &'a State, reference: &str) -> Result<&'a Task, St
     if let Some(task) = reference.parse().ok().and_then(|id| state.task(id)) {
         return Ok(task);
     }
+    if let Some(task) = newest_in_slot(state, reference) {
+        return Ok(task);
+    }
     one("task", reference, state.tasks().map(|task| (task.id.to_string(), task)))
+}
+
+/// SERVICE.SLOT.
+fn newest_in_slot<'a>(state: &'a State, reference: &str) -> Option<&'a Task> {
+    let (name, slot) = reference.rsplit_once('.')?;
+    let service = state.service_by_name(name)?;
+    state.task(*state.slot(service.id, slot.parse().ok()?).last()?)
 }
