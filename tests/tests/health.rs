@@ -10,6 +10,11 @@ fn newest(world: &World, service: &str) -> Value {
     world.json(&["service", "ps", service])[0].clone()
 }
 
+fn start_agent(world: &World) {
+    world.testcluster(&["start", "w1"]);
+    world.until("the agent is back", || (world.json(&["node", "ls"])[0]["state"] == "ready").then_some(()));
+}
+
 #[test]
 fn a_task_runs_once_it_is_healthy_and_is_replaced_when_it_is_not_any_more() {
     let world = World::up("process", &["--managers", "1", "--workers", "1"]);
@@ -28,20 +33,16 @@ fn a_task_runs_once_it_is_healthy_and_is_replaced_when_it_is_not_any_more() {
 
     // Another agent goes on probing what is not ready yet.
     world.testcluster(&["kill", "w1"]);
-    world.testcluster(&["start", "w1"]);
-    world.until("the agent is back", || (world.json(&["node", "ls"])[0]["state"] == "ready").then_some(()));
+    start_agent(&world);
     assert_eq!(newest(&world, "web")["state"], "starting");
     std::fs::write(&ready, "").expect("it can be written");
-    let running = world.until("it is ready", || {
-        let task = newest(&world, "web");
-        (task["state"] == "running").then_some(task)
-    });
+    let running = world.until("it is ready", || Some(newest(&world, "web")).filter(|task| task["state"] == "running"));
     assert_eq!((&running["id"], &running["container_id"]), (&starting["id"], &starting["container_id"]));
 
     // And one that is ready.
     world.testcluster(&["kill", "w1"]);
     std::fs::remove_file(&ready).expect("it can be removed");
-    world.testcluster(&["start", "w1"]);
+    start_agent(&world);
     let tasks = world.until("it is replaced", || {
         let tasks = world.json(&["service", "ps", "web"]);
         (tasks[0]["attempt"] == 2).then_some(tasks)
