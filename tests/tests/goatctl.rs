@@ -197,7 +197,7 @@ fn containers_run_are_adopted_killed_and_replaced() {
     let (code, _, said) = world.run(&["run", "--name", "absent", "--wait-timeout", "3s", "goat-no-such-image:1"]);
     assert!([1, 3, 4].contains(&code), "{code}: {said}");
     assert!(
-        said.contains("registry-unreachable") || said.contains("image-not-found") || said.contains("image-denied"),
+        said.contains("registry-unreachable") || said.contains("image-not-found") || said.contains("pull-denied"),
         "{said}"
     );
 }

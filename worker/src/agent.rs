@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goat_core::model::Driver;
+use goat_core::model::{Driver, Inventory};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::disk::Gauge;
 use crate::fence::{FenceList, Keeper};
 use crate::identity::{self, Identity};
 use crate::inventory::{Collector, Health};
@@ -25,7 +26,7 @@ use crate::runtime::process::ProcessRuntime;
 use crate::runtime::{self, Found, Runtime, Runtimes};
 use crate::task::Record;
 use crate::taskset::TaskSet;
-use crate::{durable, peers, session};
+use crate::{durable, housekeeping, peers, session};
 
 /// What the children of the agent are given to end.
 const STOP: Duration = Duration::from_secs(1);
@@ -74,6 +75,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         journal,
         outbox: outbox.clone(),
         max_concurrent_starts: config.max_concurrent_starts,
+        runtime_down_after: config.runtime_down_after,
         lease: lease.clone(),
         is_watched: keeper.is_alive(),
         fence: FenceList::open(identity.root())?,
@@ -95,9 +97,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         let lease = lease.clone();
         async move { lease.keep().await }
     });
-    let mut collector = Collector::new(runtimes.clone(), config.offer, config.advertise, health_seen, identity.root());
-    let (inventory, inventory_seen) = watch::channel(collector.collect().await);
-    tasks.spawn("inventory", collector.run(inventory));
+    let inventory_seen = keep_inventory(&config, &runtimes, health_seen, &tasks).await;
     let parts = session::Parts {
         name: config.name,
         address: config.address,
@@ -119,6 +119,22 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     Ok(())
 }
 
+/// Collects what there is here, keeps that true, and keeps the disk from filling up with images.
+async fn keep_inventory(
+    config: &Config,
+    runtimes: &Runtimes,
+    health: watch::Receiver<Health>,
+    tasks: &TaskSet,
+) -> watch::Receiver<Inventory> {
+    let gauge = Gauge::new(config.disk_pressure_below);
+    let mut collector =
+        Collector::new(runtimes.clone(), config.offer, config.advertise.clone(), gauge, health, &config.data_dir);
+    let (inventory, seen) = watch::channel(collector.collect().await);
+    tasks.spawn("inventory", collector.run(inventory));
+    tasks.spawn("prune-images", housekeeping::run(runtimes.clone(), config.prune_images_after, seen.clone()));
+    seen
+}
+
 fn check_runtimes(config: &Config, left: &[Record]) -> Result<(), Error> {
     let is_gone = |record: &&Record| !record.state.is_terminal() && !config.runtimes.contains(&record.meta.driver);
     match left.iter().find(is_gone) {
@@ -131,7 +147,7 @@ fn runtimes(config: &Config, identity: &Identity, supervisor: PathBuf, tasks: &T
     let mut runtimes: Vec<Arc<dyn Runtime>> = Vec::new();
     for driver in &config.runtimes {
         runtimes.push(match driver {
-            Driver::Docker => Arc::new(DockerRuntime::new(identity.node_id(), &config.docker_host)),
+            Driver::Docker => Arc::new(DockerRuntime::new(identity.node_id(), &config.docker_host, identity.root())),
             Driver::Process => Arc::new(ProcessRuntime::new(identity.root(), supervisor.clone(), tasks)?),
         });
     }

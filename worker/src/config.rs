@@ -1,15 +1,22 @@
 //! Options: from a TOML file, the environment and flags, the later one over the earlier one.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use goat_core::model::{Driver, validate};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::identity;
+
+pub use values::{Bytes, Labels, Span, SpanOrNever};
+
+const PRUNE_IMAGES_AFTER: Duration = Duration::from_secs(30 * 60);
+const RUNTIME_DOWN_AFTER: Duration = Duration::from_secs(60);
 
 /// The options are wrong; the text says which and what is right.
 #[derive(Debug, thiserror::Error)]
@@ -46,52 +53,6 @@ impl From<RuntimeName> for Driver {
             RuntimeName::Docker => Self::Docker,
             RuntimeName::Process => Self::Process,
         }
-    }
-}
-
-/// A number of bytes: plain, or with a unit as in `512MiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bytes(pub u64);
-
-impl FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<bytesize::ByteSize>().map(|size| Self(size.as_u64())).map_err(|_| {
-            format!("{text:?} is not a size: a number of bytes is expected, or one with a unit as in 8GiB")
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Text(String),
-        }
-        match Form::deserialize(deserializer)? {
-            Form::Number(bytes) => Ok(Self(bytes)),
-            Form::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
-    }
-}
-
-/// `KEY=VALUE,KEY=VALUE`; a table in the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Labels(pub BTreeMap<String, String>);
-
-impl FromStr for Labels {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let pair = |part: &str| match part.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-            _ => Err(format!("{part:?} is not a label: KEY=VALUE is expected")),
-        };
-        text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -147,6 +108,15 @@ pub struct Options {
     /// Disk kept for the system, taken off what is offered [default: 0]
     #[arg(long, env = "GOAT_WORKER_RESERVE_DISK", value_name = "SIZE")]
     pub reserve_disk: Option<Bytes>,
+    /// Free disk below which nothing new is placed here [default: 5 % of the file system, at most 1GiB]
+    #[arg(long, env = "GOAT_WORKER_DISK_PRESSURE_BELOW", value_name = "SIZE")]
+    pub disk_pressure_below: Option<Bytes>,
+    /// Remove images that were pulled for tasks and not used for so long, as in 30m, or never [default: 30m]
+    #[arg(long, env = "GOAT_WORKER_PRUNE_IMAGES_AFTER", value_name = "DURATION")]
+    pub prune_images_after: Option<SpanOrNever>,
+    /// How long Docker may be gone before tasks that have certainly died count as failed, as in 60s [default: 60s]
+    #[arg(long, env = "GOAT_WORKER_RUNTIME_DOWN_AFTER", value_name = "DURATION")]
+    pub runtime_down_after: Option<Span>,
     /// Most tasks that are being started at one time [default: twice the CPUs, at least 4]
     #[arg(long, env = "GOAT_WORKER_MAX_CONCURRENT_STARTS", value_name = "N")]
     pub max_concurrent_starts: Option<usize>,
@@ -172,6 +142,11 @@ pub struct Config {
     pub runtimes: Vec<Driver>,
     pub docker_host: String,
     pub offer: Offer,
+    /// None: by the size of the file system.
+    pub disk_pressure_below: Option<u64>,
+    /// None: never.
+    pub prune_images_after: Option<Duration>,
+    pub runtime_down_after: Duration,
     pub max_concurrent_starts: usize,
     pub log_level: String,
     pub log_format: LogFormat,
@@ -216,6 +191,9 @@ impl Options {
             reserve_cpu_millis: self.reserve_cpu_millis.or(file.reserve_cpu_millis),
             reserve_memory: self.reserve_memory.or(file.reserve_memory),
             reserve_disk: self.reserve_disk.or(file.reserve_disk),
+            disk_pressure_below: self.disk_pressure_below.or(file.disk_pressure_below),
+            prune_images_after: self.prune_images_after.or(file.prune_images_after),
+            runtime_down_after: self.runtime_down_after.or(file.runtime_down_after),
             max_concurrent_starts: self.max_concurrent_starts.or(file.max_concurrent_starts),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
@@ -247,6 +225,9 @@ impl Options {
             runtimes: runtimes(self.runtimes)?,
             docker_host: docker_socket(self.docker_host)?,
             offer,
+            disk_pressure_below: self.disk_pressure_below.map(|bytes| bytes.0),
+            prune_images_after: self.prune_images_after.unwrap_or(SpanOrNever(Some(PRUNE_IMAGES_AFTER))).0,
+            runtime_down_after: self.runtime_down_after.map_or(RUNTIME_DOWN_AFTER, |span| span.0),
             max_concurrent_starts: concurrent_starts(self.max_concurrent_starts)?,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
@@ -347,6 +328,8 @@ mod tests {
         assert_eq!(config.runtimes, [Driver::Docker]);
         assert_eq!(config.address.to_string(), "127.0.0.1");
         assert!(config.max_concurrent_starts >= 4);
+        assert_eq!((config.disk_pressure_below, config.prune_images_after), (None, Some(PRUNE_IMAGES_AFTER)));
+        assert_eq!(config.runtime_down_after, RUNTIME_DOWN_AFTER);
     }
 
     #[test]
@@ -355,7 +338,8 @@ mod tests {
             "name = \"w1\"\nmanagers = [\"m1:7700\", \"[::1]:7701\"]\ndata_dir = \"/tmp/w\"\naddress = \"127.0.0.9\"\n\
              bind_source = \"127.0.0.8\"\nruntimes = [\"process\", \"docker\", \"process\"]\nmemory = \"2GiB\"\n\
              disk = 1000\nreserve_memory = \"512MiB\"\ncpu_millis = 1500\ndocker_host = \"unix:///run/d.sock\"\n\
-             max_concurrent_starts = 3\nlog_format = \"json\"\n[labels]\nzone = \"a\"",
+             max_concurrent_starts = 3\n\
+             disk_pressure_below = \"2GiB\"\nprune_images_after = \"never\"\nruntime_down_after = \"2m\"\nlog_format = \"json\"\n[labels]\nzone = \"a\"",
         )
         .expect("parsed");
         let flags = Options {
@@ -370,6 +354,8 @@ mod tests {
         assert_eq!((config.offer.memory_bytes, config.offer.disk_bytes), (Some(2 << 30), Some(1_000)));
         assert_eq!((config.offer.reserved.memory_bytes, config.offer.cpu_millis), (512 << 20, Some(1_500)));
         assert_eq!(config.docker_host, "/run/d.sock");
+        assert_eq!((config.disk_pressure_below, config.prune_images_after), (Some(2 << 30), None));
+        assert_eq!(config.runtime_down_after, Duration::from_secs(120));
         assert_eq!(config.bind_source.map(|ip| ip.to_string()).as_deref(), Some("127.0.0.8"));
     }
 
@@ -385,6 +371,8 @@ mod tests {
         assert!(with_managers("nmae = \"x\"").contains("unknown field `nmae`"));
         assert!(with_managers("max_concurrent_starts = 0").starts_with("max_concurrent_starts: 0 would start nothing"));
         assert!(with_managers("memory = \"much\"").contains("\"much\" is not a size"));
+        assert!(with_managers("runtime_down_after = \"soon\"").contains("\"soon\" is not a length of time"));
+        assert!(with_managers("prune_images_after = \"0s\"").contains("\"0s\" is not a length of time"));
         assert!(
             with_managers("docker_host = \"tcp://x:1\"")
                 .starts_with("docker_host: \"tcp://x:1\" is not the absolute path")

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goat_core::model::{Driver, ImageInfo, Inventory, Resources};
-use nix::sys::statvfs::statvfs;
 use procfs::Current;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::Offer;
-use crate::runtime::Runtimes;
+use crate::disk::{Gauge, Room};
+use crate::runtime::{RUNTIME_DOWN, Runtimes};
 
 /// Free disk is told in steps of this, so that it rarely changes.
 const DISK_STEP_BYTES: u64 = 64 << 20;
@@ -20,8 +20,8 @@ const DISK_EVERY: Duration = Duration::from_secs(10);
 const IMAGES_EVERY: Duration = Duration::from_secs(60);
 /// Changes of images come in bursts.
 const IMAGES_SETTLE: Duration = Duration::from_millis(300);
-/// A node with such a runtime gets nothing new.
-const RUNTIME_DOWN: &str = "runtime-down";
+/// A node without room gets nothing new.
+pub const DISK_PRESSURE: &str = "disk-pressure";
 /// Nothing leased can be started on it.
 const WATCHDOG_DOWN: &str = "watchdog-down";
 
@@ -33,6 +33,8 @@ pub struct Health {
     pub is_unwatched: bool,
     /// Grows when images may have changed.
     pub images_version: u64,
+    /// Tasks that have failed for want of room.
+    pub disk_full: u64,
 }
 
 /// Collects the inventory.
@@ -45,20 +47,24 @@ pub struct Collector {
     health: watch::Receiver<Health>,
     /// Where the disk is measured until a runtime says where it keeps its data.
     disk_root: PathBuf,
-    has_asked_disk_root: bool,
+    has_disk_root: bool,
+    gauge: Gauge,
     images: Vec<ImageInfo>,
 }
 
 impl Collector {
+    /// `agent_address`: where the agent answers pings. `data_dir`: where the disk is measured while no runtime says where
+    /// it keeps its data.
     pub fn new(
         runtimes: Runtimes,
         offer: Offer,
         agent_address: String,
+        gauge: Gauge,
         health: watch::Receiver<Health>,
         data_dir: &Path,
     ) -> Self {
         let disk_root = data_dir.to_owned();
-        Self { runtimes, offer, agent_address, health, disk_root, has_asked_disk_root: false, images: Vec::new() }
+        Self { runtimes, offer, agent_address, health, disk_root, has_disk_root: false, gauge, images: Vec::new() }
     }
 
     /// What there is now. Runtimes that do not answer are waited for only briefly.
@@ -102,7 +108,7 @@ impl Collector {
 
     /// Docker's data is what fills the disk; so its place is measured if there is Docker.
     async fn ask_disk_root(&mut self) {
-        if self.has_asked_disk_root {
+        if self.has_disk_root {
             return;
         }
         let Some(runtime) = self.runtimes.get(Driver::Docker) else {
@@ -111,12 +117,14 @@ impl Collector {
         if self.health.borrow().down.contains(&Driver::Docker) {
             return;
         }
-        if let Ok(root) = runtime.disk_root().await
-            && statvfs(&root).is_ok()
-        {
+        let Ok(root) = runtime.disk_root().await else {
+            return;
+        };
+        // A daemon elsewhere, or in a container, has its data where this worker does not see it.
+        if Room::measure(&root).is_some() {
             self.disk_root = root;
         }
-        self.has_asked_disk_root = true;
+        self.has_disk_root = true;
     }
 
     async fn refresh_images(&mut self) {
@@ -136,25 +144,40 @@ impl Collector {
         self.images = images;
     }
 
-    fn inventory(&self) -> Inventory {
-        let (disk_total_bytes, disk_free_bytes) = disk(&self.disk_root).unwrap_or((0, 0));
+    fn inventory(&mut self) -> Inventory {
+        let measured = Room::measure(&self.disk_root);
+        let room = measured.unwrap_or_default();
+        let conditions = self.conditions(measured.as_ref());
         let offer = &self.offer;
         let offered = Resources {
             cpu_millis: offer.cpu_millis.unwrap_or_else(cpu_millis),
             memory_bytes: offer.memory_bytes.unwrap_or_else(memory_bytes),
-            disk_bytes: offer.disk_bytes.unwrap_or(disk_total_bytes),
+            disk_bytes: offer.disk_bytes.unwrap_or(room.total_bytes),
         };
-        let health = self.health.borrow().clone();
-        let conditions = [(!health.down.is_empty(), RUNTIME_DOWN), (health.is_unwatched, WATCHDOG_DOWN)];
         Inventory {
             total: offered.minus(offer.reserved),
             drivers: self.runtimes.iter().map(|runtime| runtime.driver()).collect(),
             images: self.images.clone(),
-            disk_free_bytes: disk_free_bytes / DISK_STEP_BYTES * DISK_STEP_BYTES,
+            disk_free_bytes: room.free_bytes / DISK_STEP_BYTES * DISK_STEP_BYTES,
             agent_version: env!("CARGO_PKG_VERSION").into(),
             agent_address: self.agent_address.clone(),
-            conditions: conditions.into_iter().filter(|(stands, _)| *stands).map(|(_, word)| word.to_owned()).collect(),
+            conditions,
         }
+    }
+
+    fn conditions(&mut self, room: Option<&Room>) -> BTreeSet<String> {
+        let (is_down, is_unwatched, disk_full) = {
+            let health = self.health.borrow();
+            (!health.down.is_empty(), health.is_unwatched, health.disk_full)
+        };
+        // What cannot be measured is not judged.
+        let was_pressed = self.gauge.is_pressed();
+        let is_pressed = room.is_some_and(|room| self.gauge.observe(room, disk_full, std::time::Instant::now()));
+        if is_pressed != was_pressed {
+            info!(is_pressed, free_bytes = room.map_or(0, |room| room.free_bytes), "disk pressure has changed");
+        }
+        let standing = [(is_down, RUNTIME_DOWN), (is_unwatched, WATCHDOG_DOWN), (is_pressed, DISK_PRESSURE)];
+        standing.into_iter().filter(|(stands, _)| *stands).map(|(_, word)| word.to_owned()).collect()
     }
 }
 
@@ -164,13 +187,6 @@ fn cpu_millis() -> u64 {
 
 fn memory_bytes() -> u64 {
     procfs::Meminfo::current().map_or(0, |memory| memory.mem_total)
-}
-
-/// All and free bytes of the file system that `path` is on.
-fn disk(path: &Path) -> Option<(u64, u64)> {
-    let stat = statvfs(path).ok()?;
-    let block_bytes = stat.fragment_size();
-    Some((stat.blocks() * block_bytes, stat.blocks_available() * block_bytes))
 }
 
 #[cfg(test)]
@@ -185,11 +201,31 @@ mod tests {
             reserved: Resources { cpu_millis: 500, memory_bytes: 1 << 20, disk_bytes: 0 },
             ..Offer::default()
         };
-        let mut collector = Collector::new(Runtimes::default(), offer, String::new(), seen, Path::new("/"));
+        let gauge = Gauge::new(Some(0));
+        let mut collector = Collector::new(Runtimes::default(), offer, String::new(), gauge, seen, Path::new("/"));
         let inventory = collector.collect().await;
         assert_eq!(inventory.total.cpu_millis, 1_000);
         assert_eq!(inventory.total.memory_bytes, memory_bytes() - (1 << 20));
         assert!(inventory.total.disk_bytes > 0 && inventory.disk_free_bytes % DISK_STEP_BYTES == 0);
         assert_eq!(inventory.conditions, BTreeSet::new());
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_told_in_constant_words() {
+        let (health, seen) = watch::channel(Health::default());
+        let mut collector = Collector::new(
+            Runtimes::default(),
+            Offer::default(),
+            String::new(),
+            Gauge::new(Some(0)),
+            seen,
+            Path::new("/"),
+        );
+        health.send_modify(|health| {
+            health.down.insert(Driver::Docker);
+            health.disk_full += 1;
+        });
+        let words: Vec<String> = collector.collect().await.conditions.into_iter().collect();
+        assert_eq!(words, ["disk-pressure", "runtime-down"]);
     }
 }

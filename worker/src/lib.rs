@@ -6,9 +6,11 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod durable;
 pub mod fence;
 pub mod health;
+pub mod housekeeping;
 pub mod identity;
 pub mod inventory;
 pub mod journal;

@@ -180,7 +180,8 @@ impl Record {
     pub fn exited(&mut self, exit: Exit) {
         self.exit_code = exit.code;
         self.at_ms = exit.at_ms;
-        self.state = if exit.code == Some(0) && !exit.is_oom { TaskState::Complete } else { TaskState::Failed };
+        let is_fine = exit.code == Some(0) && !exit.is_oom && exit.failure.is_none();
+        self.state = if is_fine { TaskState::Complete } else { TaskState::Failed };
         (self.reason, self.error) = match (exit.failure, exit.is_oom, exit.code) {
             (Some((reason, error)), ..) => (Some(reason), Some(error)),
             (None, true, _) => (Some("oom-killed".into()), Some("it used more memory than its limit".into())),

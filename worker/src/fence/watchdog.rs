@@ -71,7 +71,7 @@ pub fn run(root: &Path, node: NodeId, docker_socket: &str) -> Result<(), Error> 
     let list = FenceList::open(root)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Error::Io { path: root.to_owned(), source })?;
-    let docker = DockerRuntime::new(node, docker_socket);
+    let docker = DockerRuntime::new(node, docker_socket, root);
     let mut watch = Watch { root, list, docker, gone: BTreeSet::new(), agent_looked_for_ms: 0 };
     while let Some(wake_ms) = runtime.block_on(watch.look(clock::boot_ms())) {
         sleep_until(wake_ms);

@@ -22,16 +22,16 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::goal::{Goal, Stop, stop_wanted};
+use super::goal::{Goal, Stop, seen_exit, stop_wanted};
 use crate::fence::FenceList;
 use crate::journal::Journal;
 use crate::lease::Lease;
-use crate::runtime::{Created, Error, Runtime};
+use crate::runtime::{Created, Error, RUNTIME_DOWN, Runtime};
 use crate::task::{Exit, Order, Record};
 use crate::{clock, durable};
 
 /// A runtime that does not answer for so long while a task is brought up fails the task, so that it is tried elsewhere.
-const RUNTIME_PATIENCE: Duration = Duration::from_secs(60);
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(15);
 const FIRST_RETRY_MS: u64 = 100;
 const MAX_RETRY_MS: u64 = 2_000;
 /// One task's life. `exit` is told by the service when the runtime has seen the task end.
@@ -98,13 +98,18 @@ impl Actor {
                 Err(Early::Again { problem }) => problem,
             };
             if Instant::now() >= deadline && !self.may_run {
-                self.record.failed("runtime-down", problem, clock::now_ms());
+                self.record.failed(RUNTIME_DOWN, problem, clock::now_ms());
                 return None;
             }
             warn!(task_id = %self.record.meta.task, error = %problem, "a start did not succeed yet, it is tried again");
             tokio::select! {
                 stop = stop_wanted(&mut self.goal, u64::MAX) => {
                     self.abandon(stop).await;
+                    return None;
+                }
+                // It was started, without an answer, and has ended.
+                exit = seen_exit(&mut self.exit) => {
+                    self.record.exited(self.looked_at(exit).await);
                     return None;
                 }
                 () = tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))) => {}
@@ -124,6 +129,7 @@ impl Actor {
             };
             match self.runtime.create(order).await {
                 Ok(Created::Fresh { handle }) => {
+                    self.record.container_id = Some(handle.clone());
                     let goal = *self.goal.borrow();
                     if let Goal::Stop { reason, grace_ms } = goal {
                         return Err(self.abandon(Stop { reason, grace_ms }).await);
@@ -158,10 +164,8 @@ impl Actor {
             stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop).await),
             prepared = runtime.prepare(&order.spec) => prepared,
         };
-        match prepared {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.give_up(error).await),
-        }
+        let Err(error) = prepared else { return Ok(()) };
+        Err(self.give_up(error).await)
     }
 
     async fn start(&mut self, order: &Order, handle: &str) -> Result<(), Early> {

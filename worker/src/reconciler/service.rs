@@ -1,5 +1,7 @@
 //! The reconciler's loop: owns the table of known tasks, plans after each change, and has the plan carried out.
 
+mod outage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use crate::inventory::Health;
 use crate::journal::Journal;
 use crate::lease::{Lease, Validity};
 use crate::outbox::Outbox;
-use crate::runtime::{Event, Found, FoundState, Runtime, Runtimes};
+use crate::runtime::{DISK_FULL, Event, Found, FoundState, Runtime, Runtimes};
 use crate::task::{Assignment, Exit, Order, Record, TaskMeta};
 use crate::taskset::TaskSet;
 
@@ -43,6 +45,8 @@ pub struct Parts {
     pub journal: Journal,
     pub outbox: Arc<Outbox>,
     pub max_concurrent_starts: usize,
+    /// What has certainly ended is not waited for any longer.
+    pub runtime_down_after: Duration,
     pub lease: Arc<Lease>,
     /// Whether a watchdog lives.
     pub is_watched: watch::Receiver<bool>,
@@ -77,6 +81,7 @@ pub struct Service {
     assigned: Option<BTreeMap<TaskId, Assignment>>,
     /// Tasks forgotten lately: a listing from before still shows them.
     gone: BTreeMap<TaskId, Instant>,
+    outages: outage::Outages,
     commands: mpsc::Receiver<Command>,
     updates: mpsc::Receiver<Record>,
     tell_updates: mpsc::Sender<Record>,
@@ -97,6 +102,7 @@ impl Service {
             known: BTreeMap::new(),
             assigned: None,
             gone: BTreeMap::new(),
+            outages: outage::Outages::default(),
             commands: to_service,
             updates,
             tell_updates,
@@ -212,26 +218,17 @@ impl Service {
         if record.state.is_terminal() {
             known.actor = None;
         }
+        if record.reason.as_deref() == Some(DISK_FULL) {
+            self.parts.health.send_modify(|health| health.disk_full += 1);
+        }
         known.record = record;
         self.parts.outbox.push(&known.record);
     }
 
     fn event(&mut self, driver: Driver, event: Event) {
         match event {
-            Event::Up => {
-                let was_down = self.parts.health.send_if_modified(|health| {
-                    health.images_version += 1;
-                    health.down.remove(&driver)
-                });
-                if was_down {
-                    info!(?driver, "the runtime answers");
-                }
-            }
-            Event::Down { problem } => {
-                if self.parts.health.send_if_modified(|health| health.down.insert(driver)) {
-                    warn!(?driver, error = %problem, "the runtime is down");
-                }
-            }
+            Event::Up => self.runtime_up(driver),
+            Event::Down { problem } => self.runtime_down(driver, &problem),
             Event::ImagesChanged => self.parts.health.send_modify(|health| health.images_version += 1),
             Event::Exited { task, exit } => {
                 if let Some(known) = self.known.get(&task) {
@@ -273,10 +270,12 @@ impl Service {
         self.gone.retain(|_, gone| *gone >= asked || gone.elapsed() < GONE_MEMORY);
         for (task, stray) in found {
             let is_old_news = self.gone.get(&task).is_some_and(|gone| *gone >= asked);
-            if self.known.contains_key(&task) || self.is_wanted(task) || is_old_news {
+            let (is_known, is_belated) = (self.known.contains_key(&task), self.is_belated(&stray));
+            if !is_belated && (is_known || self.is_wanted(task) || is_old_news) {
                 continue;
             }
             match stray.state {
+                _ if is_belated => self.remove_stray(stray),
                 FoundState::Created => self.remove_stray(stray),
                 // Ours by its labels, and unknown: as an agent would find it that has just begun.
                 _ => {
@@ -408,15 +407,15 @@ impl Service {
         });
     }
 
-    /// A container that never ran and that nobody knows.
+    /// A container that is not to run, and in most cases never did.
     fn remove_stray(&self, found: Found) {
         let Some(runtime) = self.parts.runtimes.get(found.meta.driver).cloned() else {
             return;
         };
-        info!(task_id = %found.meta.task, container_id = found.container_id, "removing a container that never ran");
+        info!(task_id = %found.meta.task, container_id = found.container_id, "removing a container that is not to run");
         self.parts.tasks.spawn("remove-stray", async move {
             if let Err(error) = runtime.remove(&found.meta).await {
-                warn!(task_id = %found.meta.task, %error, "a container that never ran could not be removed yet");
+                warn!(task_id = %found.meta.task, %error, "a container that is not to run could not be removed yet");
             }
         });
     }

@@ -37,6 +37,11 @@ pub enum Error {
     Failed { reason: &'static str, problem: String },
 }
 
+/// The reason of what failed because the runtime was not there.
+pub const RUNTIME_DOWN: &str = "runtime-down";
+/// The reason of what failed for want of room on the disk.
+pub const DISK_FULL: &str = "disk-full";
+
 impl Error {
     pub fn failed(reason: &'static str, problem: impl Into<String>) -> Self {
         Self::Failed { reason, problem: problem.into() }
@@ -84,6 +89,7 @@ pub enum FoundState {
 #[derive(Debug, Clone)]
 pub enum Event {
     Up,
+    /// It does not answer; told again and again until it does.
     Down {
         problem: String,
     },
@@ -179,6 +185,17 @@ pub trait Runtime: Access + fmt::Debug + Send + Sync {
 
     /// Where it keeps its data, for measuring the disk.
     async fn disk_root(&self) -> Result<PathBuf, Error>;
+
+    /// Removes the images that it fetched itself and that nothing has used for so long; which they were.
+    async fn prune_images(&self, _unused_for: Duration) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Those of the containers or processes that certainly do not run and will not, as far as that can be known while the
+    /// runtime does not answer; none where it cannot be known.
+    async fn certainly_ended(&self, _container_ids: Vec<String>) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The runtimes that this worker was started with.

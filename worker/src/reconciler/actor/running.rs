@@ -90,7 +90,7 @@ impl Actor {
 
     /// An event does not say whether memory ran out. Asked only where it may have: Docker answers no sooner than it has
     /// taken the container's network down, a tenth of a second later.
-    async fn looked_at(&self, exit: Exit) -> Exit {
+    pub(super) async fn looked_at(&self, exit: Exit) -> Exit {
         let is_clear = exit.code.is_some_and(|code| code != KILLED || !self.may_run_out_of_memory);
         if is_clear || exit.failure.is_some() {
             return exit;

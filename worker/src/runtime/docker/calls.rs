@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::error::Fault;
 
-pub(super) const PING: Duration = Duration::from_secs(3);
+/// A ping waits for nothing inside the daemon: one that takes so long is a sign that it hangs.
+pub(super) const PING: Duration = Duration::from_secs(4);
 pub(super) const INSPECT: Duration = Duration::from_secs(15);
 pub(super) const LIST: Duration = Duration::from_secs(30);
 pub(super) const CREATE: Duration = Duration::from_secs(60);
@@ -19,6 +20,8 @@ pub(super) const STOP_EXTRA: Duration = Duration::from_secs(10);
 pub(super) const PULL_STALL: Duration = Duration::from_secs(120);
 /// However much progress it makes.
 pub(super) const PULL: Duration = Duration::from_secs(3_600);
+/// A pull goes on beside a daemon that does not answer pings for less than this.
+pub(super) const PULL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The call's result; a call that takes longer counts as unanswered.
 pub(super) async fn within<T>(

@@ -99,15 +99,36 @@ impl Fault {
         self.classified(RUNNING, "start-failed")
     }
 
-    pub(super) fn on_pull(self) -> Error {
-        match self {
+    /// `image` as it was asked for: the daemon repeats it, and a name may read like a reason.
+    pub(super) fn on_pull(self, image: &str) -> Error {
+        let Self::Answered { status, message } = self else {
             // The registry's trouble and the daemon's look alike only where the daemon did not answer at all.
-            Self::Answered { status: 404, message } if !message.to_lowercase().contains("denied") => {
+            return self.classified(PULLING, "image-pull-failed");
+        };
+        let said = without_name(&message, image);
+        match (Self::Answered { status, message: said }).classified(PULLING, "image-pull-failed") {
+            Error::Failed { reason: "image-pull-failed", .. } if status == 404 => {
                 Error::failed("image-not-found", message)
             }
-            other => other.classified(PULLING, "image-pull-failed"),
+            Error::Failed { reason, .. } => Error::failed(reason, message),
+            other => other,
         }
     }
+}
+
+/// What the daemon said, without the name that it was asked for: a repository called `denied` is not a reason.
+fn without_name(message: &str, image: &str) -> String {
+    let name = image.split('@').next().unwrap_or(image);
+    let path = name.split_once('/').map_or(name, |(_, path)| path);
+    let (repository, tag) = path.rsplit_once(':').unwrap_or((path, "latest"));
+    let mut said = message.replace(&format!("/v2/{repository}/"), "/v2/_/").replace(&format!("/manifests/{tag}"), "");
+    // A short one may be a word of the daemon's own.
+    for name in [name, name.strip_suffix(&format!(":{tag}")).unwrap_or(name)] {
+        if name.contains('/') {
+            said = said.replace(name, "_");
+        }
+    }
+    said
 }
 
 const DISK_FULL: &[&str] = &["no space left on device", "disk quota exceeded"];
@@ -124,7 +145,14 @@ const RUNNING: &[(&[&str], &str)] = &[
 
 const PULLING: &[(&[&str], &str)] = &[
     (DISK_FULL, "disk-full"),
-    (&["denied", "unauthorized", "authentication required", "no basic auth credentials"], "image-denied"),
+    (
+        &["denied", "unauthorized", "authentication required", "no basic auth credentials", "http 403", "forbidden"],
+        "pull-denied",
+    ),
+    (
+        &["not found", "manifest unknown", "name unknown", "no matching manifest", "invalid reference", "http 404"],
+        "image-not-found",
+    ),
     (
         &[
             "connection refused",
@@ -143,12 +171,11 @@ const PULLING: &[(&[&str], &str)] = &[
             "service unavailable",
             "received unexpected http status",
             "request canceled",
+            "toomanyrequests",
+            "too many requests",
+            "http 429",
         ],
         "registry-unreachable",
-    ),
-    (
-        &["not found", "manifest unknown", "name unknown", "no matching manifest", "invalid reference"],
-        "image-not-found",
     ),
 ];
 
@@ -198,7 +225,16 @@ mod tests {
     fn errors_of_pulling_are_told_apart() {
         let cases = [
             (404, "manifest for a:1 not found: manifest unknown: manifest unknown", "image-not-found"),
-            (404, "pull access denied for a, repository does not exist or may require 'docker login'", "image-denied"),
+            (404, "pull access denied for a, repository does not exist or may require 'docker login'", "pull-denied"),
+            (500, "Head \"http://127.0.0.1:5000/v2/a/manifests/1\": no basic auth credentials", "pull-denied"),
+            (500, "error parsing HTTP 403 response body: invalid character 'h' looking for beginning", "pull-denied"),
+            (500, "error parsing HTTP 404 response body: invalid character 'h' looking for", "image-not-found"),
+            (500, "error parsing HTTP 429 response body: invalid character 'h' looking for", "registry-unreachable"),
+            (500, "received unexpected HTTP status: 503 Service Unavailable", "registry-unreachable"),
+            (404, "manifest for r.example/denied-tls/eof:1 not found: manifest unknown", "image-not-found"),
+            (404, "no such thing as r.example/denied-tls/eof", "image-not-found"),
+            (500, "what is r.example/denied-tls/eof", "image-pull-failed"),
+            (500, "Get \"https://r.example/v2/denied-tls/eof/manifests/1\": what is this", "image-pull-failed"),
             (
                 500,
                 "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
@@ -206,11 +242,11 @@ mod tests {
             ),
             (500, "Get \"https://r.example/v2/\": dial tcp: lookup r.example: no such host", "registry-unreachable"),
             (500, "failed to register layer: write /x: no space left on device", "disk-full"),
-            (500, "unauthorized: authentication required", "image-denied"),
+            (500, "unauthorized: authentication required", "pull-denied"),
             (500, "what is this", "image-pull-failed"),
         ];
         for (status, message, expected) in cases {
-            assert_eq!(reason(answered(status, message).on_pull()), expected, "{message}");
+            assert_eq!(reason(answered(status, message).on_pull("r.example/denied-tls/eof:1")), expected, "{message}");
         }
         assert_eq!(reason(answered(404, "No such image: a:1").on_create()), "missing");
     }

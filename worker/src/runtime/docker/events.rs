@@ -1,10 +1,15 @@
-//! What happens at the daemon: its event stream, and behind it a listing of everything, since events can be missed.
+//! What happens at the daemon: its event stream, and behind it a listing of everything, since events can be missed; and
+//! beside both a ping, since a daemon that hangs or is shutting down keeps its streams open.
 //!
 //! ```text
-//! down --ping answers--> up: events since just before, a listing at once, another every 10 s and after each gap
-//!  ^                      |
-//!  +--- stream ends ------+
+//! down --answers--> up: events since just before, a listing at once, another every 10 s and after each silence
+//!  ^                 |
+//!  |                 +-- a ping is refused or not answered: down, and up again; the streams go on, and so do events
+//!  +-- stream ends --+
 //! ```
+//! A daemon that is told to end refuses connections at once and then stops its containers, unless it has live-restore;
+//! one that was killed stops them when it comes back. Neither is the doing of what ran in them, and neither is told as
+//! if it were: see `cut_short`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,15 +19,18 @@ use bollard::models::EventMessage;
 use bollard::query_parameters as query;
 use futures::StreamExt;
 use goat_core::model::Driver;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
-use super::super::{Error, Event, Runtime};
+use super::super::{Error, Event, Found, FoundState, RUNTIME_DOWN, Runtime};
+use super::calls::{self, within};
+use super::error::Fault;
 use super::{DockerRuntime, labels};
 use crate::clock;
 use crate::task::Exit;
 
 const RESYNC: Duration = Duration::from_secs(10);
+const PING_EVERY: Duration = Duration::from_secs(1);
 const FIRST_RETRY_MS: u64 = 100;
 const MAX_RETRY_MS: u64 = 2_000;
 /// Events of so long before the stream was opened are asked for too. Seeing one twice is fine.
@@ -35,20 +43,25 @@ struct Closed;
 
 pub(super) async fn watch(runtime: &DockerRuntime, events: Events) {
     let mut retry_ms = FIRST_RETRY_MS;
+    let mut was_down = false;
     loop {
-        let told = match connected(runtime, &events).await {
+        let connected = connected(runtime, &events, was_down).await;
+        runtime.outage.set_connected(false);
+        let problem = match connected {
             Ok(Some(problem)) => {
                 // It was up and has gone away; it may be back at once.
                 retry_ms = FIRST_RETRY_MS;
-                tell(&events, Event::Down { problem }).await
+                problem
             }
-            Ok(None) => Ok(()),
+            Ok(None) => return,
             Err(error) => {
                 retry_ms = (retry_ms * 2).min(MAX_RETRY_MS);
-                tell(&events, Event::Down { problem: error.to_string() }).await
+                error.to_string()
             }
         };
-        if told.is_err() || events.is_closed() {
+        was_down = true;
+        runtime.outage.set_answers(false);
+        if tell(&events, Event::Down { problem }).await.is_err() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))).await;
@@ -60,89 +73,192 @@ async fn tell(events: &Events, event: Event) -> Result<(), Closed> {
 }
 
 /// Tells until the connection is lost; then why. None where nobody listens any more.
-async fn connected(runtime: &DockerRuntime, events: &Events) -> Result<Option<String>, Error> {
+async fn connected(runtime: &DockerRuntime, events: &Events, was_down: bool) -> Result<Option<String>, Error> {
     runtime.ping().await?;
     let client = runtime.client()?;
-    if tell(events, Event::Up).await.is_err() {
+    let stops_containers = was_down && !has_live_restore(&client).await?;
+    let watch = Watch { runtime, client, events, resync: Notify::new() };
+    runtime.outage.set_connected(true);
+    if watch.up().await.is_err() {
         return Ok(None);
     }
-    tokio::select! {
-        problem = containers(runtime, &client, events) => Ok(problem),
-        problem = images(&client, events) => Ok(problem),
-        result = resyncs(runtime, events) => result.map(|Closed| None),
-    }
+    let ended = tokio::select! {
+        ended = watch.containers() => ended,
+        ended = watch.images() => ended,
+        Closed = watch.resyncs(stops_containers) => None,
+        Closed = watch.pings() => None,
+    };
+    Ok(ended)
 }
 
-fn stream(
-    client: &Docker,
-    filters: HashMap<&str, Vec<String>>,
-) -> impl futures::Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin {
-    let since = (clock::now_ms() / 1_000).saturating_sub(OVERLAP_S).to_string();
-    let options = query::EventsOptionsBuilder::default().since(&since).filters(&filters).build();
-    client.events(Some(options)).boxed()
+/// Whether containers run on while the daemon does not.
+async fn has_live_restore(client: &Docker) -> Result<bool, Error> {
+    let info = within(calls::INSPECT, client.info()).await.map_err(Fault::general)?;
+    Ok(info.live_restore_enabled.unwrap_or(false))
+}
+
+/// One connection to the daemon.
+struct Watch<'a> {
+    runtime: &'a DockerRuntime,
+    client: Docker,
+    events: &'a Events,
+    /// A listing is due now.
+    resync: Notify,
+}
+
+impl Watch<'_> {
+    async fn up(&self) -> Result<(), Closed> {
+        self.runtime.outage.set_answers(true);
+        self.resync.notify_one();
+        tell(self.events, Event::Up).await
+    }
+
+    async fn down(&self, problem: String) -> Result<(), Closed> {
+        self.runtime.outage.set_answers(false);
+        tell(self.events, Event::Down { problem }).await
+    }
+
+    async fn pings(&self) -> Closed {
+        loop {
+            tokio::time::sleep(PING_EVERY).await;
+            let told = match self.runtime.knock().await {
+                Ok(()) if self.runtime.outage.answers() => Ok(()),
+                Ok(()) => self.up().await,
+                Err(error) => self.down(error.to_string()).await,
+            };
+            if told.is_err() {
+                return Closed;
+            }
+        }
+    }
+
+    fn stream(
+        &self,
+        filters: HashMap<&str, Vec<String>>,
+    ) -> impl futures::Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin {
+        let since = (clock::now_ms() / 1_000).saturating_sub(OVERLAP_S).to_string();
+        let options = query::EventsOptionsBuilder::default().since(&since).filters(&filters).build();
+        self.client.events(Some(options)).boxed()
+    }
+
+    async fn containers(&self) -> Option<String> {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let filters = HashMap::from([
+            ("type", words(&["container"])),
+            ("event", words(&["die"])),
+            ("label", vec![labels::of_node(self.runtime.node)]),
+        ]);
+        let mut stream = self.stream(filters);
+        loop {
+            match stream.next().await {
+                Some(Ok(message)) => {
+                    let Some((task, exit)) = exited(message) else { continue };
+                    let exit = self.judged(exit).await.ok()?;
+                    tell(self.events, Event::Exited { task, exit }).await.ok()?;
+                }
+                Some(Err(error)) => return ended(Some(error)),
+                None => return ended(None),
+            }
+        }
+    }
+
+    /// An exit while the daemon does not answer is the daemon's doing: it is shutting down.
+    async fn judged(&self, exit: Exit) -> Result<Exit, Closed> {
+        if self.runtime.outage.answers() {
+            match self.runtime.knock().await {
+                Ok(()) => return Ok(exit),
+                Err(error) => self.down(error.to_string()).await?,
+            }
+        }
+        Ok(Exit { failure: cut_short("the Docker daemon was shutting down"), ..exit })
+    }
+
+    async fn images(&self) -> Option<String> {
+        let mut stream = self.stream(HashMap::from([("type", vec!["image".to_owned()])]));
+        loop {
+            match stream.next().await {
+                Some(Ok(_)) => tell(self.events, Event::ImagesChanged).await.ok()?,
+                Some(Err(error)) => return ended(Some(error)),
+                None => return ended(None),
+            }
+        }
+    }
+
+    /// `stops_containers`: whether what has ended by the first listing was ended by the daemon as it came back.
+    async fn resyncs(&self, mut stops_containers: bool) -> Closed {
+        loop {
+            // Slow is not gone, and what is gone is seen by pings and streams.
+            let _ = tokio::time::timeout(RESYNC, self.resync.notified()).await;
+            if !self.runtime.outage.answers() {
+                continue;
+            }
+            let asked = Instant::now();
+            match self.runtime.list().await {
+                Ok(mut found) => {
+                    debug!(containers = found.len(), "listed containers");
+                    self.learn(&found).await;
+                    if std::mem::take(&mut stops_containers) {
+                        found.iter_mut().for_each(stopped_by_daemon);
+                    }
+                    if tell(self.events, Event::Resync { asked, found }).await.is_err() {
+                        return Closed;
+                    }
+                }
+                Err(error) => warn!(%error, "containers could not be listed"),
+            }
+        }
+    }
+
+    async fn learn(&self, found: &[Found]) {
+        let mut running = Vec::new();
+        for container in found.iter().filter(|found| found.state != FoundState::Created) {
+            self.runtime.outage.start_answered(&container.container_id);
+            if matches!(container.state, FoundState::Running { .. }) {
+                running.push(container.container_id.clone());
+            }
+        }
+        self.runtime.outage.sight.prove(running).await;
+    }
 }
 
 fn ended(result: Option<bollard::errors::Error>) -> Option<String> {
     Some(result.map_or_else(|| "the event stream ended".into(), |error| format!("the event stream broke: {error}")))
 }
 
-async fn containers(runtime: &DockerRuntime, client: &Docker, events: &Events) -> Option<String> {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let filters = HashMap::from([
-        ("type", words(&["container"])),
-        ("event", words(&["die"])),
-        ("label", vec![labels::of_node(runtime.node)]),
-    ]);
-    let mut stream = stream(client, filters);
-    loop {
-        match stream.next().await {
-            Some(Ok(message)) => {
-                let Some(event) = exited(message) else { continue };
-                tell(events, event).await.ok()?;
-            }
-            Some(Err(error)) => return ended(Some(error)),
-            None => return ended(None),
-        }
-    }
-}
-
-fn exited(message: EventMessage) -> Option<Event> {
+fn exited(message: EventMessage) -> Option<(goat_core::model::TaskId, Exit)> {
     let at_ms = message.time_nano.map_or_else(clock::now_ms, |nanos| nanos.max(0) as u64 / 1_000_000);
     let attributes = message.actor?.attributes?;
     let task = labels::read_task(&attributes)?;
     let code = attributes.get("exitCode").and_then(|code| code.parse().ok());
-    Some(Event::Exited { task, exit: Exit { code, is_oom: false, at_ms, failure: None } })
+    Some((task, Exit { code, is_oom: false, at_ms, failure: None }))
 }
 
-async fn images(client: &Docker, events: &Events) -> Option<String> {
-    let mut stream = stream(client, HashMap::from([("type", vec!["image".to_owned()])]));
-    loop {
-        match stream.next().await {
-            Some(Ok(_)) => tell(events, Event::ImagesChanged).await.ok()?,
-            Some(Err(error)) => return ended(Some(error)),
-            None => return ended(None),
-        }
+/// Why a task ended that did not end by itself.
+fn cut_short(problem: &str) -> Option<(String, String)> {
+    Some((RUNTIME_DOWN.to_owned(), format!("its container was stopped: {problem}")))
+}
+
+fn stopped_by_daemon(found: &mut Found) {
+    if found.state == FoundState::Ended(None) {
+        let failure = cut_short("the Docker daemon has restarted without live-restore");
+        found.state = FoundState::Ended(Some(Exit { failure, ..Exit::unseen() }));
     }
 }
 
-async fn resyncs(runtime: &DockerRuntime, events: &Events) -> Result<Closed, Error> {
-    let mut due = tokio::time::interval(RESYNC);
-    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        due.tick().await;
-        let asked = Instant::now();
-        match runtime.list().await {
-            Ok(found) => {
-                debug!(containers = found.len(), "listed containers");
-                if tell(events, Event::Resync { asked, found }).await.is_err() {
-                    return Ok(Closed);
-                }
-            }
-            // Slow is not gone: events still come, and the next listing is due soon.
-            Err(error) => {
-                warn!(%error, "containers could not be listed");
-                runtime.ping().await?;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::tests::meta;
+
+    #[test]
+    fn what_a_returning_daemon_stopped_is_told_as_such() {
+        let found = |state| Found { meta: meta(1), container_id: "c".into(), state };
+        let mut ended = found(FoundState::Ended(None));
+        stopped_by_daemon(&mut ended);
+        let FoundState::Ended(Some(exit)) = ended.state else { panic!("it has ended") };
+        assert_eq!(exit.failure.expect("with a reason").0, "runtime-down");
+        let mut running = found(FoundState::Running { started_at_ms: 1 });
+        stopped_by_daemon(&mut running);
+        assert_eq!(running, found(FoundState::Running { started_at_ms: 1 }));
     }
 }

@@ -8,12 +8,18 @@ mod calls;
 mod container;
 mod error;
 mod events;
+mod evidence;
 mod exec;
+mod fence;
 mod images;
 mod labels;
+mod outage;
+mod prune;
+mod stop;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::query_parameters as query;
@@ -42,12 +48,22 @@ pub struct DockerRuntime {
     /// None until the socket was there.
     client: Mutex<Option<Docker>>,
     pulls: images::Pulls,
+    memory: Arc<prune::Memory>,
+    outage: outage::Outage,
 }
 
 impl DockerRuntime {
-    /// Contacts nobody yet. `socket`: absolute path of the daemon's unix socket.
-    pub fn new(node: NodeId, socket: impl Into<String>) -> Self {
-        Self { node, socket: socket.into(), client: Mutex::new(None), pulls: images::Pulls::default() }
+    /// Contacts nobody yet, and blocks. `socket`: absolute path of the daemon's unix socket. `root`: the data directory.
+    pub fn new(node: NodeId, socket: impl Into<String>, root: &Path) -> Self {
+        let socket = socket.into();
+        Self {
+            node,
+            client: Mutex::new(None),
+            pulls: images::Pulls::default(),
+            memory: Arc::new(prune::Memory::open(root.join("images.json"))),
+            outage: outage::Outage::new(&socket, root),
+            socket,
+        }
     }
 
     /// A client; each request connects anew, so it outlives the daemon's restarts.
@@ -60,6 +76,12 @@ impl DockerRuntime {
         let made = Docker::connect_with_unix(&self.socket, REQUEST_TIMEOUT_S, &version)
             .map_err(|error| Error::Unreachable { problem: error.to_string() })?;
         Ok(client.insert(made).clone())
+    }
+
+    /// Whether it answers at all; `ping` asks more.
+    async fn knock(&self) -> Result<(), Error> {
+        let client = self.client()?;
+        within(calls::PING, client.ping()).await.map(drop).map_err(Fault::general)
     }
 
     async fn inspect_name(&self, name: &str) -> Result<Option<Found>, Error> {
@@ -83,7 +105,10 @@ impl DockerRuntime {
         let client = self.client().map_err(Fault::Known)?;
         let options = query::CreateContainerOptionsBuilder::default().name(&container::name(&order.meta)).build();
         let body = container::body(order, self.node);
-        within(calls::CREATE, client.create_container(Some(options), body)).await.map(|created| created.id)
+        let create = within(calls::CREATE, client.create_container(Some(options), body));
+        // It may be asked for again, so there is no use in waiting beside a daemon that hangs.
+        let created = self.outage.unless_down(Duration::ZERO, create).await.map_err(Fault::Known)?;
+        created.map(|created| created.id)
     }
 
     async fn remove_name(&self, name: &str) -> Result<(), Error> {
@@ -93,75 +118,6 @@ impl DockerRuntime {
             Ok(()) => Ok(()),
             // 409: its removal is under way already.
             Err(fault) if fault.is_absent() || fault.status() == Some(409) => Ok(()),
-            Err(fault) => Err(fault.general()),
-        }
-    }
-
-    async fn signal(&self, name: &str, signal: &str) -> Result<(), Error> {
-        let options = query::KillContainerOptionsBuilder::default().signal(signal).build();
-        let client = self.client()?;
-        match within(calls::KILL, client.kill_container(name, Some(options))).await {
-            Ok(()) => Ok(()),
-            // 409: it does not run.
-            Err(fault) if fault.is_absent() || fault.status() == Some(409) => Ok(()),
-            Err(fault) => Err(fault.general()),
-        }
-    }
-
-    /// Makes sure that the container does not run and cannot be started: for the watchdog, at the end of a lease.
-    pub async fn fence(&self, id: &str) -> Result<(), Error> {
-        let options = query::KillContainerOptionsBuilder::default().signal("SIGKILL").build();
-        let client = self.client()?;
-        match within(calls::KILL, client.kill_container(id, Some(options))).await {
-            Ok(()) => return Ok(()),
-            Err(fault) if fault.is_absent() => return Ok(()),
-            // It does not run: has it, or will it?
-            Err(fault) if fault.status() == Some(409) => {}
-            Err(fault) => return Err(fault.general()),
-        }
-        match self.inspect_name(id).await? {
-            Some(Found { state: super::FoundState::Created, .. }) => self.remove_name(id).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until the container does not run, at the most for `limit`; whether that came.
-    async fn wait_until_ended(&self, name: &str, limit: Duration) -> Result<bool, Error> {
-        let client = self.client()?;
-        let mut ended = client.wait_container(name, None::<query::WaitContainerOptions>).boxed();
-        match tokio::time::timeout(limit, ended.next()).await {
-            Err(_) => Ok(false),
-            // An exit code other than zero is told as an error.
-            Ok(None | Some(Ok(_)) | Some(Err(bollard::errors::Error::DockerContainerWaitError { .. }))) => Ok(true),
-            Ok(Some(Err(error))) => {
-                let fault = Fault::from(error);
-                if fault.is_absent() { Ok(true) } else { Err(fault.general()) }
-            }
-        }
-    }
-
-    /// The daemon's stop counts whole seconds; shorter graces are counted here.
-    async fn stop_quickly(&self, name: &str, grace: Duration) -> Result<(), Error> {
-        if !grace.is_zero() {
-            self.signal(name, "SIGTERM").await?;
-            if self.wait_until_ended(name, grace).await? {
-                return Ok(());
-            }
-        }
-        self.signal(name, "SIGKILL").await?;
-        if self.wait_until_ended(name, calls::KILL).await? {
-            return Ok(());
-        }
-        Err(Error::Unreachable { problem: "a killed container does not end".into() })
-    }
-
-    async fn stop_slowly(&self, name: &str, grace: Duration) -> Result<(), Error> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
-        let options = query::StopContainerOptionsBuilder::default().t(seconds).build();
-        let client = self.client()?;
-        match within(grace + calls::STOP_EXTRA, client.stop_container(name, Some(options))).await {
-            Ok(()) => Ok(()),
-            Err(fault) if fault.is_absent() => Ok(()),
             Err(fault) => Err(fault.general()),
         }
     }
@@ -190,7 +146,9 @@ impl Runtime for DockerRuntime {
     }
 
     async fn prepare(&self, spec: &ServiceSpec) -> Result<(), Error> {
-        self.pulls.pull(&self.client()?, &spec.image).await
+        let client = self.client()?;
+        let pull = self.pulls.pull(&client, &self.memory, &spec.image);
+        self.outage.unless_down(calls::PULL_PATIENCE, pull).await?
     }
 
     async fn create(&self, order: &Order) -> Result<Created, Error> {
@@ -222,7 +180,13 @@ impl Runtime for DockerRuntime {
     async fn start(&self, _order: &Order, handle: &str) -> Result<Started, Error> {
         let client = self.client()?;
         let options = None::<query::StartContainerOptions>;
-        within(calls::START, client.start_container(handle, options)).await.map_err(Fault::on_start)?;
+        self.outage.start_asked(handle);
+        let result = within(calls::START, client.start_container(handle, options)).await;
+        if !matches!(result, Err(Fault::Unanswered { .. })) {
+            self.outage.start_answered(handle);
+        }
+        result.map_err(Fault::on_start)?;
+        self.outage.sight.prove(vec![handle.to_owned()]).await;
         Ok(Started { container_id: handle.to_owned(), started_at_ms: crate::clock::now_ms() })
     }
 
@@ -279,6 +243,14 @@ impl Runtime for DockerRuntime {
         let client = self.client()?;
         let info = within(calls::INSPECT, client.info()).await.map_err(Fault::general)?;
         Ok(info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".into()).into())
+    }
+
+    async fn prune_images(&self, unused_for: Duration) -> Result<Vec<String>, Error> {
+        self.memory.prune(&self.client()?, unused_for).await
+    }
+
+    async fn certainly_ended(&self, container_ids: Vec<String>) -> Vec<String> {
+        self.outage.certainly_ended(container_ids).await
     }
 }
 
