@@ -5,7 +5,7 @@ use super::apply::Apply;
 use super::command::{
     Answer, MAX_REPORT_AHEAD_MS, MAX_REPORT_ERROR_BYTES, MAX_REPORT_WORD_BYTES, Reported, TaskReport,
 };
-use crate::model::{Cause, Desired, NodeId, Task, TaskState, reason};
+use crate::model::{Cause, Desired, NodeId, Task, TaskState};
 
 impl Apply<'_> {
     pub(super) fn report_tasks(&mut self, node: NodeId, reports: &[TaskReport]) -> Answer {
@@ -96,7 +96,7 @@ fn cause_of(task: &Task) -> Cause {
         (Desired::Stopped | Desired::Removed, _) => task.stop_cause.unwrap_or(task.cause),
         // Nobody asked for it: its lease had run out.
         (Desired::Running, TaskState::Stopped) => Cause::NodeLost,
-        (Desired::Running, _) if task.reason.as_deref() == Some(reason::UNHEALTHY) => Cause::Health,
+        (Desired::Running, _) if task.was_unhealthy() => Cause::Health,
         (Desired::Running, _) => Cause::Exit,
     }
 }

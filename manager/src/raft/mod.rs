@@ -34,7 +34,7 @@ use tracing::info;
 use crate::clock;
 use crate::config::{Config, Peer};
 use crate::machine::{Machine, View};
-use network::Network;
+use network::{Network, Reach};
 use peers::Peers;
 
 pub type Raft = openraft::Raft<TypeConfig, MachineStore<Machine>>;
@@ -107,6 +107,7 @@ struct Inner {
     raft: Raft,
     store: LogStore,
     peers: Peers,
+    reach: Reach,
     view: View,
     cluster: ClusterIdCell,
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
@@ -159,13 +160,22 @@ impl Group {
         if let Some(id) = view.read().cluster_id() {
             cluster.set(id);
         }
-        let network =
-            Network { id: config.id, peers: peers.clone(), cluster: cluster.clone(), reach: network::Reach::default() };
+        let reach = Reach::default();
+        let network = Network { id: config.id, peers: peers.clone(), cluster: cluster.clone(), reach: reach.clone() };
         let raft = Raft::new(config.id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
         Ok(Self {
-            inner: Arc::new(Inner { id: config.id, raft, store, peers, view, cluster, heard_ms: AtomicU64::new(0) }),
+            inner: Arc::new(Inner {
+                id: config.id,
+                raft,
+                store,
+                peers,
+                reach,
+                view,
+                cluster,
+                heard_ms: AtomicU64::new(0),
+            }),
         })
     }
 

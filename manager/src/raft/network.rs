@@ -47,6 +47,11 @@ pub struct Network {
 pub struct Reach(Arc<Mutex<BTreeSet<u64>>>);
 
 impl Reach {
+    /// Whether Raft's last message to the peer did not get through.
+    pub fn is_missed(&self, peer: u64) -> bool {
+        self.0.lock().contains(&peer)
+    }
+
     fn told<T>(&self, peer: u64, address: &str, outcome: &Result<T, RPCError<TypeConfig>>) {
         match outcome {
             Ok(_) => {
