@@ -138,3 +138,20 @@ async fn a_task_that_ends_beside_a_daemon_that_hangs_is_given_up_once() {
     worker.until_condition("runtime-down", false).await;
     assert_eq!(worker.report(&id).await, Some(told), "the late event changes nothing");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_done_beside_a_daemon_that_hangs_is_done_and_not_run_again() {
+    let Some(daemon) = daemon::start(Options::default()) else { return };
+    daemon.build(IMAGE, 1).await;
+    let root = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start_patient(&daemon, root.path()).await;
+    let (id, report) = running(&mut worker).await;
+    let pid = process(&daemon.client(), &report).await.0;
+    daemon.freeze();
+    worker.until_condition("runtime-down", true).await;
+    processes::send(pid, nix::sys::signal::Signal::SIGTERM);
+    processes::wait_for("it has ended", || !processes::is_running(pid));
+    daemon.thaw();
+    let told = worker.until(&id, "complete").await;
+    assert_eq!((told.exit_code, told.reason.as_str()), (Some(0), ""));
+}

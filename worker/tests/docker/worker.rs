@@ -26,6 +26,7 @@ use crate::daemon::Daemon;
 const SOON: Duration = Duration::from_secs(90);
 /// Short, so that tests need not wait for it.
 const RUNTIME_DOWN_AFTER: Duration = Duration::from_secs(2);
+const NEVER: Duration = Duration::from_secs(3_600);
 
 pub struct Worker {
     pub runtime: Arc<DockerRuntime>,
@@ -58,6 +59,15 @@ impl Job {
 impl Worker {
     /// An agent with the data directory `root`, which takes over what an earlier one left there.
     pub async fn start(daemon: &Daemon, root: &Path, pressure_below: u64) -> Self {
+        Self::start_with(daemon, root, pressure_below, RUNTIME_DOWN_AFTER).await
+    }
+
+    /// One that gives nothing up for its daemon's absence.
+    pub async fn start_patient(daemon: &Daemon, root: &Path) -> Self {
+        Self::start_with(daemon, root, 0, NEVER).await
+    }
+
+    async fn start_with(daemon: &Daemon, root: &Path, pressure_below: u64, runtime_down_after: Duration) -> Self {
         let identity = Arc::new(Identity::open(root).expect("a data directory"));
         let runtime = Arc::new(DockerRuntime::new(identity.node_id(), daemon.socket(), identity.root()));
         let runtimes = Runtimes::new([runtime.clone() as Arc<dyn Runtime>]);
@@ -74,7 +84,7 @@ impl Worker {
             journal,
             outbox: Arc::new(Outbox::default()),
             max_concurrent_starts: 4,
-            runtime_down_after: RUNTIME_DOWN_AFTER,
+            runtime_down_after,
             lease: Arc::new(Lease::open(root).expect("opened")),
             is_watched: watch::channel(true).1,
             fence: FenceList::open(root).expect("opened"),

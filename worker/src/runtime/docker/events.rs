@@ -12,6 +12,7 @@
 //! if it were: see `cut_short`.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
@@ -77,7 +78,7 @@ async fn connected(runtime: &DockerRuntime, events: &Events, was_down: bool) -> 
     runtime.ping().await?;
     let client = runtime.client()?;
     let stops_containers = was_down && !has_live_restore(&client).await?;
-    let watch = Watch { runtime, client, events, resync: Notify::new() };
+    let watch = Watch { runtime, client, events, resync: Notify::new(), is_ending: AtomicBool::new(false) };
     runtime.outage.set_connected(true);
     if watch.up().await.is_err() {
         return Ok(None);
@@ -104,11 +105,14 @@ struct Watch<'a> {
     events: &'a Events,
     /// A listing is due now.
     resync: Notify,
+    /// It has told of an exit, and did not answer right after.
+    is_ending: AtomicBool,
 }
 
 impl Watch<'_> {
     async fn up(&self) -> Result<(), Closed> {
         self.runtime.outage.set_answers(true);
+        self.is_ending.store(false, Ordering::Relaxed);
         self.resync.notify_one();
         tell(self.events, Event::Up).await
     }
@@ -162,12 +166,16 @@ impl Watch<'_> {
         }
     }
 
-    /// An exit while the daemon does not answer is the daemon's doing: it is shutting down.
+    /// An exit told by a daemon that answers no more is the daemon's doing: it is shutting down. One that hung and goes on
+    /// tells what it missed, and answers.
     async fn judged(&self, exit: Exit) -> Result<Exit, Closed> {
-        if self.runtime.outage.answers() {
+        if !self.is_ending.load(Ordering::Relaxed) {
             match self.runtime.knock().await {
                 Ok(()) => return Ok(exit),
-                Err(error) => self.down(error.to_string()).await?,
+                Err(error) => {
+                    self.is_ending.store(true, Ordering::Relaxed);
+                    self.down(error.to_string()).await?;
+                }
             }
         }
         Ok(Exit { failure: cut_short("the Docker daemon was shutting down"), ..exit })
