@@ -76,10 +76,15 @@ pub fn sweep(dir: &Path, cgroup: &str) {
     for point in mounts(dir) {
         let _ = Command::new("umount").arg("-l").arg(point).output();
     }
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-        remove_groups(&hierarchy.path().join(cgroup));
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for group in hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(cgroup)) {
+        // A process that was killed leaves its group a moment after it has ended.
+        while group.exists() && Instant::now() < deadline {
+            remove_groups(&group);
+            std::thread::yield_now();
+        }
     }
-    remove_groups(&Path::new("/sys/fs/cgroup").join(cgroup));
 }
 
 /// Control groups are removed as empty directories, the inner ones first.

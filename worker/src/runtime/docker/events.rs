@@ -36,6 +36,7 @@ const FIRST_RETRY_MS: u64 = 100;
 const MAX_RETRY_MS: u64 = 2_000;
 /// Events of so long before the stream was opened are asked for too. Seeing one twice is fine.
 const OVERLAP_S: u64 = 2;
+const RESTARTED: &str = "the Docker daemon has restarted without live-restore";
 
 type Events = mpsc::Sender<(Driver, Event)>;
 
@@ -78,7 +79,9 @@ async fn connected(runtime: &DockerRuntime, events: &Events, was_down: bool) -> 
     runtime.ping().await?;
     let client = runtime.client()?;
     let stops_containers = was_down && !has_live_restore(&client).await?;
-    let watch = Watch { runtime, client, events, resync: Notify::new(), is_ending: AtomicBool::new(false) };
+    let stopped_until_ms = stops_containers.then(clock::now_ms);
+    let watch =
+        Watch { stopped_until_ms, runtime, client, events, resync: Notify::new(), is_ending: AtomicBool::new(false) };
     runtime.outage.set_connected(true);
     if watch.up().await.is_err() {
         return Ok(None);
@@ -100,6 +103,8 @@ async fn has_live_restore(client: &Docker) -> Result<bool, Error> {
 
 /// One connection to the daemon.
 struct Watch<'a> {
+    /// What ended before this was ended by the daemon as it came back (Unix ms): its events are told like any others.
+    stopped_until_ms: Option<u64>,
     runtime: &'a DockerRuntime,
     client: Docker,
     events: &'a Events,
@@ -169,6 +174,9 @@ impl Watch<'_> {
     /// An exit told by a daemon that answers no more is the daemon's doing: it is shutting down. One that hung and goes on
     /// tells what it missed, and answers.
     async fn judged(&self, exit: Exit) -> Result<Exit, Closed> {
+        if self.stopped_until_ms.is_some_and(|until_ms| exit.at_ms <= until_ms) {
+            return Ok(Exit { failure: cut_short(RESTARTED), ..exit });
+        }
         if !self.is_ending.load(Ordering::Relaxed) {
             match self.runtime.knock().await {
                 Ok(()) => return Ok(exit),
@@ -248,7 +256,7 @@ fn cut_short(problem: &str) -> Option<(String, String)> {
 
 fn stopped_by_daemon(found: &mut Found) {
     if found.state == FoundState::Ended(None) {
-        let failure = cut_short("the Docker daemon has restarted without live-restore");
+        let failure = cut_short(RESTARTED);
         found.state = FoundState::Ended(Some(Exit { failure, ..Exit::unseen() }));
     }
 }
