@@ -129,7 +129,8 @@ impl Actor {
             };
             match self.runtime.create(order).await {
                 Ok(Created::Fresh { handle }) => {
-                    self.record.container_id = Some(handle.clone());
+                    // A process has none before it runs.
+                    self.record.container_id = Some(handle.clone()).filter(|handle| !handle.is_empty());
                     let goal = *self.goal.borrow();
                     if let Goal::Stop { reason, grace_ms } = goal {
                         return Err(self.abandon(Stop { reason, grace_ms }).await);
