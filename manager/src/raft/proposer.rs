@@ -72,7 +72,11 @@ impl Group {
             let result = match self.leader() {
                 None => Err(Error::NoLeader),
                 Some(leader) if leader.is_here => self.propose_here(command).await,
-                Some(leader) => self.propose_at(&leader, command).await,
+                Some(leader) => tokio::select! {
+                    result = self.propose_at(&leader, command) => result,
+                    // Whether it still takes effect there is not known.
+                    () = self.is_replaced(&leader) => Err(Error::NoQuorum),
+                },
             };
             let error = match result {
                 Ok(accepted) => return Ok(accepted),
@@ -137,7 +141,10 @@ impl Group {
             let result = match self.leader() {
                 None => Err(Error::NoLeader),
                 Some(leader) if leader.is_here => self.read_index_here().await,
-                Some(leader) => self.read_index_at(&leader).await,
+                Some(leader) => tokio::select! {
+                    result = self.read_index_at(&leader) => result,
+                    () = self.is_replaced(&leader) => Err(Error::NotLeader),
+                },
             };
             match result {
                 Ok(index) => break index,
@@ -174,6 +181,17 @@ impl Group {
             Ok(Ok(reply)) => Ok(reply.into_inner().index),
             Ok(Err(_)) => Err(Error::NotLeader),
             Err(_) => Err(Error::NoQuorum),
+        }
+    }
+
+    /// Returns when a later leader is known: one that is frozen or cut off is not waited for to the end.
+    async fn is_replaced(&self, leader: &Leader) {
+        let mut metrics = self.metrics();
+        while self.leader().is_none_or(|now| now.term <= leader.term) {
+            if metrics.changed().await.is_err() {
+                // Raft stops here; the call's own limit ends it.
+                std::future::pending::<()>().await;
+            }
         }
     }
 
