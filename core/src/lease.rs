@@ -16,9 +16,11 @@
 //! Gray and Cheriton, "Leases: An Efficient Fault-Tolerant Mechanism for Distributed File Cache Consistency" (1989).
 //! Nodes that run no leased task need no fencing: for them `down_after_ms` decides, which is shorter.
 //!
-//! Two things keep a silent node from being called down though its time is over. Someone else reaches it: the fault is
-//! on the way between it and the leader, and moving its tasks would harm. Or half of all nodes are silent at once: then the leader
-//! suspects itself, and calls them down one after the other.
+//! Three things keep a silent node from being called down though its time is over. Someone else reaches it: the fault is
+//! on the way between it and the leader, and moving its tasks would harm. Half of all nodes are silent at once: then the
+//! leader suspects itself, and calls them down one after the other. Or no other node is heard: nothing could be moved to
+//! anywhere, and who is cut off asks the others whether managers live ([`crate::isolation`]), so a node with leased tasks
+//! has its `L_m` also from when another's heartbeats began to be granted.
 
 mod leader;
 

@@ -25,6 +25,8 @@ struct Entry {
     /// How long the longest grant may last that the worker still counts on.
     ttl_ms: u64,
     told: NodeState,
+    /// Since when its heartbeats are granted without a gap; None until this leader has granted it one.
+    heard_since_ms: Option<u64>,
     /// When somebody else last reached it.
     reached_ms: Option<u64>,
     /// When this leader called it down.
@@ -33,7 +35,7 @@ struct Entry {
 
 impl Entry {
     const fn new(granted_ms: u64, ttl_ms: u64, told: NodeState) -> Self {
-        Self { granted_ms, ttl_ms, told, reached_ms: None, down_ms: None }
+        Self { granted_ms, ttl_ms, told, heard_since_ms: None, reached_ms: None, down_ms: None }
     }
 
     const fn silent_ms(&self, now_ms: u64) -> u64 {
@@ -80,13 +82,33 @@ impl LeaderLeases {
         self.lease_ttl_ms
     }
 
-    /// The node registered, or its heartbeat was granted, at `now_ms`; it is ready from then on.
-    pub fn granted(&mut self, node: NodeId, now_ms: u64) {
+    /// The node registered at `now_ms`, with this leader or an earlier one; it is ready, and its time starts again.
+    pub fn registered(&mut self, node: NodeId, now_ms: u64) {
         let ttl_ms = self.lease_ttl_ms;
         let entry = self.nodes.entry(node).or_insert(Entry::new(now_ms, ttl_ms, NodeState::Ready));
         // A shorter grant may not have arrived: the longer one before it is waited for to its end.
         let left_ms = entry.ttl_ms.saturating_sub(entry.silent_ms(now_ms));
-        *entry = Entry::new(entry.granted_ms.max(now_ms), ttl_ms.max(left_ms), NodeState::Ready);
+        let has_gap = entry.silent_ms(now_ms) >= self.policy.disconnected_after_ms;
+        let heard_since_ms = entry.heard_since_ms.filter(|_| !has_gap);
+        let granted = Entry::new(entry.granted_ms.max(now_ms), ttl_ms.max(left_ms), NodeState::Ready);
+        *entry = Entry { heard_since_ms, ..granted };
+    }
+
+    /// Its heartbeat was granted at `now_ms`.
+    pub fn granted(&mut self, node: NodeId, now_ms: u64) {
+        self.registered(node, now_ms);
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.heard_since_ms = entry.heard_since_ms.or(Some(now_ms));
+        }
+    }
+
+    /// Since when some node or other is heard without a gap; None while none is. A lone node needs no other.
+    fn others_heard_since_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.nodes.len() == 1 {
+            return Some(0);
+        }
+        let is_heard = |entry: &&Entry| entry.silent_ms(now_ms) < self.policy.disconnected_after_ms;
+        self.nodes.values().filter(is_heard).filter_map(|entry| entry.heard_since_ms).min()
     }
 
     /// Somebody else reached the node, in a try that began at `asked_ms`.
@@ -122,21 +144,26 @@ impl LeaderLeases {
     /// if telling the cluster failed, [`LeaderLeases::untold`] makes it due again.
     pub fn due(&mut self, now_ms: u64, is_leased: impl Fn(NodeId) -> bool) -> Vec<(NodeId, NodeState)> {
         let (policy, is_mass_loss) = (self.policy, self.is_mass_loss(now_ms));
+        let others_ms = self.others_heard_since_ms(now_ms);
         let mut last_down_ms = self.last_down_ms;
         let mut due = Vec::new();
         for (node, entry) in &mut self.nodes {
             let silent_ms = entry.silent_ms(now_ms);
-            let (down_after_ms, patience_ms) = match entry.told {
+            let (from_ms, down_after_ms, patience_ms) = match entry.told {
                 NodeState::Down => continue,
                 _ if silent_ms < policy.disconnected_after_ms => continue,
-                _ if is_leased(*node) => (policy.manager_wait_for_ms(entry.ttl_ms), policy.leased_patience_ms),
-                _ => (policy.down_after_ms, policy.opinion_patience_ms),
+                _ if is_leased(*node) => {
+                    let from_ms = entry.granted_ms.max(others_ms.unwrap_or(now_ms));
+                    (from_ms, policy.manager_wait_for_ms(entry.ttl_ms), policy.leased_patience_ms)
+                }
+                _ => (entry.granted_ms, policy.down_after_ms, policy.opinion_patience_ms),
             };
+            let waited_ms = now_ms.saturating_sub(from_ms);
             let is_reached = entry.reached_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < OPINION_FRESH_MS)
-                && silent_ms < down_after_ms.saturating_add(patience_ms);
+                && waited_ms < down_after_ms.saturating_add(patience_ms);
             let next_ms = last_down_ms.map_or(0, |last_ms| last_ms + policy.mass_interval_ms);
             let waits_its_turn = is_mass_loss && now_ms < next_ms;
-            let is_down = silent_ms >= down_after_ms && !is_reached && !waits_its_turn;
+            let is_down = others_ms.is_some() && waited_ms >= down_after_ms && !is_reached && !waits_its_turn;
             let state = if is_down { NodeState::Down } else { NodeState::Disconnected };
             if is_down {
                 (last_down_ms, entry.down_ms) = (Some(now_ms), Some(now_ms));
@@ -166,112 +193,15 @@ impl LeaderLeases {
             true => None,
             false => self.last_down_ms.map(|last_ms| last_ms + policy.mass_interval_ms),
         };
-        let deadlines = self.nodes.values().filter(|entry| entry.told != NodeState::Down).flat_map(|entry| {
+        let others_ms = self.others_heard_since_ms(now_ms).unwrap_or_default();
+        let deadlines = self.nodes.values().filter(|entry| entry.told != NodeState::Down).flat_map(move |entry| {
             let wait_ms = policy.manager_wait_for_ms(entry.ttl_ms);
-            [policy.disconnected_after_ms, policy.down_after_ms, wait_ms].map(|after_ms| entry.granted_ms + after_ms)
+            let silent = [policy.disconnected_after_ms, policy.down_after_ms].map(|ms| entry.granted_ms + ms);
+            silent.into_iter().chain([entry.granted_ms.max(others_ms) + wait_ms])
         });
         deadlines.chain(next_ms).filter(|deadline_ms| *deadline_ms > now_ms).min()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NODE: NodeId = NodeId::from_random(1);
-
-    #[test]
-    fn a_leased_node_is_down_only_after_the_full_wait() {
-        let policy = LeasePolicy::default();
-        let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
-        assert_eq!(leases.due(policy.disconnected_after_ms, |_| true), [(NODE, NodeState::Disconnected)]);
-        assert_eq!(leases.due(policy.manager_wait_ms() - 1, |_| true), []);
-        assert_eq!(leases.due(policy.manager_wait_ms(), |_| true), [(NODE, NodeState::Down)]);
-        assert_eq!(leases.next_deadline_ms(0), None);
-    }
-
-    #[test]
-    fn a_node_without_leased_tasks_is_down_sooner() {
-        let policy = LeasePolicy::default();
-        let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
-        assert_eq!(leases.due(policy.down_after_ms, |_| false), [(NODE, NodeState::Down)]);
-    }
-
-    #[test]
-    fn a_node_that_others_reach_is_waited_for_but_not_for_ever() {
-        let policy = LeasePolicy::default();
-        let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
-        let reached = |leases: &mut LeaderLeases, at_ms: u64| {
-            leases.reached(NODE, at_ms);
-            leases.due(at_ms, |_| false)
-        };
-        assert_eq!(reached(&mut leases, policy.down_after_ms), [(NODE, NodeState::Disconnected)]);
-        assert_eq!(leases.doubtful(policy.down_after_ms), [NODE]);
-        let last_ms = policy.down_after_ms + policy.opinion_patience_ms;
-        assert_eq!(reached(&mut leases, last_ms - 1), []);
-        assert_eq!(reached(&mut leases, last_ms), [(NODE, NodeState::Down)]);
-    }
-
-    #[test]
-    fn an_old_opinion_does_not_count() {
-        let policy = LeasePolicy::default();
-        let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
-        leases.reached(NODE, policy.down_after_ms - OPINION_FRESH_MS);
-        assert_eq!(leases.due(policy.down_after_ms, |_| false), [(NODE, NodeState::Down)]);
-    }
-
-    #[test]
-    fn when_half_of_the_nodes_vanish_at_once_they_are_given_up_one_by_one() {
-        let policy = LeasePolicy::default();
-        let nodes = [1, 2, 3, 4].map(NodeId::from_random);
-        let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
-        let at_ms = policy.down_after_ms;
-        leases.granted(nodes[2], at_ms);
-        leases.granted(nodes[3], at_ms);
-        let downs = |leases: &mut LeaderLeases, now_ms: u64| {
-            for node in [nodes[2], nodes[3]] {
-                leases.granted(node, now_ms);
-            }
-            leases.due(now_ms, |_| false).into_iter().filter(|(_, state)| *state == NodeState::Down).count()
-        };
-        assert!(leases.is_mass_loss(at_ms));
-        assert_eq!(downs(&mut leases, at_ms), 1);
-        assert_eq!(leases.next_deadline_ms(at_ms), Some(at_ms + policy.disconnected_after_ms));
-        assert_eq!(downs(&mut leases, at_ms + policy.mass_interval_ms - 1), 0);
-        assert_eq!(downs(&mut leases, at_ms + policy.mass_interval_ms), 1);
-    }
-
-    #[test]
-    fn one_node_of_many_is_no_mass_loss() {
-        let policy = LeasePolicy::default();
-        let nodes = [1, 2, 3].map(NodeId::from_random);
-        let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
-        leases.granted(nodes[1], 2_000);
-        leases.granted(nodes[2], 2_000);
-        assert!(!leases.is_mass_loss(2_500));
-        assert!(leases.is_mass_loss(4_000));
-    }
-
-    #[test]
-    fn a_longer_lease_is_waited_for_to_its_end_even_after_a_shorter_grant() {
-        let policy = LeasePolicy::default();
-        let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
-        leases.extend(60_000);
-        leases.granted(NODE, 1_000);
-        leases.shorten();
-        leases.granted(NODE, 11_000);
-        let until_ms = 11_000 + policy.manager_wait_for_ms(50_000);
-        leases.due(until_ms - 2, |_| true);
-        assert_eq!(leases.due(until_ms - 1, |_| true), []);
-        assert_eq!(leases.due(until_ms, |_| true), [(NODE, NodeState::Down)]);
-    }
-
-    #[test]
-    fn a_grant_makes_a_node_ready_and_its_time_start_again() {
-        let policy = LeasePolicy::default();
-        let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Disconnected)]);
-        leases.granted(NODE, 1_000);
-        assert_eq!(leases.due(1_000 + policy.disconnected_after_ms - 1, |_| true), []);
-        assert_eq!(leases.next_deadline_ms(1_000), Some(1_000 + policy.disconnected_after_ms));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 //! A run is its seed; `GOAT_SIM_SEED=n` runs that one, `GOAT_SIM_RUNS=n` so many.
 
 mod judge;
+mod leading;
 mod machine;
 mod mischief;
 
@@ -17,6 +18,7 @@ use goat_core::lease::{LeaderLeases, LeasePolicy, WorkerLease};
 use goat_core::model::{Desired, NodeId, NodeState, Task, TaskId, TaskState};
 use goat_core::state::command::{Action, TaskReport};
 
+use leading::Leading;
 use machine::{Assignment, Machine, Process, advance};
 
 use crate::support::{Leader, Random, report_of, roomy};
@@ -33,21 +35,13 @@ enum Message {
     Granted { to: usize, session: u64, sent_ms: u64, assignments: Vec<Assignment> },
 }
 
-/// How a leader keeps its side of the leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leading {
-    AsItMust,
-    /// Takes a lease's end for the end of the task.
-    ForgetsTheKill,
-    /// Takes its election for proof that nobody was granted anything before.
-    ForgetsItsPredecessor,
-}
-
 struct World {
     leading: Leading,
     random: Random,
     leader: Leader,
     leases: LeaderLeases,
+    /// Whom this leader has granted something.
+    granted: BTreeSet<NodeId>,
     policy: LeasePolicy,
     leader_number: u64,
     leader_rate_ppm: u64,
@@ -64,15 +58,6 @@ struct World {
     /// Tasks that were lost and taken back.
     returned: usize,
     is_healed: bool,
-}
-
-impl Leading {
-    fn policy(self, policy: LeasePolicy) -> LeasePolicy {
-        match self {
-            Self::ForgetsTheKill => LeasePolicy { kill_ms: 0, ..policy },
-            Self::AsItMust | Self::ForgetsItsPredecessor => policy,
-        }
-    }
 }
 
 /// A clock that is wrong by at most rho.
@@ -106,6 +91,7 @@ impl World {
             random,
             leader,
             leases,
+            granted: BTreeSet::new(),
             policy,
             leader_number: 1,
             leader_rate_ppm,
@@ -219,6 +205,7 @@ impl World {
             self.returned += state.tasks_of_node(node).filter(is_back).count();
         }
         self.leases.granted(node, self.leader_ms());
+        self.granted.insert(node);
         self.leader.done(Action::ReportTasks { node, reports });
         let state = &self.leader.state;
         let assignment = |task: &Task| Assignment {
@@ -271,6 +258,9 @@ impl World {
     fn expire_leases(&mut self) {
         let state = &self.leader.state;
         let is_leased = |node: NodeId| {
+            if self.leading == Leading::ForgetsItsPredecessor && !self.granted.contains(&node) {
+                return false;
+            }
             let holding = state.tasks_of_node(node).filter(|task| task.holds_resources());
             holding.filter_map(|task| state.spec_of(task)).any(|spec| spec.on_disconnect().is_leased())
         };
@@ -302,6 +292,7 @@ impl World {
         self.leader_rate_ppm = some_rate(&mut self.random, &self.policy);
         self.leader.elect();
         self.sessions.clear();
+        self.granted.clear();
         let known = self.leader.state.nodes().map(|node| (node.id, node.state));
         let since_ms = match self.leading {
             Leading::ForgetsItsPredecessor => 0,

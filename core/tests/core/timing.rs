@@ -130,24 +130,31 @@ fn lengths_that_do_not_fit_together_are_refused_with_the_figures() {
 #[test]
 fn a_new_leader_gives_each_node_its_full_time_and_leaves_those_that_are_down() {
     let policy = LeasePolicy::default();
-    let [silent, down, disconnected] = [1, 2, 3].map(NodeId::from_random);
+    let [silent, down, disconnected, heard] = [1, 2, 3, 4].map(NodeId::from_random);
     let known = [(silent, NodeState::Ready), (down, NodeState::Down), (disconnected, NodeState::Disconnected)];
-    let mut leases = LeaderLeases::new(policy, 10_000, known);
+    let mut leases = LeaderLeases::new(policy, 10_000, known.into_iter().chain([(heard, NodeState::Ready)]));
+    let mut heard_ms = 10_000;
+    let mut due = |leases: &mut LeaderLeases, now_ms: u64| {
+        while heard_ms <= now_ms {
+            leases.granted(heard, heard_ms);
+            heard_ms += policy.heartbeat_ms;
+        }
+        leases.due(now_ms, |_| true)
+    };
     let wait_ms = policy.manager_wait_ms();
     assert_eq!(leases.next_deadline_ms(10_000), Some(10_000 + policy.disconnected_after_ms));
-    assert_eq!(
-        leases.due(10_000 + wait_ms - 1, |_| true),
-        [(silent, NodeState::Disconnected)],
-        "told before: not again"
-    );
+    assert_eq!(due(&mut leases, 10_000 + wait_ms - 1), [(silent, NodeState::Disconnected)], "told before: not again");
     // Half of the nodes at once: one by one.
-    assert_eq!(leases.due(10_000 + wait_ms, |_| true), [(silent, NodeState::Down)]);
+    assert_eq!(due(&mut leases, 10_000 + wait_ms), [(silent, NodeState::Down)]);
     let next_ms = 10_000 + wait_ms + policy.mass_interval_ms;
-    assert_eq!(leases.due(next_ms, |_| true), [(disconnected, NodeState::Down)]);
-    assert_eq!(leases.due(u64::MAX, |_| true), [], "told once");
+    assert_eq!(due(&mut leases, next_ms), [(disconnected, NodeState::Down)]);
+    let late_ms = next_ms + 100_000;
+    assert_eq!(due(&mut leases, late_ms), [], "told once");
     leases.untold(silent, NodeState::Disconnected);
-    assert_eq!(leases.due(u64::MAX, |_| true), [(silent, NodeState::Down)], "unless telling failed");
-    leases.forget(silent);
+    assert_eq!(due(&mut leases, late_ms), [(silent, NodeState::Down)], "unless telling failed");
+    for node in [silent, heard] {
+        leases.forget(node);
+    }
     assert_eq!(leases.next_deadline_ms(0), None);
 }
 

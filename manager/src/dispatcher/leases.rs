@@ -141,7 +141,7 @@ fn observe(
                         None => leases.forget(node.node),
                         // Also what an earlier leader had begun: more time than needed harms nobody.
                         Some(NodeState::Ready) if node.from != Some(NodeState::Ready) => {
-                            leases.granted(node.node, clock::boot_ms());
+                            leases.registered(node.node, clock::boot_ms());
                         }
                         Some(_) => {}
                     }

@@ -64,6 +64,11 @@ pub fn is_given_up(policy: &LeasePolicy, ticks: u8, pace: u8) -> bool {
     leases.due(u64::from(ticks) * u64::from(pace), |_| true).contains(&(node, NodeState::Down))
 }
 
+/// Whether a leader that granted last `ticks` ago hears the node no more, by a clock of that pace.
+pub fn is_missed(ticks: u8, pace: u8) -> bool {
+    u64::from(ticks) * u64::from(pace) >= policy().disconnected_after_ms
+}
+
 /// The first tick at which something holds, that holds from then on.
 pub fn first_tick(holds: impl Fn(u8) -> bool) -> u8 {
     (0..=u8::MAX).find(|ticks| holds(*ticks)).expect("it holds at some time")

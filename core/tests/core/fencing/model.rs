@@ -102,7 +102,7 @@ impl Model for Protocol {
             down: [false; 2],
             owner: None,
             cut: Cut::Nobody,
-            has_joined: false,
+            found: [false; 2],
             workers: [Worker::new(self.oldest_lease); 2],
         };
         paces.into_iter().flat_map(|workers| managers.map(|managers| world(workers, managers))).collect()

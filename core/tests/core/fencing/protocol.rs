@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::arithmetic::{EVIDENCE_TICKS, FAST, SLOW, first_tick, is_given_up, is_over, policy, renewed};
+use super::arithmetic::{EVIDENCE_TICKS, FAST, SLOW, first_tick, is_given_up, is_missed, is_over, policy, renewed};
 use super::world::{Action, Cut, Mail, World};
 use goat_core::lease::LeasePolicy;
 
@@ -14,6 +14,8 @@ pub enum Broken {
     RenewsWithoutAQuorum,
     /// A new leader takes its election for proof that nobody was granted anything before.
     NewLeaderDoesNotWait,
+    /// A leader gives a worker up though no other has found it by then.
+    CountsFromElection,
     /// The worker counts its lease from when the grant came.
     CountsFromReceipt,
     NoWatchdog,
@@ -78,7 +80,19 @@ impl Protocol {
 
     pub fn is_due(&self, world: &World, w: usize) -> bool {
         let pace = world.leader.map(|leader| world.managers_pace[usize::from(leader)]);
-        self.broken != Broken::NeverGivesUp && pace.is_some_and(|pace| world.silent[w] >= self.given_up_at[&pace])
+        let may = match (self.scene, self.broken) {
+            (_, Broken::NeverGivesUp) => false,
+            // It waits for the other worker as well; that it is later then than here is as safe.
+            (Scene::Stop, _) | (_, Broken::CountsFromElection) => true,
+            (Scene::OneIsCut { .. }, _) => self.is_heard(world, 1 - w),
+        };
+        may && pace.is_some_and(|pace| world.silent[w] >= self.given_up_at[&pace])
+    }
+
+    /// Whether the leader grants its heartbeats without a gap.
+    fn is_heard(&self, world: &World, w: usize) -> bool {
+        let pace = world.leader.map(|leader| world.managers_pace[usize::from(leader)]);
+        world.found[w] && pace.is_some_and(|pace| !is_missed(world.silent[w], pace))
     }
 
     /// The second worker, which nothing keeps from the leader, has something to hear before time goes on.
@@ -86,7 +100,7 @@ impl Protocol {
         match self.scene {
             Scene::Stop => false,
             Scene::OneIsCut { finds_within } => {
-                let within = if world.has_joined { 1 } else { finds_within };
+                let within = if world.found[1] { 1 } else { finds_within };
                 world.leader.is_some() && world.silent[1] >= within
             }
         }
@@ -132,18 +146,25 @@ impl Protocol {
     fn elect(&self, world: &mut World, manager: u8) {
         world.is_there_a_stale_leader = self.broken == Broken::RenewsWithoutAQuorum;
         world.leader = Some(manager);
-        world.has_joined = false;
+        world.found = [false; 2];
         let waited = if self.broken == Broken::NewLeaderDoesNotWait { self.oldest_silence } else { 0 };
         world.silent = [waited; 2];
     }
 
-    fn grant(world: &mut World, w: u8, is_leader: bool) {
+    fn grant(&self, world: &mut World, w: u8, is_leader: bool) {
         let at = usize::from(w);
         let Mail::Heartbeat { age } = world.workers[at].mail else { return };
         let mut mine = None;
         if is_leader {
+            let is_news = !self.is_heard(world, at);
             (world.silent[at], world.down[at]) = (0, false);
-            world.has_joined |= w == 1;
+            if self.scene != Scene::Stop {
+                world.found[at] = true;
+            }
+            // The other worker has its full time from when it could learn here that managers live.
+            if is_news && self.scene != Scene::Stop && self.broken != Broken::CountsFromElection {
+                world.silent[1 - at] = 0;
+            }
             mine = Some(world.owner == Some(w));
         }
         world.workers[at].mail = Mail::Grant { age, mine };
@@ -174,17 +195,17 @@ impl Protocol {
         match action {
             Action::Tick => self.tick(&mut next),
             Action::Elect(manager) => self.elect(&mut next, manager),
-            Action::LoseLeader => (next.leader, next.has_joined, next.silent) = (None, false, [0; 2]),
+            Action::LoseLeader => (next.leader, next.found, next.silent) = (None, [false; 2], [0; 2]),
             Action::Freeze(w) => next.workers[usize::from(w)].is_frozen = true,
             Action::Thaw(w) => next.workers[usize::from(w)].is_frozen = false,
             Action::Cut(cut) => next.cut = cut,
             Action::Send(w) => next.workers[usize::from(w)].mail = Mail::Heartbeat { age: 0 },
-            Action::Grant(w) => Self::grant(&mut next, w, true),
-            Action::GrantStale(w) => Self::grant(&mut next, w, false),
+            Action::Grant(w) => self.grant(&mut next, w, true),
+            Action::GrantStale(w) => self.grant(&mut next, w, false),
             Action::Deliver(w) => self.deliver(&mut next, usize::from(w)),
             Action::Exchange => {
                 next.workers[1].mail = Mail::Heartbeat { age: 0 };
-                Self::grant(&mut next, 1, true);
+                self.grant(&mut next, 1, true);
                 self.deliver(&mut next, 1);
             }
             Action::Ask(w) => Self::ask(&mut next, usize::from(w)),

@@ -57,14 +57,14 @@ pub struct World {
     pub leader: Option<u8>,
     /// A manager that led before, and does not know better.
     pub is_there_a_stale_leader: bool,
-    /// By the leader: since the last grant, or since it was elected.
+    /// By the leader: since the last grant, or since it was elected, or since when the other is heard.
     pub silent: [u8; 2],
     /// Replicated: nodes that were given up, and whose the slot is.
     pub down: [bool; 2],
     pub owner: Option<u8>,
     pub cut: Cut,
-    /// Whether the second worker has found this leader; only where it is the one that nothing keeps from it.
-    pub has_joined: bool,
+    /// Which worker this leader has granted a heartbeat; only where one is asked by the other.
+    pub found: [bool; 2],
     pub workers: [Worker; 2],
 }
 

@@ -1,0 +1,143 @@
+//! The leader's account, one rule at a time.
+
+use super::*;
+
+const NODE: NodeId = NodeId::from_random(1);
+
+#[test]
+fn a_leased_node_is_down_only_after_the_full_wait() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    assert_eq!(leases.due(policy.disconnected_after_ms, |_| true), [(NODE, NodeState::Disconnected)]);
+    assert_eq!(leases.due(policy.manager_wait_ms() - 1, |_| true), []);
+    assert_eq!(leases.due(policy.manager_wait_ms(), |_| true), [(NODE, NodeState::Down)]);
+    assert_eq!(leases.next_deadline_ms(0), None);
+}
+
+#[test]
+fn a_node_without_leased_tasks_is_down_sooner() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    assert_eq!(leases.due(policy.down_after_ms, |_| false), [(NODE, NodeState::Down)]);
+}
+
+#[test]
+fn a_node_that_others_reach_is_waited_for_but_not_for_ever() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    let reached = |leases: &mut LeaderLeases, at_ms: u64| {
+        leases.reached(NODE, at_ms);
+        leases.due(at_ms, |_| false)
+    };
+    assert_eq!(reached(&mut leases, policy.down_after_ms), [(NODE, NodeState::Disconnected)]);
+    assert_eq!(leases.doubtful(policy.down_after_ms), [NODE]);
+    let last_ms = policy.down_after_ms + policy.opinion_patience_ms;
+    assert_eq!(reached(&mut leases, last_ms - 1), []);
+    assert_eq!(reached(&mut leases, last_ms), [(NODE, NodeState::Down)]);
+}
+
+#[test]
+fn an_old_opinion_does_not_count() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    leases.reached(NODE, policy.down_after_ms - OPINION_FRESH_MS);
+    assert_eq!(leases.due(policy.down_after_ms, |_| false), [(NODE, NodeState::Down)]);
+}
+
+#[test]
+fn when_half_of_the_nodes_vanish_at_once_they_are_given_up_one_by_one() {
+    let policy = LeasePolicy::default();
+    let nodes = [1, 2, 3, 4].map(NodeId::from_random);
+    let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
+    let at_ms = policy.down_after_ms;
+    leases.granted(nodes[2], at_ms);
+    leases.granted(nodes[3], at_ms);
+    let downs = |leases: &mut LeaderLeases, now_ms: u64| {
+        for node in [nodes[2], nodes[3]] {
+            leases.granted(node, now_ms);
+        }
+        leases.due(now_ms, |_| false).into_iter().filter(|(_, state)| *state == NodeState::Down).count()
+    };
+    assert!(leases.is_mass_loss(at_ms));
+    assert_eq!(downs(&mut leases, at_ms), 1);
+    assert_eq!(leases.next_deadline_ms(at_ms), Some(at_ms + policy.disconnected_after_ms));
+    assert_eq!(downs(&mut leases, at_ms + policy.mass_interval_ms - 1), 0);
+    assert_eq!(downs(&mut leases, at_ms + policy.mass_interval_ms), 1);
+}
+
+#[test]
+fn while_no_node_is_heard_none_is_given_up() {
+    let policy = LeasePolicy::default();
+    let nodes = [1, 2].map(NodeId::from_random);
+    for is_leased in [false, true] {
+        let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Disconnected)));
+        assert_eq!(leases.due(3_600_000, |_| is_leased), []);
+    }
+}
+
+#[test]
+fn a_leased_node_has_its_full_time_from_when_another_is_heard() {
+    let policy = LeasePolicy::default();
+    let nodes = [1, 2].map(NodeId::from_random);
+    let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Disconnected)));
+    let hear = |leases: &mut LeaderLeases, from_ms: u64, to_ms: u64| {
+        let mut due = Vec::new();
+        for now_ms in (from_ms..=to_ms).step_by(policy.heartbeat_ms as usize) {
+            leases.granted(nodes[1], now_ms);
+            due.extend(leases.due(now_ms, |_| true));
+        }
+        leases.granted(nodes[1], to_ms);
+        due.extend(leases.due(to_ms, |_| true));
+        due
+    };
+    assert_eq!(hear(&mut leases, 60_000, 60_000 + policy.manager_wait_ms() - 1), []);
+    // After a gap it starts again: who is cut off may have taken that one's silence for the managers' end.
+    let again_ms = 60_000 + policy.manager_wait_ms() - 1 + policy.disconnected_after_ms;
+    assert_eq!(hear(&mut leases, again_ms, again_ms + policy.manager_wait_ms() - 1), []);
+    let until_ms = again_ms + policy.manager_wait_ms();
+    assert_eq!(leases.next_deadline_ms(until_ms - 1), Some(until_ms));
+    assert_eq!(leases.due(until_ms, |_| true), [(nodes[0], NodeState::Down)]);
+}
+
+#[test]
+fn a_registration_alone_does_not_make_a_node_one_that_others_can_ask() {
+    let policy = LeasePolicy::default();
+    let nodes = [1, 2].map(NodeId::from_random);
+    let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Disconnected)));
+    leases.registered(nodes[1], policy.manager_wait_ms());
+    assert_eq!(leases.due(policy.manager_wait_ms(), |_| true), []);
+}
+
+#[test]
+fn one_node_of_many_is_no_mass_loss() {
+    let policy = LeasePolicy::default();
+    let nodes = [1, 2, 3].map(NodeId::from_random);
+    let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
+    leases.granted(nodes[1], 2_000);
+    leases.granted(nodes[2], 2_000);
+    assert!(!leases.is_mass_loss(2_500));
+    assert!(leases.is_mass_loss(4_000));
+}
+
+#[test]
+fn a_longer_lease_is_waited_for_to_its_end_even_after_a_shorter_grant() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    leases.extend(60_000);
+    leases.granted(NODE, 1_000);
+    leases.shorten();
+    leases.granted(NODE, 11_000);
+    let until_ms = 11_000 + policy.manager_wait_for_ms(50_000);
+    leases.due(until_ms - 2, |_| true);
+    assert_eq!(leases.due(until_ms - 1, |_| true), []);
+    assert_eq!(leases.due(until_ms, |_| true), [(NODE, NodeState::Down)]);
+}
+
+#[test]
+fn a_grant_makes_a_node_ready_and_its_time_start_again() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Disconnected)]);
+    leases.granted(NODE, 1_000);
+    assert_eq!(leases.due(1_000 + policy.disconnected_after_ms - 1, |_| true), []);
+    assert_eq!(leases.next_deadline_ms(1_000), Some(1_000 + policy.disconnected_after_ms));
+}
