@@ -26,7 +26,7 @@ pub const EVIDENCE_MS: u64 = 1_500;
 pub enum Evidence {
     /// Nobody answered.
     None,
-    /// Somebody has a fresh grant: leased tasks end with the lease.
+    /// Somebody has a fresh grant: leased tasks end with the lease, or with what was heard before.
     ManagersLive,
     /// Somebody answered, and nobody has: what stops only in isolation runs on.
     ManagersGone,

@@ -19,8 +19,8 @@
 //! Three things keep a silent node from being called down though its time is over. Someone else reaches it: the fault is
 //! on the way between it and the leader, and moving its tasks would harm. Half of all nodes are silent at once: then the
 //! leader suspects itself, and calls them down one after the other. Or no other node is heard: nothing could be moved to
-//! anywhere, and who is cut off asks the others whether managers live ([`crate::isolation`]), so a node with leased tasks
-//! has its `L_m` also from when another's heartbeats began to be granted.
+//! anywhere, and who is cut off asks the others whether managers live ([`crate::isolation`]), so a node has its full time
+//! also from when another's heartbeats began to be granted.
 
 mod leader;
 

@@ -113,7 +113,7 @@ impl Lease {
     }
 
     /// Other workers said, when asked at or after `until_ms` less the time for which that counts, that the managers are
-    /// gone. A time that has passed takes their word back.
+    /// gone.
     pub fn sheltered(&self, until_ms: u64) {
         let mut current = self.current.lock();
         if current.sheltered_until_ms != until_ms {

@@ -149,21 +149,19 @@ impl LeaderLeases {
         let mut due = Vec::new();
         for (node, entry) in &mut self.nodes {
             let silent_ms = entry.silent_ms(now_ms);
-            let (from_ms, down_after_ms, patience_ms) = match entry.told {
+            let (down_after_ms, patience_ms) = match entry.told {
                 NodeState::Down => continue,
                 _ if silent_ms < policy.disconnected_after_ms => continue,
-                _ if is_leased(*node) => {
-                    let from_ms = entry.granted_ms.max(others_ms.unwrap_or(now_ms));
-                    (from_ms, policy.manager_wait_for_ms(entry.ttl_ms), policy.leased_patience_ms)
-                }
-                _ => (entry.granted_ms, policy.down_after_ms, policy.opinion_patience_ms),
+                _ if is_leased(*node) => (policy.manager_wait_for_ms(entry.ttl_ms), policy.leased_patience_ms),
+                _ => (policy.down_after_ms, policy.opinion_patience_ms),
             };
-            let waited_ms = now_ms.saturating_sub(from_ms);
+            // Those that fell silent together may be back together, and not all at the same moment.
+            let waited_ms = now_ms.saturating_sub(entry.granted_ms.max(others_ms.unwrap_or(now_ms)));
             let is_reached = entry.reached_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < OPINION_FRESH_MS)
                 && waited_ms < down_after_ms.saturating_add(patience_ms);
             let next_ms = last_down_ms.map_or(0, |last_ms| last_ms + policy.mass_interval_ms);
             let waits_its_turn = is_mass_loss && now_ms < next_ms;
-            let is_down = others_ms.is_some() && waited_ms >= down_after_ms && !is_reached && !waits_its_turn;
+            let is_down = waited_ms >= down_after_ms && !is_reached && !waits_its_turn;
             let state = if is_down { NodeState::Down } else { NodeState::Disconnected };
             if is_down {
                 (last_down_ms, entry.down_ms) = (Some(now_ms), Some(now_ms));
@@ -196,8 +194,8 @@ impl LeaderLeases {
         let others_ms = self.others_heard_since_ms(now_ms).unwrap_or_default();
         let deadlines = self.nodes.values().filter(|entry| entry.told != NodeState::Down).flat_map(move |entry| {
             let wait_ms = policy.manager_wait_for_ms(entry.ttl_ms);
-            let silent = [policy.disconnected_after_ms, policy.down_after_ms].map(|ms| entry.granted_ms + ms);
-            silent.into_iter().chain([entry.granted_ms.max(others_ms) + wait_ms])
+            let waits = [policy.down_after_ms, wait_ms].map(|after_ms| entry.granted_ms.max(others_ms) + after_ms);
+            waits.into_iter().chain([entry.granted_ms + policy.disconnected_after_ms])
         });
         deadlines.chain(next_ms).filter(|deadline_ms| *deadline_ms > now_ms).min()
     }

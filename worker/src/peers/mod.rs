@@ -68,11 +68,10 @@ impl Prober {
             }
             let asked_ms = clock::boot_ms();
             let evidence = self.ask().await;
-            match evidence {
-                Evidence::ManagersGone => self.lease.sheltered(asked_ms + EVIDENCE_MS),
-                Evidence::ManagersLive => self.lease.sheltered(0),
-                // What was heard before counts to its end.
-                Evidence::None => {}
+            // What was heard before counts to its end, also when managers are back: who was found by them before this
+            // worker says so, and this one has that long to be found as well.
+            if evidence == Evidence::ManagersGone {
+                self.lease.sheltered(asked_ms + EVIDENCE_MS);
             }
             self.tell(evidence);
             let spent_ms = clock::boot_ms().saturating_sub(asked_ms);

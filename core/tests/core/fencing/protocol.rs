@@ -187,7 +187,9 @@ impl Protocol {
     fn ask(world: &mut World, w: usize) {
         let other = 1 - w;
         let lives = world.workers[other].has_fresh_grant(world.workers_pace[other]);
-        world.workers[w].evidence = if lives { EVIDENCE_TICKS + 1 } else { 0 };
+        if !lives {
+            world.workers[w].evidence = 0;
+        }
     }
 
     pub fn after(&self, world: &World, action: Action) -> World {

@@ -16,7 +16,9 @@ impl Leading {
     pub fn policy(self, policy: LeasePolicy) -> LeasePolicy {
         match self {
             Self::ForgetsTheKill => LeasePolicy { kill_ms: 0, ..policy },
-            Self::AsItMust | Self::ForgetsItsPredecessor => policy,
+            // Who was not granted a lease by itself goes down at once.
+            Self::ForgetsItsPredecessor => LeasePolicy { down_after_ms: 1, ..policy },
+            Self::AsItMust => policy,
         }
     }
 }
