@@ -112,7 +112,7 @@ impl Cluster {
     async fn start_all(&self) -> Result<(), Error> {
         if self.layout.has_daemons {
             for n in 1..=self.layout.workers {
-                daemons::prepare(&self.layout, n).await?;
+                daemons::prepare(&self.layout, self.options.daemons.unwrap_or_default(), n).await?;
                 self.start(&Part::Daemon(n).name()).await?;
             }
             daemons::furnish(&self.layout, &self.options.binaries).await?;

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::layout::{Layout, Member};
 use crate::process::{ProcessId, command_lines, parent_of};
 use crate::runtime::docker_of;
+use crate::volumes;
 
 const READY: Duration = Duration::from_secs(60);
 const PING: Duration = Duration::from_secs(2);
@@ -31,6 +32,8 @@ const GONE: Duration = Duration::from_secs(10);
 pub struct DaemonOptions {
     /// Containers outlive their daemon.
     pub is_live_restore: bool,
+    /// Each daemon's data is on a file system of its own of that size.
+    pub disk_mib: Option<u32>,
 }
 
 /// Why there cannot be daemons here; None: there can.
@@ -49,15 +52,30 @@ fn namespace(layout: &Layout, n: u8) -> String {
 }
 
 /// Makes what the daemon needs before its first start.
-pub async fn prepare(layout: &Layout, n: u8) -> Result<(), Error> {
+pub async fn prepare(layout: &Layout, options: DaemonOptions, n: u8) -> Result<(), Error> {
     let dir = layout.daemon_dir(n);
     std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+    if let Some(mib) = options.disk_mib {
+        volumes::mount(&data_root(layout, n), mib)?;
+    }
     // Instead of the machine's own, which is not about this one.
     let config = dir.join("daemon.json");
     std::fs::write(&config, "{}").map_err(Error::io("write", &config))?;
     let name = namespace(layout, n);
     ip(&["netns", "add", &name]).await?;
     ip(&["-n", &name, "link", "set", "lo", "up"]).await
+}
+
+/// Where the daemon keeps images and containers.
+pub fn data_root(layout: &Layout, n: u8) -> PathBuf {
+    layout.daemon_dir(n).join("root")
+}
+
+/// A program in the daemon's network namespace.
+pub fn inside(layout: &Layout, n: u8, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{}", namespace(layout, n))).arg(program);
+    command
 }
 
 /// The daemon's program and its arguments.
@@ -67,7 +85,7 @@ pub fn command(layout: &Layout, options: DaemonOptions, n: u8) -> (PathBuf, Vec<
     let mut args = vec![format!("--net=/run/netns/{name}"), "dockerd".into()];
     let mut add = |flag: &str, value: String| args.extend([format!("--{flag}"), value]);
     add("config-file", at("daemon.json"));
-    add("data-root", at("root"));
+    add("data-root", data_root(layout, n).display().to_string());
     add("exec-root", at("exec"));
     add("pidfile", at("dockerd.pid"));
     add("host", format!("unix://{}", at("docker.sock")));
@@ -133,12 +151,13 @@ pub async fn sweep(layout: &Layout) {
     }
 }
 
-/// Its containerd, its shims, and their children, which are the containers.
+/// Its containerd, its shims, and their children, which are the containers; and its registry.
 fn left_of(layout: &Layout, n: u8) -> Vec<ProcessId> {
     let (dir, name) = (layout.daemon_dir(n), namespace(layout, n));
     let is_its = |args: &[String]| {
         let program = args.first().and_then(|program| Path::new(program).file_name()?.to_str()).unwrap_or_default();
-        let is_part = program == "containerd" || program.starts_with("containerd-shim") || program == "dockerd";
+        let is_part = ["containerd", "dockerd", "docker-registry"].contains(&program);
+        let is_part = is_part || program.starts_with("containerd-shim");
         is_part && args.iter().any(|arg| *arg == name || Path::new(arg).starts_with(&dir))
     };
     let all = command_lines();

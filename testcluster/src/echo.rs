@@ -76,7 +76,9 @@ pub async fn ensure_image_at(client: &Docker, binaries: &Path) -> Result<(), Err
     if labels.and_then(|labels| labels.get(LABEL)) == Some(&fingerprint) {
         return Ok(());
     }
-    build(client, context(&bytes, &fingerprint).map_err(Error::io("pack", &binary))?).await?;
+    let dockerfile = format!("FROM scratch\nLABEL {LABEL}={fingerprint}\nCOPY echo /echo\nENTRYPOINT [\"/echo\"]\n");
+    let files = [("Dockerfile", 0o644, dockerfile.as_bytes()), ("echo", 0o755, &bytes[..])];
+    build(client, IMAGE, pack(&files).map_err(Error::io("pack", &binary))?).await?;
     if let Some(old) = present.and_then(|image| image.id) {
         // Nameless by now. Where containers still use it, it stays.
         let _ = client.remove_image(&old, None::<query::RemoveImageOptions>, None).await;
@@ -84,13 +86,14 @@ pub async fn ensure_image_at(client: &Docker, binaries: &Path) -> Result<(), Err
     Ok(())
 }
 
-async fn build(client: &Docker, context: Vec<u8>) -> Result<(), Error> {
-    let options = query::BuildImageOptionsBuilder::default().t(IMAGE).rm(true).forcerm(true).build();
+/// Builds an image of a context that [`pack`] made.
+pub async fn build(client: &Docker, reference: &str, context: Vec<u8>) -> Result<(), Error> {
+    let options = query::BuildImageOptionsBuilder::default().t(reference).rm(true).forcerm(true).build();
     let mut progress = client.build_image(options, None, Some(bollard::body_full(Bytes::from(context))));
     while let Some(step) = progress.next().await {
-        let step = step.map_err(Error::docker("build the image of echo"))?;
+        let step = step.map_err(Error::docker("build an image"))?;
         if let Some(problem) = step.error_detail.and_then(|detail| detail.message) {
-            return Err(Error::failed(format!("docker cannot build the image of echo: {problem}")));
+            return Err(Error::failed(format!("docker cannot build the image {reference}: {problem}")));
         }
     }
     Ok(())
@@ -103,17 +106,14 @@ fn fingerprint(binary: &[u8]) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// A tar of a Dockerfile and the binary.
-fn context(binary: &[u8], fingerprint: &str) -> std::io::Result<Vec<u8>> {
-    let dockerfile = format!("FROM scratch\nLABEL {LABEL}={fingerprint}\nCOPY echo /echo\nENTRYPOINT [\"/echo\"]\n");
+/// A tar of files with their modes: what an image is built of.
+pub fn pack(files: &[(&str, u32, &[u8])]) -> std::io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
-    let mut add = |name: &str, mode: u32, bytes: &[u8]| {
+    for (name, mode, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
-        header.set_mode(mode);
-        tar.append_data(&mut header, name, bytes)
-    };
-    add("Dockerfile", 0o644, dockerfile.as_bytes())?;
-    add("echo", 0o755, binary)?;
+        header.set_mode(*mode);
+        tar.append_data(&mut header, name, *bytes)?;
+    }
     tar.into_inner()
 }

@@ -31,6 +31,7 @@ pub mod options;
 pub mod process;
 pub mod pulse;
 pub mod recorder;
+pub mod registry;
 pub mod remains;
 pub mod runtime;
 pub mod supervisor;

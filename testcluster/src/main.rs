@@ -87,6 +87,6 @@ fn wanted(dir: PathBuf, args: &UpArgs) -> Up {
         port: args.port,
         has_echo: !args.no_echo,
         keep: args.keep,
-        daemons: args.daemons.then_some(DaemonOptions { is_live_restore: args.live_restore }),
+        daemons: args.daemons.then_some(DaemonOptions { is_live_restore: args.live_restore, disk_mib: None }),
     }
 }

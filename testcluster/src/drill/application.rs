@@ -48,7 +48,7 @@ pub(super) async fn crash_loop(stage: &mut Stage) -> Result<Measured, Error> {
 }
 
 /// Waits until the service's slot had so many instances.
-async fn attempted(stage: &Stage, service: &str, count: usize) -> Result<(), Error> {
+pub(super) async fn attempted(stage: &Stage, service: &str, count: usize) -> Result<(), Error> {
     let counted = |lives: &[Life]| {
         let own = lives.iter().filter(|life| life.service == service).count();
         (own >= count).then_some(())

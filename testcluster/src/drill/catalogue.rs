@@ -6,7 +6,7 @@ use super::role::Scene;
 use crate::daemons::{self, DaemonOptions};
 use crate::runtime::RuntimeKind;
 
-/// Room for what all managers write in such a drill; the leader's is filled.
+/// Room for what a manager writes, or for a worker's images, in drills that fill a disk.
 const SMALL_DISK_MIB: u32 = 256;
 
 /// A drill; or, as the last two, all of them.
@@ -22,6 +22,10 @@ pub enum Kind {
     Oom,
     /// Everything is reserved: what comes later waits, says why, and runs when there is room
     NoRoom,
+    /// The registry of an image is gone and back; an image that is not there is reported and not asked for again and again
+    RegistryDown,
+    /// Fill a worker's disk, so that an image is not pulled there: its task moves, until there is room nothing comes there
+    WorkerDiskFull,
     /// Kill a worker's Docker daemon, and start it again
     DockerKill,
     /// The same, with containers that outlive it: nothing ends
@@ -169,7 +173,7 @@ impl Kind {
     pub const fn row(self) -> Option<Row> {
         Some(match self {
             Self::CrashLoop | Self::Hang | Self::NeverReady => Row::Application,
-            Self::Oom | Self::NoRoom => Row::Resources,
+            Self::Oom | Self::NoRoom | Self::RegistryDown | Self::WorkerDiskFull => Row::Resources,
             Self::DockerKill
             | Self::DockerKillLive
             | Self::DockerRestart
@@ -205,6 +209,9 @@ impl Kind {
     pub const fn needs(self) -> &'static [Need] {
         match self {
             Self::Oom => &[Need::Docker],
+            Self::RegistryDown | Self::WorkerDiskFull => {
+                &[Need::Root, Need::Docker, Need::Daemons, Need::Program("docker-registry")]
+            }
             Self::DockerKill
             | Self::DockerKillLive
             | Self::DockerRestart
@@ -226,11 +233,16 @@ impl Kind {
     pub fn scene(self) -> Scene {
         match self {
             Self::ManagersRollingKill => Scene { keep_replicas: 46, ..Scene::default() },
-            Self::DockerKill | Self::DockerRestart | Self::DockerFreeze => {
-                Scene { daemons: Some(DaemonOptions { is_live_restore: false }), ..Scene::default() }
+            Self::RegistryDown | Self::DockerKill | Self::DockerRestart | Self::DockerFreeze => {
+                Scene { daemons: Some(DaemonOptions::default()), ..Scene::default() }
             }
             Self::DockerKillLive | Self::DockerRestartLive => {
-                Scene { daemons: Some(DaemonOptions { is_live_restore: true }), ..Scene::default() }
+                let daemons = DaemonOptions { is_live_restore: true, ..DaemonOptions::default() };
+                Scene { daemons: Some(daemons), ..Scene::default() }
+            }
+            Self::WorkerDiskFull => {
+                let daemons = DaemonOptions { disk_mib: Some(SMALL_DISK_MIB), ..DaemonOptions::default() };
+                Scene { daemons: Some(daemons), ..Scene::default() }
             }
             Self::ManagerDiskFull => Scene { manager_disk_mib: Some(SMALL_DISK_MIB), ..Scene::default() },
             _ => Scene::default(),

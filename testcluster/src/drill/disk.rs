@@ -1,7 +1,5 @@
 //! A manager's disk fails it: it must not go on as if it had written, and the others must not need it.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +14,7 @@ use crate::client::Client;
 use crate::cluster::Condition;
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::volumes;
 
 const FAILING_S: u64 = 10;
 const POLL: Duration = Duration::from_millis(5);
@@ -28,9 +27,9 @@ const DETACH: Duration = Duration::from_secs(5);
 pub(super) async fn full(stage: &mut Stage) -> Result<Measured, Error> {
     let status = stage.client().status().await?;
     let layout = stage.remote().layout();
-    let filler = data_dir(layout, &status.leader)?.join("filler");
+    let data_dir = data_dir(layout, &status.leader)?;
     let began = stage.restart_clock();
-    let filled = fill(&filler)?;
+    let filled = volumes::fill(&data_dir, 0)?;
     stage.timeline.tell(format!("the disk of {} (leader) is full, with {filled} bytes more", status.leader));
     let bulk = stage.extra_spec("bulk", 0)?;
     let client = stage.client().clone();
@@ -38,7 +37,7 @@ pub(super) async fn full(stage: &mut Stage) -> Result<Measured, Error> {
         failing = failing(stage, &status.leader, status.term, began) => failing,
         never = use_up(&client, bulk) => never,
     };
-    std::fs::remove_file(&filler).map_err(Error::io("remove", &filler))?;
+    volumes::empty(&data_dir)?;
     stage.timeline.tell("it has room again");
     revive(stage, &status.leader).await?;
     failing
@@ -102,20 +101,6 @@ async fn revive(stage: &Stage, name: &str) -> Result<(), Error> {
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-/// Writes until nothing fits any more; how many bytes that were.
-fn fill(path: &Path) -> Result<u64, Error> {
-    let mut file: File =
-        OpenOptions::new().write(true).create_new(true).open(path).map_err(Error::io("write", path))?;
-    let mut written = 0;
-    let block = vec![0; 64 << 10];
-    for size in [block.len(), 4 << 10, 512, 1] {
-        while file.write_all(&block[..size]).is_ok() {
-            written += size as u64;
-        }
-    }
-    Ok(written)
 }
 
 /// Lets every fsync of the process fail, from when this returns.

@@ -135,6 +135,31 @@ impl Stage {
         }
     }
 
+    /// Waits until the node shows the condition, or does not show it any more; since then, in ms.
+    pub(super) async fn shows(
+        &self,
+        node: &str,
+        condition: &str,
+        is_shown: bool,
+        since: Instant,
+    ) -> Result<f64, Error> {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let nodes = self.client().nodes().await?;
+            let inventory = nodes.into_iter().find(|found| found.name == node).and_then(|found| found.inventory);
+            let conditions = inventory.map(|inventory| inventory.conditions).unwrap_or_default();
+            if conditions.iter().any(|shown| shown == condition) == is_shown {
+                self.timeline.tell(format!("{node} shows {}{condition}", if is_shown { "" } else { "no more " }));
+                return Ok(since.elapsed().as_secs_f64() * 1e3);
+            }
+            if Instant::now() >= deadline {
+                let not = if is_shown { "does not show" } else { "still shows" };
+                return Err(Error::failed(format!("{node} {not} {condition} after {} s", WITHIN.as_secs())));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// What counts against a drill in which `keep` tasks on the nodes had to run on since the clock was started.
     pub(super) fn must_have_kept(&mut self, nodes: &[String]) -> Result<(), Error> {
         let span = (self.timeline.zero_unix_ms(), now_ms());

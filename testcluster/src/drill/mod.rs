@@ -16,6 +16,7 @@ mod docker_daemon;
 mod extras;
 mod health;
 mod hosting;
+mod images;
 mod judge;
 mod leader_kill;
 mod leader_transfer;
@@ -131,11 +132,9 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::NeverReady => health::never_ready(stage).await,
         Kind::Oom => application::oom(stage).await,
         Kind::NoRoom => application::no_room(stage).await,
-        kind @ (Kind::DockerKill
-        | Kind::DockerKillLive
-        | Kind::DockerRestart
-        | Kind::DockerRestartLive
-        | Kind::DockerFreeze) => docker_daemon::run(stage, kind).await,
+        Kind::RegistryDown => images::registry_down(stage).await,
+        Kind::WorkerDiskFull => images::disk_full(stage).await,
+        kind if kind.row() == Some(Row::Docker) => docker_daemon::run(stage, kind).await,
         Kind::AgentRestart => agent::restart(stage).await,
         Kind::AgentKill => agent::kill(stage).await,
         Kind::AgentFreeze => agent::freeze(stage).await,
@@ -161,6 +160,6 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::ManagersRollingKill => managers::rolling_kill(stage).await,
         Kind::ManagerDiskFull => disk::full(stage).await,
         Kind::ManagerFsyncFails => disk::fsync_fails(stage).await,
-        Kind::List | Kind::All => Err(Error::usage("that is no single drill")),
+        _ => Err(Error::usage("that is no single drill")),
     }
 }
