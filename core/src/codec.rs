@@ -1,13 +1,25 @@
 //! Replicated bytes: one format-version byte, then MessagePack with named fields.
 //!
-//! Named fields let a newer build add fields with defaults and still read what an older one wrote; the version byte is
-//! for changes that this cannot carry.
+//! Named fields let a newer build add fields with defaults and still read what an older one wrote. What an older build
+//! cannot read, or would lose when it writes the value again, says so in the version byte: each value is written in the
+//! oldest format that can hold it. The format in use is part of the state, and is raised by a command
+//! (`Action::SetFormat`) when every manager can read the new one; nothing newer is proposed before.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The newest format this build writes and reads.
-pub const FORMAT: u8 = 1;
+/// The format of the first version.
+pub const FIRST_FORMAT: u8 = 1;
+/// The newest format this build writes and reads. The feature `next-format` makes a build as a later version might be.
+pub const FORMAT: u8 = if cfg!(feature = "next-format") { 2 } else { 1 };
+
+/// A value that is replicated.
+pub trait Versioned {
+    /// The oldest format that can hold this value.
+    fn format(&self) -> u8 {
+        FIRST_FORMAT
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,9 +31,9 @@ pub enum Error {
     Decode { what: &'static str, source: rmp_serde::decode::Error },
 }
 
-/// Encodes a value of ours.
-pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut out = vec![FORMAT];
+/// Encodes a value of ours, in the oldest format that can hold it.
+pub fn encode<T: Serialize + Versioned>(value: &T) -> Vec<u8> {
+    let mut out = vec![value.format()];
     rmp_serde::encode::write_named(&mut out, value)
         .expect("our types have no failing serializer and memory does not fail");
     out

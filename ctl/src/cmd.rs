@@ -39,6 +39,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(command) => run_task(&context, command).await,
         Command::Node(command) => run_node(&context, command).await,
         Command::Cluster(ClusterCommand::Freeze { length }) => cluster::freeze(&context, length).await,
+        Command::Cluster(ClusterCommand::Upgrade) => cluster::upgrade(&context).await,
         Command::Operator(OperatorCommand::Raft(command)) => match command {
             RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
             RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,

@@ -52,6 +52,8 @@ pub struct NodeRow {
     pub address: String,
     pub labels: BTreeMap<String, String>,
     pub tasks: u32,
+    /// What is wrong there, as in `disk-pressure`; none where nothing is.
+    pub problems: Vec<String>,
 }
 
 impl From<&v1::Node> for NodeRow {
@@ -64,6 +66,7 @@ impl From<&v1::Node> for NodeRow {
             address: node.address.clone(),
             labels: node.labels.clone().into_iter().collect(),
             tasks: node.tasks,
+            problems: node.inventory.as_ref().map(|inventory| inventory.conditions.clone()).unwrap_or_default(),
         }
     }
 }
@@ -76,9 +79,12 @@ pub struct PeerRow {
     pub address: String,
     pub role: String,
     pub reachable: bool,
-    pub term: u64,
-    pub last_log_index: u64,
-    pub applied_index: u64,
+    pub term: Option<u64>,
+    pub last_log_index: Option<u64>,
+    pub applied_index: Option<u64>,
+    pub version: Option<String>,
+    /// The newest format of replicated bytes that it reads.
+    pub format: Option<u32>,
 }
 
 impl From<&v1::Peer> for PeerRow {
@@ -89,9 +95,11 @@ impl From<&v1::Peer> for PeerRow {
             address: peer.address.clone(),
             role: peer.role.clone(),
             reachable: peer.reachable,
-            term: peer.term,
-            last_log_index: peer.last_log_index,
-            applied_index: peer.applied_index,
+            term: peer.reachable.then_some(peer.term),
+            last_log_index: peer.reachable.then_some(peer.last_log_index),
+            applied_index: peer.reachable.then_some(peer.applied_index),
+            version: peer.reachable.then(|| peer.version.clone()),
+            format: peer.reachable.then_some(peer.format),
         }
     }
 }
@@ -106,6 +114,11 @@ pub struct StatusRow {
     pub nodes: BTreeMap<String, u32>,
     pub services: u32,
     pub tasks: BTreeMap<String, u32>,
+    /// Of the manager that answered.
+    pub version: String,
+    /// Of replicated bytes, in use.
+    pub format: u32,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,6 +138,9 @@ impl From<&v1::Status> for StatusRow {
             nodes: status.nodes.clone().into_iter().collect(),
             services: status.services,
             tasks: status.tasks.clone().into_iter().collect(),
+            version: status.version.clone(),
+            format: status.format,
+            warnings: status.warnings.clone(),
         }
     }
 }

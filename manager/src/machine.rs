@@ -107,6 +107,12 @@ impl StateMachine for Machine {
         let mut changed = Vec::new();
         let (outcome, changes) =
             self.view.inner.state.write().apply(At { index: at.index, term: at.term }, &command, &mut changed);
+        let format = self.view.read().format();
+        assert!(
+            format <= codec::FORMAT,
+            "the cluster uses format {format} from here on, and this build reads {} at the most: upgrade this manager",
+            codec::FORMAT
+        );
         for row in changed {
             match row.value {
                 Some(value) => rows.put(row.key, value),

@@ -236,6 +236,15 @@ impl Client {
             .await
     }
 
+    /// Lets the managers use the newest format that all of them read.
+    pub async fn upgrade_cluster(&self) -> Result<v1::UpgradeClusterReply, Error> {
+        let request = v1::UpgradeClusterRequest { request_id: request_id() };
+        self.call("upgrade the cluster", request, |mut control, request| async move {
+            control.upgrade_cluster(request).await
+        })
+        .await
+    }
+
     /// Empty `to`: the manager most up to date.
     pub async fn transfer_leader(&self, to: &str) -> Result<v1::TransferLeaderReply, Error> {
         let request = v1::TransferLeaderRequest { to: to.to_owned() };

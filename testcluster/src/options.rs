@@ -32,20 +32,25 @@ pub struct Options {
 }
 
 impl Options {
-    /// Three managers and three workers without echo's front.
-    pub fn new(dir: PathBuf, runtime: RuntimeKind) -> Result<Self, Error> {
+    /// Where the programs are: beside this one.
+    pub fn binaries() -> Result<PathBuf, Error> {
         let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
         let mut binaries = own.parent().unwrap_or(Path::new("/")).to_owned();
         // Tests run from target/debug/deps.
         if binaries.ends_with("deps") {
             binaries.pop();
         }
+        Ok(binaries)
+    }
+
+    /// Three managers and three workers without echo's front.
+    pub fn new(dir: PathBuf, runtime: RuntimeKind) -> Result<Self, Error> {
         Ok(Self {
             dir,
             managers: 3,
             workers: 3,
             runtime,
-            binaries,
+            binaries: Self::binaries()?,
             front: None,
             manager_args: Vec::new(),
             cpu_millis: 16_000,

@@ -10,7 +10,7 @@ use super::rows::{old_spec_key, request_key, service_key, task_key};
 use super::{At, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
 use crate::codec;
 use crate::model::validate::validate;
-use crate::model::{Cause, ClusterId, Desired, Mode, RequestId, ServiceId, ServiceSpec, Task, TaskId, TaskState};
+use crate::model::{Cause, Desired, Mode, RequestId, ServiceId, ServiceSpec, Task, TaskId, TaskState};
 
 pub(super) type Done = Result<Answer, Refusal>;
 
@@ -69,6 +69,9 @@ impl Apply<'_> {
             Action::SetNodeState { node, seen_version, state } => self.set_node_state(*node, *seen_version, *state),
             Action::Freeze { for_ms } => self.freeze(*for_ms),
             Action::EndFreeze { seen_version } => self.end_freeze(*seen_version),
+            Action::SetFormat { format } => self.set_format(*format),
+            #[cfg(feature = "next-format")]
+            Action::Rehearse { .. } => Ok(Answer::Nothing),
             Action::Plan { steps } => Ok(self.plan(steps)),
         }
     }
@@ -84,15 +87,6 @@ impl Apply<'_> {
                 self.delete(request_key(oldest));
             }
         }
-    }
-
-    fn init_cluster(&mut self, id: ClusterId) -> Done {
-        if let Some(id) = self.state.meta.cluster {
-            return Err(Refusal::ClusterExists { id });
-        }
-        self.state.meta.cluster = Some(id);
-        self.rows.push(State::meta_row(&self.state.meta));
-        Ok(Answer::Cluster { id })
     }
 
     // Services.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
     Availability, Cause, ClusterId, Desired, Inventory, NodeId, NodeState, RequestId, ServiceId, ServiceSpec, TaskId,
     TaskState,
@@ -92,10 +93,30 @@ pub enum Action {
     EndFreeze {
         seen_version: u64,
     },
+    /// From here on commands and rows may be of this format. Propose it only when every manager can read it: an older
+    /// build stops at this command, and cannot open the directory any more.
+    SetFormat {
+        format: u8,
+    },
+    /// What a later version's command may be, in builds that play one.
+    #[cfg(feature = "next-format")]
+    Rehearse {
+        text: String,
+    },
     /// What a planner decided. Each step stands alone: a stale one is skipped, the others take effect.
     Plan {
         steps: Vec<Step>,
     },
+}
+
+impl Versioned for Command {
+    fn format(&self) -> u8 {
+        match self.action {
+            #[cfg(feature = "next-format")]
+            Action::Rehearse { .. } => 2,
+            _ => FIRST_FORMAT,
+        }
+    }
 }
 
 /// The longest error text of a report; whoever takes a longer one from a worker cuts it. Longer ones are refused.

@@ -5,8 +5,8 @@
 
 mod apply;
 pub mod change;
+mod cluster;
 pub mod command;
-mod freeze;
 mod index;
 mod nodes;
 mod plan_steps;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{ClusterId, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId};
 use command::Outcome;
 use index::Indexes;
@@ -59,6 +60,16 @@ struct Meta {
     applied_index: u64,
     #[serde(default)]
     freeze: Option<Freeze>,
+    /// None: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<u8>,
+}
+
+impl Versioned for Meta {
+    /// Whoever opens the directory reads this row, so that a build that is too old notices at once.
+    fn format(&self) -> u8 {
+        self.format.unwrap_or(FIRST_FORMAT)
+    }
 }
 
 /// An announced outage: what is leased outlives it (see `lease`).
@@ -76,6 +87,9 @@ struct Remembered {
     index: u64,
     outcome: Outcome,
 }
+
+impl Versioned for Service {}
+impl Versioned for Remembered {}
 
 #[derive(Debug, Clone)]
 struct OldSpec {
@@ -120,6 +134,11 @@ impl State {
     /// The cluster's id, once it has been given one.
     pub const fn cluster_id(&self) -> Option<ClusterId> {
         self.meta.cluster
+    }
+
+    /// The newest format that commands and rows may have.
+    pub fn format(&self) -> u8 {
+        Versioned::format(&self.meta)
     }
 
     /// The announced outage, while one is on.

@@ -14,9 +14,15 @@
 use std::sync::Arc;
 
 use super::change::RowChange;
+use super::command::Outcome;
 use super::{Meta, OldSpec, Remembered, Service, State};
-use crate::codec;
+use crate::codec::{self, Versioned};
 use crate::model::{Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
+
+impl Versioned for ServiceSpec {}
+impl Versioned for Task {}
+impl Versioned for Node {}
+impl Versioned for Outcome {}
 
 const META: u8 = 1;
 const SERVICE: u8 = 2;

@@ -5,6 +5,7 @@ mod causes;
 mod checker;
 mod cures;
 mod fencing;
+mod formats;
 mod properties;
 mod refusals;
 mod reports;

@@ -8,6 +8,12 @@ use crate::values;
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
+    /// Let the managers use what their new version brings, for good
+    ///
+    /// Managers of a new version write nothing that an older one could not read, so that each can be replaced by the older
+    /// version again. When all are of the new version and doing well, this ends that: the cluster uses the newest format
+    /// that all of them read, and refuses older managers from then on. Repeating it changes nothing.
+    Upgrade,
     /// Announce an outage of the managers: leased tasks run on without them
     ///
     /// Tasks with `on-disconnect stop` or `stop-if-isolated` stop when their worker hears from no leader for the length of

@@ -2,13 +2,29 @@
 
 use std::time::Duration;
 
-use goat_proto::v1::FreezeRequest;
+use goat_proto::v1::{FreezeRequest, UpgradeClusterRequest};
 use serde_json::json;
 
 use super::Context;
 use crate::client::request_id;
 use crate::exit::Failure;
 use crate::output::{local_time, rfc3339};
+
+pub async fn upgrade(context: &Context) -> Result<(), Failure> {
+    let (client, out) = (&context.client, context.out);
+    let request = UpgradeClusterRequest { request_id: request_id() };
+    let reply = client.unary(request, async |control, request| control.upgrade_cluster(request).await).await?;
+    if out.is_json() {
+        return out.json(&json!({ "before": reply.before, "format": reply.format }));
+    }
+    match reply.before == reply.format {
+        true => out.line(format_args!("format {} is in use already, the newest that all managers read", reply.format)),
+        false => out.line(format_args!(
+            "format {} is in use from now on; managers that read only format {} are refused",
+            reply.format, reply.before
+        )),
+    }
+}
 
 pub async fn freeze(context: &Context, length: Duration) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);

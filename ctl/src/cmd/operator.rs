@@ -17,18 +17,22 @@ pub async fn list_peers(context: &Context, quiet: bool) -> Result<(), Failure> {
         return out.json(&reply.peers.iter().map(PeerRow::from).collect::<Vec<_>>());
     }
     let row = |peer: &Peer| {
+        let told = |text: String| if peer.reachable { text } else { "-".into() };
         vec![
             peer.id.to_string(),
             peer.name.clone(),
             peer.address.clone(),
             peer.role.clone(),
             if peer.reachable { "yes".into() } else { "no".into() },
-            peer.term.to_string(),
-            peer.last_log_index.to_string(),
-            peer.applied_index.to_string(),
+            told(peer.term.to_string()),
+            told(peer.last_log_index.to_string()),
+            told(peer.applied_index.to_string()),
+            told(peer.version.clone()),
+            told(peer.format.to_string()),
         ]
     };
-    let header = ["ID", "NAME", "ADDRESS", "ROLE", "REACHABLE", "TERM", "LAST LOG INDEX", "APPLIED INDEX"];
+    let header =
+        ["ID", "NAME", "ADDRESS", "ROLE", "REACHABLE", "TERM", "LAST LOG INDEX", "APPLIED INDEX", "VERSION", "FORMAT"];
     out.table(&header, reply.peers.iter().map(row).collect())
 }
 

@@ -48,7 +48,7 @@ fn print(context: &Context, status: &Status) -> Result<(), Failure> {
         ("Nodes", counted(&status.nodes)),
         ("Services", status.services.to_string()),
         ("Tasks", counted(&status.tasks)),
-        ("Version", status.version.clone()),
+        ("Version", format!("{} (format {})", status.version, status.format)),
     ])?;
     status.warnings.iter().try_for_each(|warning| context.out.line(format_args!("warning: {warning}")))
 }

@@ -218,6 +218,10 @@ impl Control for Fake {
         Err(tonic::Status::unimplemented("freeze"))
     }
 
+    async fn upgrade_cluster(&self, _: Request<UpgradeClusterRequest>) -> Reply<UpgradeClusterReply> {
+        Ok(Response::new(UpgradeClusterReply { before: 1, format: 2 }))
+    }
+
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Reply<Status> {
         // A stale read needs no leader.
         if request.get_ref().read.is_some_and(|read| read.stale) {

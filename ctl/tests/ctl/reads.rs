@@ -25,11 +25,11 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
     let task = "id service slot node state desired attempt exit_code error created_at started_at container_id \
                 cause reason finished_at next_attempt_at";
     let expected = [
-        ("node ls", "id name state availability address labels tasks"),
+        ("node ls", "id name state availability address labels tasks problems"),
         ("task ls", task),
         ("service ps web", task),
         ("service ls", "id name replicas_desired replicas_running image"),
-        ("operator raft list-peers", "id name address role reachable term last_log_index applied_index"),
+        ("operator raft list-peers", "id name address role reachable term last_log_index applied_index version format"),
     ];
     for (line, names) in expected {
         let json = goatctl(&manager.address, &format!("{line} -o json")).await.json();
@@ -38,7 +38,8 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
         assert_eq!(fields(&rows[0]), names.split_whitespace().collect(), "{line}");
     }
     let status = goatctl(&manager.address, "status -o json").await.json();
-    assert_eq!(fields(&status), "cluster_id leader term managers nodes services tasks".split(' ').collect());
+    let names = "cluster_id leader term managers nodes services tasks version format warnings";
+    assert_eq!(fields(&status), names.split(' ').collect());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,8 +205,11 @@ async fn tables_have_a_header_and_a_row_for_each() {
     let world = World::new().with_service("web", 1);
     world.change(|state| {
         let (name, address, role) = ("m1".into(), "127.0.0.1:1".into(), "leader".into());
-        let peer = Peer { id: 1, name, address, role, reachable: true, term: 3, last_log_index: 9, applied_index: 8 };
-        state.peers.push(peer);
+        let progress = Peer { term: 3, last_log_index: 9, applied_index: 8, ..Peer::default() };
+        let build = Peer { version: "0.1.0".into(), format: 1, ..progress };
+        state.peers.push(Peer { id: 1, name, address, role, reachable: true, ..build });
+        let (name, address, role) = ("m2".into(), "127.0.0.1:2".into(), "follower".into());
+        state.peers.push(Peer { id: 2, name, address, role, ..Peer::default() });
     });
     let manager = Manager::start(&world);
     for (line, header, row) in [
@@ -214,15 +218,28 @@ async fn tables_have_a_header_and_a_row_for_each() {
         ("node ls", "ID NAME STATE AVAILABILITY ADDRESS TASKS CPU MEMORY SINCE PROBLEM", vec!["node0000000w1", "w1"]),
         (
             "operator raft list-peers",
-            "ID|NAME|ADDRESS|ROLE|REACHABLE|TERM|LAST LOG INDEX|APPLIED INDEX",
-            vec!["1", "m1", "127.0.0.1:1", "leader", "yes", "3", "9", "8"],
+            "ID|NAME|ADDRESS|ROLE|REACHABLE|TERM|LAST LOG INDEX|APPLIED INDEX|VERSION|FORMAT",
+            vec!["1", "m1", "127.0.0.1:1", "leader", "yes", "3", "9", "8", "0.1.0", "1"],
         ),
     ] {
         let ended = goatctl(&manager.address, line).await;
         let cells = cells(&ended);
         assert_eq!(cells[0], header.split(if header.contains('|') { '|' } else { ' ' }).collect::<Vec<_>>(), "{line}");
-        assert_eq!((cells.len(), &cells[1][..row.len()]), (2, &row[..]), "{line}");
+        assert_eq!(&cells[1][..row.len()], &row[..], "{line}");
     }
+    let ended = goatctl(&manager.address, "operator raft list-peers").await;
+    assert_eq!(
+        cells(&ended)[2][4..],
+        ["no", "-", "-", "-", "-", "-"],
+        "nothing is known of a manager that is not reached"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_says_what_it_ends() {
+    let manager = Manager::start(&World::new());
+    let upgraded = goatctl(&manager.address, "cluster upgrade").await.stdout;
+    assert_eq!(upgraded, "format 2 is in use from now on; managers that read only format 1 are refused\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
 //! The cluster as a whole: status, peers, handing over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::future::join_all;
+use goat_core::codec;
 use goat_core::lease::{LeasePolicy, MASS_WINDOW_MS};
 use goat_core::model::{Node, NodeState};
 use goat_core::state::State;
@@ -22,9 +23,7 @@ async fn peers(group: &Group) -> Vec<v1::Peer> {
     let leader = group.leader().map(|leader| leader.id);
     join_all(group.members().into_iter().map(|member| async move {
         let progress = if member.id == group.id() {
-            let mut reply = v1::ProgressReply::default();
-            group.fill_progress(&mut reply);
-            Some(reply)
+            Some(group.progress())
         } else {
             formation::ask(group.peers(), &member.address).await
         };
@@ -44,6 +43,11 @@ async fn peers(group: &Group) -> Vec<v1::Peer> {
             term: progress.term,
             last_log_index: progress.last_log_index,
             applied_index: progress.applied_index,
+            version: progress.version,
+            format: match reachable {
+                true => progress.format.max(codec::FIRST_FORMAT.into()),
+                false => 0,
+            },
         }
     }))
     .await
@@ -61,6 +65,20 @@ fn mass_loss(state: &State, now_ms: u64) -> Option<String> {
         format!(
             "{missing} of {known} workers fell silent at once: they are given up one every {every_s} s; look at the network between managers and workers"
         )
+    })
+}
+
+/// What is to be said while managers of several versions are there, or all of them could use a newer format.
+fn mixed_versions(peers: &[v1::Peer], in_use: u8) -> Option<String> {
+    let reached = || peers.iter().filter(|peer| peer.reachable);
+    let versions: BTreeSet<_> = reached().map(|peer| (peer.format, peer.version.as_str())).collect();
+    if versions.len() > 1 {
+        let each: Vec<_> = reached().map(|peer| format!("{} {}", peer.name, peer.version)).collect();
+        return Some(format!("managers are of several versions: {}", each.join(", ")));
+    }
+    let is_behind = versions.first().is_some_and(|(format, _)| *format > u32::from(in_use));
+    (is_behind && reached().count() == peers.len()).then(|| {
+        "all managers are of the new version: `goatctl cluster upgrade` lets them use its format, for good".to_owned()
     })
 }
 
@@ -83,6 +101,7 @@ impl Control {
         if !missing.is_empty() {
             warnings.push(format!("managers not reached: {}", missing.join(", ")));
         }
+        warnings.extend(mixed_versions(&peers, group.view().read().format()));
         let managers = v1::Managers { total: peers.len() as u32, reachable: (peers.len() - missing.len()) as u32 };
         let state = group.view().read();
         warnings.extend(mass_loss(&state, clock::now_ms()));
@@ -103,6 +122,7 @@ impl Control {
             read: Some(read),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             warnings,
+            format: state.format().into(),
         })
     }
 
@@ -113,6 +133,30 @@ impl Control {
         group.linearize().await.map_err(|error| error.into_status(&group))?;
         let freeze = group.view().read().freeze();
         Ok(v1::FreezeReply { index, until_ms: freeze.map_or(0, |freeze| freeze.began_at_ms + freeze.for_ms) })
+    }
+
+    pub(super) async fn upgrade_cluster_(
+        &self,
+        request: v1::UpgradeClusterRequest,
+    ) -> Result<v1::UpgradeClusterReply, Status> {
+        let group = self.group()?;
+        group.linearize().await.map_err(|error| error.into_status(&group))?;
+        let before = group.view().read().format();
+        let peers = peers(&group).await;
+        let missing: Vec<_> = peers.iter().filter(|peer| !peer.reachable).map(|peer| peer.name.as_str()).collect();
+        if !missing.is_empty() {
+            return Err(Status::failed_precondition(format!(
+                "not reached: {}; what they can read is not known, and an older one could not follow any more: bring them \
+                 back, or remove them",
+                missing.join(", ")
+            )));
+        }
+        let oldest = peers.iter().min_by_key(|peer| peer.format);
+        let format = oldest.and_then(|peer| u8::try_from(peer.format).ok()).unwrap_or(before);
+        if format > before {
+            self.mutate(&group, &request.request_id, Action::SetFormat { format }).await?;
+        }
+        Ok(v1::UpgradeClusterReply { before: before.into(), format: format.max(before).into() })
     }
 
     pub(super) async fn list_peers_(&self) -> Result<v1::ListPeersReply, Status> {

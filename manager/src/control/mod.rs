@@ -152,6 +152,10 @@ impl ControlService for Control {
         self.freeze_(request.into_inner()).await.map(Response::new)
     }
 
+    async fn upgrade_cluster(&self, request: Request<v1::UpgradeClusterRequest>) -> Reply<v1::UpgradeClusterReply> {
+        self.upgrade_cluster_(request.into_inner()).await.map(Response::new)
+    }
+
     async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Reply<v1::Status> {
         self.get_status_(request.into_inner()).await.map(Response::new)
     }

@@ -11,13 +11,17 @@ use super::session::{End, Session};
 const NEIGHBOURS: usize = 5;
 /// Those that are down are left out, and not for ever looked for.
 const NEIGHBOURS_LOOKED_AT: usize = 50;
-const INTRODUCE_EVERY: Duration = Duration::from_secs(2);
+/// Between looks for those that have gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
-    /// Tells the worker of a few others, now and whenever they are others.
+    /// Tells the worker of a few others, now and whenever they are others: of one that comes at once, since managers may
+    /// be lost the next moment.
     pub(super) async fn introduce(&self) -> End {
+        let mut arrivals = self.active.arrivals.subscribe();
         let mut told = None;
         loop {
+            arrivals.mark_unchanged();
             let workers = {
                 let state = self.active.group.view().read();
                 let others = state.nodes_after(self.entry.node).take(NEIGHBOURS_LOOKED_AT);
@@ -36,7 +40,8 @@ impl Session<'_> {
                 }
                 told = Some(workers);
             }
-            tokio::time::sleep(INTRODUCE_EVERY).await;
+            // Somebody came or not: all is looked at again.
+            let _ = tokio::time::timeout(LOOK_AGAIN, arrivals.changed()).await;
         }
     }
 }

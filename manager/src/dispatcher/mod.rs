@@ -32,7 +32,7 @@ use goat_core::state::command::{Action, Command};
 use goat_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
 use goat_proto::v1::{self, manager_message, worker_message};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,8 @@ pub struct Active {
     term: u64,
     policy: LeasePolicy,
     sessions: Mutex<Sessions>,
+    /// Counts workers that came.
+    arrivals: watch::Sender<u64>,
     heartbeats: mpsc::Sender<Heartbeat>,
     logs: logs::Broker,
     tasks: TaskSet,
@@ -164,6 +166,7 @@ impl Desk {
             term,
             policy,
             sessions: Mutex::default(),
+            arrivals: watch::Sender::new(0),
             heartbeats,
             logs: logs::Broker::default(),
             tasks: duties.child("sessions"),

@@ -119,6 +119,7 @@ impl Session<'_> {
             return end;
         }
         info!(node_id = %self.entry.node, name, "a worker's session began");
+        self.active.arrivals.send_modify(|count| *count += 1);
         let (writes, to_write) = mpsc::channel(WRITES);
         tokio::select! {
             end = self.read(from_worker, writes) => end,

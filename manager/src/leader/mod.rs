@@ -2,6 +2,8 @@
 //! no longer does.
 
 mod planner;
+#[cfg(feature = "next-format")]
+mod rehearsal;
 
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ fn start(group: &Group, tasks: &TaskSet) -> TaskSet {
     let duties = tasks.child("leader");
     duties.spawn("found cluster", found_cluster(group.clone()));
     duties.spawn("planner", planner::run(group.clone()));
+    #[cfg(feature = "next-format")]
+    duties.spawn("rehearsal", rehearsal::run(group.clone()));
     duties
 }
 

@@ -14,7 +14,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use goat_core::codec;
 use goat_proto::v1::{ProgressReply, ProgressRequest};
+use openraft::type_config::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
@@ -88,18 +90,11 @@ impl Formation {
 
     /// What others are told.
     pub fn progress(&self) -> ProgressReply {
-        let mut reply = ProgressReply {
-            id: self.id,
-            name: self.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            phase: NEW.to_owned(),
-            ..ProgressReply::default()
+        let (progress, phase) = match self.group() {
+            None => (of_this_build(), NEW),
+            Some(group) => (group.progress(), if group.has_members() { MEMBER } else { READY }),
         };
-        if let Some(group) = self.group() {
-            group.fill_progress(&mut reply);
-            reply.phase = if group.has_members() { MEMBER } else { READY }.to_owned();
-        }
-        reply
+        ProgressReply { id: self.id, name: self.name.clone(), phase: phase.to_owned(), ..progress }
     }
 
     /// Waits until no listed manager can belong to a cluster. Only for a directory that holds nothing.
@@ -190,6 +185,27 @@ impl Formation {
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }
+}
+
+impl Group {
+    /// How far this manager is, for those who ask it and for its own users.
+    pub fn progress(&self) -> ProgressReply {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        ProgressReply {
+            id: self.id(),
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
+            cluster_id: self.inner.cluster.text(),
+            ..of_this_build()
+        }
+    }
+}
+
+fn of_this_build() -> ProgressReply {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    ProgressReply { version, format: codec::FORMAT.into(), ..ProgressReply::default() }
 }
 
 fn check_identity(peer: &Peer, reply: &ProgressReply) -> Result<(), Error> {

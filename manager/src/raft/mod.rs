@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use goat_core::model::ClusterId;
-use goat_proto::v1::{ProgressReply, RaftMessage};
+use goat_proto::v1::RaftMessage;
 use goat_raft_store::{Identity, IncomingSnapshot, LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
@@ -310,15 +310,6 @@ impl Group {
     /// The addresses of all members.
     pub fn addresses(&self) -> Vec<String> {
         self.members().into_iter().map(|peer| peer.address).collect()
-    }
-
-    pub(crate) fn fill_progress(&self, reply: &mut ProgressReply) {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        reply.term = metrics.current_term;
-        reply.last_log_index = metrics.last_log_index.unwrap_or(0);
-        reply.applied_index = metrics.last_applied.map_or(0, |log_id| log_id.index);
-        reply.cluster_id = self.inner.cluster.text();
     }
 
     /// Returns when Raft has stopped by itself, with the reason.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use goat_core::codec;
+use goat_core::codec::{self, Versioned as _};
 use goat_core::state::command::{Command, Outcome};
 use goat_proto::v1::{RaftMessage, ReadIndexRequest};
 use goat_raft_store::Payload;
@@ -36,6 +36,11 @@ pub enum Error {
     NoQuorum,
     #[error("raft has stopped on this manager: {0}")]
     Stopped(String),
+    #[error(
+        "this needs format {needed}, and the cluster uses {in_use}: when all managers are of the new version, run \
+         `goatctl cluster upgrade`"
+    )]
+    Format { needed: u8, in_use: u8 },
 }
 
 impl Error {
@@ -47,6 +52,7 @@ impl Error {
             false => format!("; not reached from here: {}", missed.join(", ")),
         };
         let hint = match self {
+            Self::Format { .. } => return Status::failed_precondition(self.to_string()),
             Self::NotLeader | Self::NoLeader => "no manager leads at present",
             Self::NoQuorum => {
                 "the leader cannot reach a majority, and it is not known whether the request took effect: repeat it"
@@ -85,7 +91,7 @@ impl Group {
             let may_repeat = match error {
                 Error::NotLeader | Error::NoLeader => true,
                 Error::NoQuorum => command.request.is_some(),
-                Error::Stopped(_) => false,
+                Error::Stopped(_) | Error::Format { .. } => false,
             };
             if !may_repeat || Instant::now() >= deadline {
                 return Err(error);
@@ -96,6 +102,10 @@ impl Group {
 
     /// Proposes here, which must be the leader.
     pub async fn propose_here(&self, command: &Command) -> Result<Accepted, Error> {
+        let (needed, in_use) = (command.format(), self.view().read().format());
+        if needed > in_use {
+            return Err(Error::Format { needed, in_use });
+        }
         let write = self.raft().client_write(Payload(codec::encode(command).into()));
         let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await.map_err(|_| Error::NoQuorum)?;
         match written {

@@ -2,7 +2,9 @@
 
 use clap::ValueEnum;
 
+use super::manager_upgrade::NEXT;
 use super::role::Scene;
+use crate::cluster::Options;
 use crate::daemons::{self, DaemonOptions};
 use crate::runtime::RuntimeKind;
 
@@ -76,6 +78,8 @@ pub enum Kind {
     LeaderCutWorkers,
     /// Restart a follower, then the leader, by SIGTERM
     ManagerRestart,
+    /// Replace all managers by another version and back, then for good
+    ManagerUpgrade,
     /// Kill the leader and a follower, and bring both back
     TwoManagersKill,
     /// Kill all managers at once, and bring them back
@@ -129,6 +133,8 @@ pub enum Need {
     Docker,
     /// Several Docker daemons of the drill's own.
     Daemons,
+    /// A build of goat-manager as a later version might be.
+    NextVersion,
     /// A program that is no part of this project.
     Program(&'static str),
 }
@@ -139,6 +145,7 @@ impl Need {
             Self::Root => "root",
             Self::Docker => "Docker",
             Self::Daemons => "dockerd, ip and nsenter",
+            Self::NextVersion => "a manager of another version (testcluster/build next)",
             Self::Program(name) => name,
         }
     }
@@ -149,6 +156,7 @@ impl Need {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Docker => runtime == RuntimeKind::Docker,
             Self::Daemons => daemons::missing().is_none(),
+            Self::NextVersion => Options::binaries().is_ok_and(|dir| dir.join(NEXT).join("goat-manager").is_file()),
             Self::Program(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
@@ -196,6 +204,7 @@ impl Kind {
             | Self::LeaderCut
             | Self::LeaderCutWorkers
             | Self::ManagerRestart
+            | Self::ManagerUpgrade
             | Self::TwoManagersKill
             | Self::AllManagersKill
             | Self::PlannedOutage
@@ -218,6 +227,7 @@ impl Kind {
             | Self::DockerRestartLive
             | Self::DockerFreeze => &[Need::Root, Need::Docker, Need::Daemons],
             Self::Load => &[Need::Program("stress-ng")],
+            Self::ManagerUpgrade => &[Need::NextVersion],
             Self::ManagerDiskFull => &[Need::Root],
             Self::ManagerFsyncFails => &[Need::Root, Need::Program("strace")],
             _ => &[],

@@ -23,6 +23,7 @@ mod leader_transfer;
 mod load;
 mod look;
 mod manager_restart;
+mod manager_upgrade;
 mod managers;
 mod report;
 mod role;
@@ -154,6 +155,7 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::LeaderCut => cut::leader(stage, false).await,
         Kind::LeaderCutWorkers => cut::leader(stage, true).await,
         Kind::ManagerRestart => manager_restart::run(stage).await,
+        Kind::ManagerUpgrade => manager_upgrade::run(stage).await,
         Kind::TwoManagersKill => managers::two_kill(stage).await,
         Kind::AllManagersKill => managers::all_kill(stage).await,
         Kind::PlannedOutage => managers::planned_outage(stage).await,

@@ -144,6 +144,11 @@ impl Stage {
         self.interrupted.clone()
     }
 
+    /// How often the drill is played.
+    pub const fn repeats(&self) -> u32 {
+        self.options.repeat
+    }
+
     /// How long the failure lasts.
     pub fn length(&self, default_s: u64) -> Duration {
         Duration::from_secs(self.options.seconds.unwrap_or(default_s))

@@ -1,12 +1,33 @@
-//! An announced outage of the managers: for its length leases last, so that it stops nothing.
+//! What concerns the cluster as a whole: its id, the format of its bytes, and an announced outage of the managers, for
+//! whose length leases last, so that it stops nothing.
 
 use super::apply::{Apply, Done};
 use super::command::{Answer, Refusal};
 use super::{Freeze, State};
+use crate::model::ClusterId;
 
 const MAX_FREEZE_MS: u64 = 24 * 3_600_000;
 
 impl Apply<'_> {
+    pub(super) fn init_cluster(&mut self, id: ClusterId) -> Done {
+        if let Some(id) = self.state.meta.cluster {
+            return Err(Refusal::ClusterExists { id });
+        }
+        self.state.meta.cluster = Some(id);
+        self.rows.push(State::meta_row(&self.state.meta));
+        Ok(Answer::Cluster { id })
+    }
+
+    pub(super) fn set_format(&mut self, format: u8) -> Done {
+        let found = self.state.format();
+        if format <= found {
+            return Err(Refusal::Impossible { what: format!("the cluster uses format {found} already") });
+        }
+        self.state.meta.format = Some(format);
+        self.rows.push(State::meta_row(&self.state.meta));
+        Ok(Answer::Nothing)
+    }
+
     pub(super) fn freeze(&mut self, for_ms: u64) -> Done {
         if for_ms == 0 || for_ms > MAX_FREEZE_MS {
             let problem = format!("{for_ms} ms is not between 1 ms and one day");
