@@ -3,6 +3,7 @@
 pub mod id;
 pub mod node;
 pub mod resources;
+pub mod security;
 pub mod spec;
 pub mod task;
 pub mod validate;
@@ -10,6 +11,7 @@ pub mod validate;
 pub use id::{ClusterId, NodeId, ParseIdError, RequestId, ServiceId, TaskId};
 pub use node::{Availability, ImageInfo, Inventory, Node, NodeState};
 pub use resources::Resources;
+pub use security::{Authority, Invited, JoinSecrets, Secret};
 pub use spec::{
     Constraint, Driver, HealthCheck, HealthProbe, Mode, Mount, OnDisconnect, Placement, Port, Protocol,
     RestartCondition, RestartPolicy, ServiceSpec, Strategy,

@@ -70,6 +70,10 @@ impl Apply<'_> {
             Action::Freeze { for_ms } => self.freeze(*for_ms),
             Action::EndFreeze { seen_version } => self.end_freeze(*seen_version),
             Action::SetFormat { format } => self.set_format(*format),
+            Action::InitSecurity { authority, secrets } => self.init_security(authority, secrets),
+            Action::RotateJoinSecret { invited, secret } => self.rotate_secret(*invited, secret),
+            Action::AnnounceAuthority { authority } => self.announce_authority(authority),
+            Action::AdvanceRotation { seen_version } => self.advance_rotation(*seen_version),
             #[cfg(feature = "next-format")]
             Action::Rehearse { .. } => Ok(Answer::Nothing),
             Action::Plan { steps } => Ok(self.plan(steps)),

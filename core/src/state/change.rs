@@ -15,12 +15,14 @@ pub struct ChangeSet {
     pub services: Vec<ServiceId>,
     pub tasks: Vec<TaskChange>,
     pub nodes: Vec<NodeChange>,
+    /// Certificate authorities or join secrets.
+    pub security: bool,
 }
 
 impl ChangeSet {
     /// Whether nothing was touched.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.tasks.is_empty() && self.nodes.is_empty()
+        self.services.is_empty() && self.tasks.is_empty() && self.nodes.is_empty() && !self.security
     }
 }
 

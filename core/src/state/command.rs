@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
-    Availability, Cause, ClusterId, Desired, Inventory, NodeId, NodeState, RequestId, ServiceId, ServiceSpec, TaskId,
-    TaskState,
+    Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId, Secret,
+    ServiceId, ServiceSpec, TaskId, TaskState,
 };
 
 /// One replicated change.
@@ -55,6 +55,15 @@ pub enum Action {
         node: NodeId,
     },
 
+    RotateJoinSecret {
+        invited: Invited,
+        secret: Secret,
+    },
+    /// Begins a rotation: the new authority is believed beside the old one.
+    AnnounceAuthority {
+        authority: Authority,
+    },
+
     // The dispatcher's, for a worker.
     /// A worker's hello: a new node, or a known one that is back and therefore ready.
     RegisterNode {
@@ -78,6 +87,15 @@ pub enum Action {
     },
 
     // The leader's.
+    /// Once in a cluster's life, by the leader of its first term.
+    InitSecurity {
+        authority: Authority,
+        secrets: JoinSecrets,
+    },
+    /// The next step of a rotation. Propose it only when every member is ready for it.
+    AdvanceRotation {
+        seen_version: u64,
+    },
     /// `Down` makes the node's tasks `lost`: propose it only after their leases have run out (see `lease`).
     SetNodeState {
         node: NodeId,

@@ -12,6 +12,7 @@ mod nodes;
 mod plan_steps;
 mod reports;
 mod rows;
+mod security;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -26,6 +27,7 @@ use index::Indexes;
 
 pub use index::NodeUse;
 pub use rows::LoadError;
+pub use security::{Rotation, Security};
 
 /// How many requests are remembered for the sake of retries.
 pub const REQUESTS_REMEMBERED: usize = 20_000;
@@ -109,6 +111,8 @@ pub struct State {
     old_specs: BTreeMap<(ServiceId, u64), OldSpec>,
     tasks: BTreeMap<TaskId, Task>,
     nodes: BTreeMap<NodeId, Node>,
+    /// None where the managers run unencrypted.
+    security: Option<Security>,
     requests: HashMap<RequestId, Remembered>,
     /// Oldest first.
     request_order: VecDeque<(u64, RequestId)>,
@@ -139,6 +143,11 @@ impl State {
     /// The newest format that commands and rows may have.
     pub fn format(&self) -> u8 {
         Versioned::format(&self.meta)
+    }
+
+    /// What certificates rest on; None where the managers run unencrypted.
+    pub const fn security(&self) -> Option<&Security> {
+        self.security.as_ref()
     }
 
     /// The announced outage, while one is on.

@@ -8,6 +8,7 @@
 //! | `04` task | task |
 //! | `05` node | node |
 //! | `06` request | the answer to a request, with its log index |
+//! | `08` | certificate authorities and join secrets |
 //!
 //! Numbers are big-endian. Values are in [`crate::codec`]'s encoding.
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use super::change::RowChange;
 use super::command::Outcome;
-use super::{Meta, OldSpec, Remembered, Service, State};
+use super::{Meta, OldSpec, Remembered, Security, Service, State, security};
 use crate::codec::{self, Versioned};
 use crate::model::{Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
 
@@ -30,6 +31,7 @@ const OLD_SPEC: u8 = 3;
 const TASK: u8 = 4;
 const NODE: u8 = 5;
 const REQUEST: u8 = 6;
+const SECURITY: u8 = 8;
 
 /// Rows that do not make a state.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,10 @@ pub(super) fn request_key(id: RequestId) -> Vec<u8> {
     key(REQUEST, id.bits())
 }
 
+pub(super) fn security_key() -> Vec<u8> {
+    vec![SECURITY]
+}
+
 fn parse_u64(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
@@ -114,6 +120,13 @@ impl State {
             Some((&NODE, _)) => {
                 let node: Node = codec::decode("node row", value)?;
                 self.nodes.insert(node.id, node);
+            }
+            Some((&SECURITY, [])) => {
+                let found: Security = codec::decode("security row", value)?;
+                if found.authorities.is_empty() {
+                    return Err(LoadError::Contradiction("there is no certificate authority in the row of them".into()));
+                }
+                self.security = Some(found);
             }
             Some((&REQUEST, rest)) => {
                 let id = RequestId::from_random(parse_u64(rest).ok_or_else(unknown)?);
@@ -163,6 +176,7 @@ impl State {
         );
         rows.extend(self.tasks.values().map(|task| row(task_key(task.id), codec::encode(task))));
         rows.extend(self.nodes.values().map(|node| row(node_key(node.id), codec::encode(node))));
+        rows.extend(self.security.iter().map(security::row));
         rows.extend(self.requests.iter().map(|(id, remembered)| row(request_key(*id), codec::encode(remembered))));
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         rows

@@ -10,6 +10,7 @@ mod properties;
 mod refusals;
 mod reports;
 mod returns;
+mod security;
 mod simulation;
 mod stories;
 mod support;
