@@ -69,14 +69,16 @@ const SLEEPS: &[(&str, usize)] = &[
     ("worker/tests/docker/worker.rs", 1),
 ];
 
-/// Tasks outside of a task set. The server runs on beside the set, which is stopped before it; main hears signals.
-const SPAWNS: &[(&str, usize)] = &[("manager/src/main.rs", 1), ("manager/src/server.rs", 1)];
+/// Tasks outside of a task set. The server runs on beside the set, which is stopped before it; main hears signals; what
+/// takes connections ends with the stream of them.
+const SPAWNS: &[(&str, usize)] = &[("manager/src/main.rs", 1), ("manager/src/server.rs", 1), ("tls/src/accept.rs", 1)];
 
 /// Which crates of ours each may depend on, its tests included.
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("raft-store", &[]),
     ("proto", &["goat-core"]),
+    ("tls", &[]),
     ("manager", &["goat-core", "goat-proto", "goat-raft-store"]),
     ("worker", &["goat-core", "goat-proto"]),
     ("ctl", &["goat-core", "goat-proto"]),
@@ -110,6 +112,7 @@ const TOP_LEVEL: &[&str] = &[
     "target",
     "testcluster",
     "tests",
+    "tls",
     "worker",
 ];
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream as Incomings;
@@ -78,6 +78,8 @@ async fn accept(listener: TcpListener, transport: Transport, limits: Limits, rea
     let permits = Arc::new(Semaphore::new(limits.connections));
     let (refused, mut refusals) = mpsc::channel::<(SocketAddr, io::Error)>(1);
     let mut told: Option<Instant> = None;
+    // They end with this one.
+    let mut handshakes = JoinSet::new();
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let (stream, address) = tokio::select! {
@@ -89,6 +91,7 @@ async fn accept(listener: TcpListener, transport: Transport, limits: Limits, rea
                     continue;
                 }
             },
+            Some(_) = handshakes.join_next() => continue,
             Some((address, error)) = refusals.recv() => {
                 if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                     warn!(%address, %error, "a connection was refused");
@@ -98,7 +101,7 @@ async fn accept(listener: TcpListener, transport: Transport, limits: Limits, rea
             }
         };
         let (transport, ready, refused) = (transport.clone(), ready.clone(), refused.clone());
-        tokio::spawn(async move {
+        handshakes.spawn(async move {
             match tokio::time::timeout(limits.handshake, handshake(stream, address, &transport, permit)).await {
                 Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
                 // Most often somebody that only looked whether the port is open.

@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::Error;
+use crate::credentials::pem;
 use crate::subject::{Role, Subject};
 
 /// A request is some hundred bytes.
@@ -69,7 +70,10 @@ impl Authority {
         let mut name = DistinguishedName::new();
         name.push(DnType::OrganizationName, cluster);
         // Two authorities of one cluster have different names, so that it is clear who signed what.
-        name.push(DnType::CommonName, format!("goat-ca-{}", &fingerprint(digest(&SHA256, key.der_bytes()).as_ref())[..12]));
+        name.push(
+            DnType::CommonName,
+            format!("goat-ca-{}", &fingerprint(digest(&SHA256, key.der_bytes()).as_ref())[..12]),
+        );
         params.distinguished_name = name;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -79,12 +83,12 @@ impl Authority {
         Ok(Self { certificate: certificate.pem(), der: certificate.der().clone(), key })
     }
 
-    /// From what [`Authority::certificate`] and [`Authority::key`] gave.
+    /// From what [`Authority::certificate`] and [`Authority::key`] gave; both may be in one text, the key first.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(|error| Error::malformed("the authority's certificate", format!("{error:?}")))?;
         let key = KeyPair::from_pem(key).map_err(|error| Error::malformed("the authority's key", error))?;
-        Ok(Self { certificate: certificate.to_owned(), der, key })
+        Ok(Self { certificate: pem(&der), der, key })
     }
 
     /// PEM.
@@ -92,7 +96,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// PEM, secret.
+    /// PEM. Not to be seen.
     pub fn key(&self) -> String {
         self.key.serialize_pem()
     }

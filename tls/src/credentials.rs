@@ -59,7 +59,10 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("subject", &self.subject).field("valid", &self.valid).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("subject", &self.subject)
+            .field("valid", &self.valid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,8 +84,9 @@ impl Credentials {
         let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
             .map_err(|error| Error::malformed("the private key", format!("{error:?}")))?;
         let mut certificates = certificates(text)?.into_iter();
-        let certificate =
-            certificates.next().ok_or_else(|| Error::malformed("the credentials", "there is no certificate in them"))?;
+        let certificate = certificates
+            .next()
+            .ok_or_else(|| Error::malformed("the credentials", "there is no certificate in them"))?;
         let authorities: Vec<_> = certificates.collect();
         if authorities.is_empty() {
             return Err(Error::malformed("the credentials", "there is no authority's certificate in them"));
@@ -141,9 +145,8 @@ impl Credentials {
     /// The digest of the authority that signed the certificate; None where it is not among those to believe.
     pub fn signed_by(&self) -> Option<String> {
         let (issuer, _) = issuer_and_subject(&self.certificate).ok()?;
-        let is_issuer = |authority: &&CertificateDer<'_>| {
-            issuer_and_subject(authority).is_ok_and(|(_, subject)| subject == issuer)
-        };
+        let is_issuer =
+            |authority: &&CertificateDer<'_>| issuer_and_subject(authority).is_ok_and(|(_, subject)| subject == issuer);
         self.authorities.iter().find(is_issuer).map(digest_of)
     }
 
@@ -194,7 +197,7 @@ fn first_certificate(text: &str) -> Result<CertificateDer<'static>, Error> {
     certificates(text)?.into_iter().next().ok_or_else(|| Error::malformed("the certificate", "there is none"))
 }
 
-fn pem(certificate: &CertificateDer<'static>) -> String {
+pub(crate) fn pem(certificate: &CertificateDer<'static>) -> String {
     encode("CERTIFICATE", certificate)
 }
 

@@ -27,7 +27,10 @@ pub struct JoinToken {
 
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinToken").field("role", &self.role).field("authority", &self.authority).finish_non_exhaustive()
+        f.debug_struct("JoinToken")
+            .field("role", &self.role)
+            .field("authority", &self.authority)
+            .finish_non_exhaustive()
     }
 }
 

@@ -99,9 +99,7 @@ impl Present {
         }
         let roots = Arc::new(roots);
         let mismatch = |error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                Error::KeyMismatch { certificate: credentials.subject().to_string() }
-            }
+            rustls::Error::InconsistentKeys(_) => Error::KeyMismatch { certificate: credentials.subject().to_string() },
             error => Error::Tls(error),
         };
         let mut client = ClientConfig::builder_with_provider(provider())

@@ -76,7 +76,8 @@ async fn members_know_each_other() {
 async fn a_worker_cannot_pass_for_a_manager() {
     let authority = authority();
     let worker = serve(transport(&authority, Role::Worker)).await;
-    let error = call(&connector(transport(&authority, Role::Client), Role::Manager), worker).await.expect_err("refused");
+    let error =
+        call(&connector(transport(&authority, Role::Client), Role::Manager), worker).await.expect_err("refused");
     assert!(error.contains("not a manager's"), "{error}");
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
-    Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId, Secret,
-    ServiceId, ServiceSpec, TaskId, TaskState,
+    Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId,
+    Secret, ServiceId, ServiceSpec, TaskId, TaskState,
 };
 
 /// One replicated change.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::change::RowChange;
 use super::command::Outcome;
-use super::{Meta, OldSpec, Remembered, Security, Service, State, security};
+use super::{Meta, OldSpec, Remembered, Service, State, security};
 use crate::codec::{self, Versioned};
 use crate::model::{Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
 
@@ -121,13 +121,7 @@ impl State {
                 let node: Node = codec::decode("node row", value)?;
                 self.nodes.insert(node.id, node);
             }
-            Some((&SECURITY, [])) => {
-                let found: Security = codec::decode("security row", value)?;
-                if found.authorities.is_empty() {
-                    return Err(LoadError::Contradiction("there is no certificate authority in the row of them".into()));
-                }
-                self.security = Some(found);
-            }
+            Some((&SECURITY, [])) => self.security = Some(security::read(value)?),
             Some((&REQUEST, rest)) => {
                 let id = RequestId::from_random(parse_u64(rest).ok_or_else(unknown)?);
                 let remembered: Remembered = codec::decode("request row", value)?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::apply::{Apply, Done};
 use super::change::RowChange;
 use super::command::{Answer, Refusal};
-use super::rows::security_key;
+use super::rows::{LoadError, security_key};
 use crate::codec::{self, Versioned};
 use crate::model::{Authority, Invited, JoinSecrets, Secret};
 
@@ -132,6 +132,14 @@ impl Apply<'_> {
 
 pub(super) fn row(security: &Security) -> RowChange {
     RowChange { key: security_key(), value: Some(codec::encode(security)) }
+}
+
+pub(super) fn read(value: &[u8]) -> Result<Security, LoadError> {
+    let security: Security = codec::decode("security row", value)?;
+    if security.authorities.is_empty() {
+        return Err(LoadError::Contradiction("there is no certificate authority in the row of them".into()));
+    }
+    Ok(security)
 }
 
 fn check_authority(authority: &Authority) -> Result<(), Refusal> {

@@ -102,7 +102,8 @@ fn the_row_is_read_as_it_was_written_and_secrets_are_not_printed() {
     let read = State::from_rows(rows).expect("its own rows");
     assert_eq!(read.security(), leader.state.security());
     assert_eq!(read.hash(), leader.state.hash());
-    let printed = format!("{:?} {:?}", read.security(), Action::InitSecurity { authority: authority("one"), secrets: secrets() });
+    let printed =
+        format!("{:?} {:?}", read.security(), Action::InitSecurity { authority: authority("one"), secrets: secrets() });
     for hidden in ["key one", "for managers", "for workers"] {
         assert!(!printed.contains(hidden), "{printed}");
     }
