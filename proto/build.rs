@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "goat/v1/types.proto",
     "goat/v1/control.proto",
     "goat/v1/dispatcher.proto",
+    "goat/v1/identity.proto",
     "goat/v1/presence.proto",
     "goat/v1/raft.proto",
 ];

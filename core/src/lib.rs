@@ -9,6 +9,7 @@
 //! orchestrator  which tasks there should be        \
 //! scheduler     where a task should run             >  plan(&state, .., now, seed) -> Plan
 //! lease         when a worker's tasks may be moved /
+//! membership    the next step of the managers' group towards what its rows say
 //! isolation     whether a worker is cut off, or its managers are gone
 //! check         what must never be, judged independently of the code above
 //! ```
@@ -18,6 +19,7 @@ pub mod check;
 pub mod codec;
 pub mod isolation;
 pub mod lease;
+pub mod membership;
 pub mod model;
 pub mod orchestrator;
 pub mod plan;

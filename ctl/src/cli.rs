@@ -1,19 +1,21 @@
 //! The command line: what can be typed, and its help texts. What a command does is `cmd`'s.
 
 mod cluster;
+mod node;
 
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use goat_core::model::{NodeState, TaskState};
+use goat_core::model::TaskState;
 
 use crate::address::Addresses;
 use crate::output::Format;
 use crate::spec::SpecFlags;
 use crate::values;
 
-pub use cluster::{ClusterCommand, OperatorCommand, RaftCommand};
+pub use cluster::{ClusterCommand, ManagerCommand, OperatorCommand, RaftCommand};
+pub use node::NodeCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot be placed, 4 timed out, 5 no leader or no \
                           manager reachable";
@@ -58,7 +60,10 @@ pub enum Command {
     /// The cluster as a whole
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// The managers themselves
+    /// Managers: who decides
+    #[command(subcommand)]
+    Manager(ManagerCommand),
+    /// For whoever runs the cluster
     #[command(subcommand)]
     Operator(OperatorCommand),
     /// The cluster at a glance
@@ -244,48 +249,6 @@ pub enum TaskCommand {
         /// With the time of each line
         #[arg(short, long)]
         timestamps: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// List nodes
-    #[command(visible_alias = "list")]
-    Ls {
-        /// Only in this state
-        #[arg(long, value_parser = values::one_of::<NodeState>)]
-        state: Option<String>,
-        #[command(flatten)]
-        list: ListFlags,
-    },
-    /// Show everything about a node
-    Inspect {
-        /// Name, id, or beginning of the id
-        #[arg(value_name = "NODE")]
-        reference: String,
-        #[command(flatten)]
-        read: ReadFlags,
-    },
-    /// Move a node's tasks elsewhere, place nothing new there, and wait until it is empty
-    Drain {
-        /// Name, id, or beginning of the id
-        #[arg(value_name = "NODE")]
-        reference: String,
-        #[command(flatten)]
-        wait: WaitFlags,
-    },
-    /// Place tasks on a node again
-    Activate {
-        /// Name, id, or beginning of the id
-        #[arg(value_name = "NODE")]
-        reference: String,
-    },
-    /// Forget a node that is down
-    #[command(visible_alias = "remove")]
-    Rm {
-        /// Name, id, or beginning of the id
-        #[arg(value_name = "NODE")]
-        reference: String,
     },
 }
 

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod events;
 pub mod logs;
+pub mod manager;
 pub mod node;
 pub mod operator;
 pub mod ps;
@@ -17,7 +18,8 @@ use goat_proto::v1::{ReadInfo, ReadOptions};
 use serde_json::json;
 
 use crate::cli::{
-    Cli, ClusterCommand, Command, NodeCommand, OperatorCommand, RaftCommand, ReadFlags, ServiceCommand, TaskCommand,
+    Cli, ClusterCommand, Command, ManagerCommand, NodeCommand, OperatorCommand, RaftCommand, ReadFlags, ServiceCommand,
+    TaskCommand,
 };
 use crate::client::Client;
 use crate::exit::{Failure, say};
@@ -40,6 +42,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Node(command) => run_node(&context, command).await,
         Command::Cluster(ClusterCommand::Freeze { length }) => cluster::freeze(&context, length).await,
         Command::Cluster(ClusterCommand::Upgrade) => cluster::upgrade(&context).await,
+        Command::Manager(command) => run_manager(&context, command).await,
         Command::Operator(OperatorCommand::Raft(command)) => match command {
             RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
             RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,
@@ -90,6 +93,16 @@ async fn run_node(context: &Context, command: NodeCommand) -> Result<(), Failure
         NodeCommand::Drain { reference, wait } => node::drain(context, reference, &wait).await,
         NodeCommand::Activate { reference } => node::activate(context, reference).await,
         NodeCommand::Rm { reference } => node::rm(context, reference).await,
+    }
+}
+
+async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), Failure> {
+    use manager::Standing::{Learner, Removed, Voter};
+    match command {
+        ManagerCommand::Ls { quiet } => manager::ls(context, quiet).await,
+        ManagerCommand::Promote { manager, wait } => manager::set(context, manager, Voter, false, &wait).await,
+        ManagerCommand::Demote { manager, force, wait } => manager::set(context, manager, Learner, force, &wait).await,
+        ManagerCommand::Rm { manager, force, wait } => manager::set(context, manager, Removed, force, &wait).await,
     }
 }
 

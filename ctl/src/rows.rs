@@ -71,13 +71,15 @@ impl From<&v1::Node> for NodeRow {
     }
 }
 
-/// A row of `operator raft list-peers`.
+/// A row of `manager ls` and `operator raft list-peers`.
 #[derive(Debug, Serialize)]
 pub struct PeerRow {
     pub id: u64,
     pub name: String,
     pub address: String,
     pub role: String,
+    /// What it is meant to be.
+    pub standing: String,
     pub reachable: bool,
     pub term: Option<u64>,
     pub last_log_index: Option<u64>,
@@ -94,6 +96,7 @@ impl From<&v1::Peer> for PeerRow {
             name: peer.name.clone(),
             address: peer.address.clone(),
             role: peer.role.clone(),
+            standing: peer.standing.clone(),
             reachable: peer.reachable,
             term: peer.reachable.then_some(peer.term),
             last_log_index: peer.reachable.then_some(peer.last_log_index),

@@ -1,9 +1,7 @@
 //! Options: from a TOML file, the environment and flags, the later one over the earlier one.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use goat_core::lease::LeasePolicy;
@@ -22,36 +20,6 @@ pub enum Error {
     Invalid { key: &'static str, problem: String },
 }
 
-/// `ID=NAME@HOST:PORT`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    pub id: u64,
-    pub name: String,
-    pub address: String,
-}
-
-impl FromStr for Peer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a peer: ID=NAME@HOST:PORT is expected, as in 1=m1@10.0.0.1:7700");
-        let (id, rest) = text.split_once('=').ok_or_else(wrong)?;
-        let (name, address) = rest.split_once('@').ok_or_else(wrong)?;
-        let id = id.trim().parse().map_err(|_| wrong())?;
-        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-        if id == 0 || name.is_empty() || host.is_empty() || port.parse::<u16>().is_err() {
-            return Err(wrong());
-        }
-        Ok(Self { id, name: name.to_owned(), address: address.to_owned() })
-    }
-}
-
-impl<'de> Deserialize<'de> for Peer {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
@@ -64,24 +32,12 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// This manager's number: from 1, its own in the group, never used again
-    #[arg(long, env = "GOAT_MANAGER_ID")]
-    pub id: Option<u64>,
-    /// This manager's name [default: m and the id]
-    #[arg(long, env = "GOAT_MANAGER_NAME")]
-    pub name: Option<String>,
     /// Address to listen on, for clients, workers and managers [default: 127.0.0.1:7700]
     #[arg(long, env = "GOAT_MANAGER_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Address at which the others reach this manager [default: its own in `peers`]
-    #[arg(long, env = "GOAT_MANAGER_ADVERTISE", value_name = "HOST:PORT")]
-    pub advertise: Option<String>,
     /// Directory for the log and the state; this manager's alone
     #[arg(long, env = "GOAT_MANAGER_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// All first managers of the cluster, this one included, the same list on each
-    #[arg(long, env = "GOAT_MANAGER_PEERS", value_name = "ID=NAME@HOST:PORT", value_delimiter = ',')]
-    pub peers: Option<Vec<Peer>>,
     /// Local address that connections to other managers leave from
     #[arg(long, env = "GOAT_MANAGER_BIND_SOURCE", value_name = "IP")]
     pub bind_source: Option<IpAddr>,
@@ -115,12 +71,8 @@ pub struct Options {
 /// Options that are complete and fit together.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub id: u64,
-    pub name: String,
     pub listen: SocketAddr,
-    pub advertise: String,
     pub data_dir: PathBuf,
-    pub peers: Vec<Peer>,
     pub bind_source: Option<IpAddr>,
     pub heartbeat_interval_ms: u64,
     pub election_timeout_min_ms: u64,
@@ -143,12 +95,8 @@ impl Options {
     #[must_use]
     pub fn or(self, file: Self) -> Self {
         Self {
-            id: self.id.or(file.id),
-            name: self.name.or(file.name),
             listen: self.listen.or(file.listen),
-            advertise: self.advertise.or(file.advertise),
             data_dir: self.data_dir.or(file.data_dir),
-            peers: self.peers.or(file.peers),
             bind_source: self.bind_source.or(file.bind_source),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(file.heartbeat_interval_ms),
             election_timeout_min_ms: self.election_timeout_min_ms.or(file.election_timeout_min_ms),
@@ -163,44 +111,9 @@ impl Options {
 
     /// Fills in defaults and checks what can be checked without looking at the machine.
     pub fn into_config(self) -> Result<Config, Error> {
-        let id = self.id.ok_or(Error::Missing { key: "id" })?;
-        if id == 0 {
-            return Err(Error::Invalid { key: "id", problem: "0 is no manager's number; number them from 1".into() });
-        }
-        let name = self.name.unwrap_or_else(|| format!("m{id}"));
-        let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700)));
-        let peers = self.peers.unwrap_or_else(|| {
-            let address = self.advertise.clone().unwrap_or_else(|| listen.to_string());
-            vec![Peer { id, name: name.clone(), address }]
-        });
-        check_peers(&peers)?;
-        let own = peers.iter().find(|peer| peer.id == id).ok_or_else(|| Error::Invalid {
-            key: "peers",
-            problem: format!("manager {id} itself is not among them; list all first managers, this one included"),
-        })?;
-        if own.name != name {
-            return Err(Error::Invalid {
-                key: "name",
-                problem: format!("this manager is called {name:?} but {:?} in `peers`; make them the same", own.name),
-            });
-        }
-        let advertise = self.advertise.unwrap_or_else(|| own.address.clone());
-        if advertise != own.address {
-            return Err(Error::Invalid {
-                key: "advertise",
-                problem: format!(
-                    "{advertise} is not this manager's address in `peers`, {}; make them the same",
-                    own.address
-                ),
-            });
-        }
         let config = Config {
-            id,
-            name,
-            listen,
-            advertise,
+            listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
             data_dir: self.data_dir.ok_or(Error::Missing { key: "data_dir" })?,
-            peers,
             bind_source: self.bind_source,
             heartbeat_interval_ms: self.heartbeat_interval_ms.unwrap_or(100),
             election_timeout_min_ms: self.election_timeout_min_ms.unwrap_or(250),
@@ -214,23 +127,6 @@ impl Options {
         config.check_times()?;
         Ok(config)
     }
-}
-
-fn check_peers(peers: &[Peer]) -> Result<(), Error> {
-    let invalid = |problem: String| Err(Error::Invalid { key: "peers", problem });
-    let (mut ids, mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for peer in peers {
-        if !ids.insert(peer.id) {
-            return invalid(format!("two managers have the id {}; give each its own", peer.id));
-        }
-        if !names.insert(&peer.name) {
-            return invalid(format!("two managers are called {:?}; give each its own name", peer.name));
-        }
-        if !addresses.insert(&peer.address) {
-            return invalid(format!("two managers have the address {}; give each its own", peer.address));
-        }
-    }
-    Ok(())
 }
 
 impl Config {

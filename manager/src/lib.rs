@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! config    options from file, environment, flags
-//! raft      the group: formation, transport, proposals, reads
+//! found     `init`: makes a cluster of one manager
+//! newcomer  `join`: what a manager does before it is a member
+//! identity  the other side of that
+//! raft      the group: transport, membership, proposals, reads
 //! machine   the applied state and its change sets
 //! leader    what runs only while this manager leads
 //! dispatcher  workers' sessions, leases, assignments
@@ -17,8 +20,11 @@ pub mod config;
 pub mod control;
 pub mod dispatcher;
 pub mod events;
+pub mod found;
+pub mod identity;
 pub mod leader;
 pub mod machine;
+pub mod newcomer;
 pub mod presence;
 pub mod raft;
 pub mod server;

@@ -1,18 +1,23 @@
 //! goat-manager: reads its options, runs a manager until a signal, and says why it ended.
 
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use goat_manager::config::{Config, LogFormat, Options};
-use goat_manager::server;
+use goat_manager::newcomer::Place;
+use goat_manager::raft::{self, welcome};
+use goat_manager::{found, newcomer, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
+/// Removed, or on an old disk: to start it again is of no use.
+const EXIT_UNWELCOME: u8 = 3;
 
 /// A manager of a GOAT cluster: replicates the cluster's state and, while it leads, decides
 #[derive(Debug, Parser)]
@@ -24,6 +29,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make a new cluster of one manager in a data directory, and end; `run` starts it
+    Init {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Join a cluster: get a number, mark the data directory with it, and end; `run` starts the manager
+    Join {
+        /// Managers of the cluster to ask, tried in turn
+        #[arg(required = true, value_name = "HOST:PORT")]
+        managers: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+        /// Local address that the connection leaves from
+        #[arg(long, env = "GOAT_MANAGER_BIND_SOURCE", value_name = "IP")]
+        bind_source: Option<IpAddr>,
+    },
     /// Run a manager until SIGTERM or SIGINT; the leader hands over first
     Run {
         /// TOML file with the options below, `-` written as `_`; flags and environment win over it
@@ -35,21 +56,51 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let Verb::Run { config, options } = Cli::parse().command;
-    let config = match read(config, *options) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
+    let outcome = match Cli::parse().command {
+        Verb::Init { place } => init(place),
+        Verb::Join { managers, place, bind_source } => join(&managers, place, bind_source),
+        Verb::Run { config, options } => match read(config, *options) {
+            Ok(config) => run(config),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        },
     };
-    match run(config) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(if is_unwelcome(&error) { EXIT_UNWELCOME } else { EXIT_FAILED })
         }
     }
+}
+
+fn is_unwelcome(error: &anyhow::Error) -> bool {
+    error.is::<welcome::Error>() || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_)))
+}
+
+fn init(place: Place) -> anyhow::Result<()> {
+    let newcomer = place.into_newcomer()?;
+    let cluster = small_runtime()?.block_on(found::found(&newcomer))?;
+    let (name, dir) = (newcomer.name, newcomer.data_dir.display());
+    println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
+    println!("start it:       goat-manager run --data-dir {dir} --listen IP:PORT");
+    println!("add another:    goat-manager join {} --data-dir DIR --advertise HOST:PORT", newcomer.address);
+    Ok(())
+}
+
+fn join(managers: &[String], place: Place, bind_source: Option<IpAddr>) -> anyhow::Result<()> {
+    let newcomer = place.into_newcomer()?;
+    let (cluster, id) = small_runtime()?.block_on(newcomer::join(&newcomer, managers, bind_source))?;
+    let (name, dir) = (newcomer.name, newcomer.data_dir.display());
+    println!("joined cluster {cluster} as manager {name}, number {id}, at {}, data in {dir}", newcomer.address);
+    println!("start it:       goat-manager run --data-dir {dir} --listen IP:PORT");
+    Ok(())
+}
+
+fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
 fn read(file: Option<PathBuf>, options: Options) -> Result<Config, goat_manager::config::Error> {

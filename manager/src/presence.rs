@@ -6,7 +6,7 @@ use goat_proto::v1;
 use goat_proto::v1::presence_server::Presence as PresenceService;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::raft::formation;
+use crate::raft::seat::Seat;
 
 /// For the worker's answer: the leader waits for this manager's.
 const PING: Duration = Duration::from_millis(400);
@@ -14,12 +14,12 @@ const PING: Duration = Duration::from_millis(400);
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Presence {
-    formation: formation::Shared,
+    seat: Seat,
 }
 
 impl Presence {
-    pub fn new(formation: formation::Shared) -> Self {
-        Self { formation }
+    pub fn new(seat: Seat) -> Self {
+        Self { seat }
     }
 }
 
@@ -33,7 +33,7 @@ impl PresenceService for Presence {
     }
 
     async fn ping_for(&self, request: Request<v1::PingForRequest>) -> Result<Response<v1::PingForReply>, Status> {
-        let group = self.formation.group().ok_or_else(|| Status::unavailable("not a member of a group yet"))?;
+        let group = self.seat.group().ok_or_else(|| Status::unavailable("not a member of a group yet"))?;
         let v1::PingForRequest { node_id, address } = request.into_inner();
         let mut client =
             group.peers().presence(&address).map_err(|error| Status::invalid_argument(error.to_string()))?;

@@ -1,12 +1,12 @@
 //! The life of a manager: open, form or rejoin the group, serve, hand over, stop.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_server::ControlServer;
 use goat_proto::v1::dispatcher_server::DispatcherServer;
+use goat_proto::v1::identity_server::IdentityServer;
 use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
 use tokio::net::TcpListener;
@@ -19,17 +19,20 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::dispatcher::{Desk, Dispatcher};
 use crate::events::{self, Events};
+use crate::identity::Identity;
 use crate::leader;
 use crate::machine::View;
 use crate::presence::Presence;
-use crate::raft::Group;
-use crate::raft::formation::Formation;
 use crate::raft::peers::Peers;
+use crate::raft::seat::Seat;
 use crate::raft::service::Service;
+use crate::raft::{Error, Group, Seated, welcome};
 use crate::taskset::TaskSet;
 
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Of a request to join, with a certificate request.
+const JOIN_BYTES: usize = 32 << 10;
 /// Of a ping, which is two short texts.
 const PING_BYTES: usize = 4 << 10;
 
@@ -42,24 +45,26 @@ struct Parts {
 
 /// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let dir = config.data_dir.display().to_string();
+    let seated = Seated::of(&config.data_dir)?.ok_or(Error::Empty(dir))?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: is another manager running there? Change `listen`, or stop the other",
             config.listen
         )
     })?;
-    let formation = Arc::new(Formation::new(&config));
+    let seat = Seat::default();
     let tasks = TaskSet::new("manager");
     let server_stop = CancellationToken::new();
     let parts = Parts { desk: Desk::default(), events: Events::default() };
-    let server = tokio::spawn(serve(listener, formation.clone(), parts.clone(), server_stop.clone()));
-    info!(manager = config.name, listen = %config.listen, "listening");
+    let server = tokio::spawn(serve(listener, seat.clone(), parts.clone(), server_stop.clone()));
+    info!(manager_id = seated.id, cluster_id = %seated.cluster, listen = %config.listen, "listening");
 
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        outcome = live(&config, &formation, &parts, &tasks) => outcome,
+        outcome = live(&config, seated, &seat, &parts, &tasks) => outcome,
     };
-    if let Some(group) = formation.group() {
+    if let Some(group) = seat.group() {
         stop_group(&group, &parts.desk, &tasks).await;
     }
     server_stop.cancel();
@@ -72,48 +77,27 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     outcome
 }
 
-/// Joins the group and stays until Raft stops, which is an error.
-async fn live(config: &Config, formation: &Formation, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
+/// Takes its seat in the group and keeps it until Raft stops, which is an error.
+async fn live(config: &Config, seated: Seated, seat: &Seat, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
     let view = View::new();
     tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
-    let peers = Peers::new(config.bind_source);
-    let group = Group::start(config, formation, peers, view).await?;
-    formation.joined(group.clone());
+    let group = Group::start(config, seated, Peers::new(config.bind_source), view).await?;
+    seat.take(group.clone());
+    let dir = config.data_dir.display().to_string();
     tokio::select! {
-        outcome = serve_in_group(config, formation, parts, tasks, &group) => outcome,
-        error = formation.find_other_cluster(config, &group) => Err(error.into()),
+        outcome = serve_in_group(config, parts, tasks, &group) => outcome,
+        error = welcome::removed(&group, &dir) => Err(error.into()),
     }
 }
 
-async fn serve_in_group(
-    config: &Config,
-    formation: &Formation,
-    parts: &Parts,
-    tasks: &TaskSet,
-    group: &Group,
-) -> anyhow::Result<()> {
-    group.form(config, formation).await?;
+async fn serve_in_group(config: &Config, parts: &Parts, tasks: &TaskSet, group: &Group) -> anyhow::Result<()> {
+    group.wait_for_members().await?;
     tasks.spawn("leader events", events::run_leaders(parts.events.clone(), group.clone()));
     tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
-    learn_cluster(group).await?;
     let reason = group.stopped().await;
     anyhow::bail!(
         "Raft has stopped: {reason}. What was acknowledged is safe; look at the disk and start this manager again"
     )
-}
-
-/// Writes the cluster's id beside the data as soon as it is known.
-async fn learn_cluster(group: &Group) -> anyhow::Result<()> {
-    let mut applied = group.view().applied();
-    loop {
-        let id = group.view().read().cluster_id();
-        if let Some(id) = id {
-            group.learn_cluster(id).await?;
-            info!(cluster_id = %id, "belongs to the cluster");
-            return Ok(());
-        }
-        applied.changed().await.context("the state is gone")?;
-    }
 }
 
 async fn stop_group(group: &Group, desk: &Desk, tasks: &TaskSet) {
@@ -132,18 +116,19 @@ async fn stop_group(group: &Group, desk: &Desk, tasks: &TaskSet) {
 
 async fn serve(
     listener: TcpListener,
-    formation: Arc<Formation>,
+    seat: Seat,
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let raft = RaftServer::new(Service { formation: formation.clone() })
+    let raft = RaftServer::new(Service { seat: seat.clone() })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let dispatcher = DispatcherServer::new(Dispatcher::new(formation.clone(), parts.desk.clone(), stop.clone()))
+    let dispatcher = DispatcherServer::new(Dispatcher::new(seat.clone(), parts.desk.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let presence = PresenceServer::new(Presence::new(formation.clone())).max_decoding_message_size(PING_BYTES);
-    let control = ControlServer::new(Control::new(formation, parts.desk, parts.events, stop.clone()))
+    let presence = PresenceServer::new(Presence::new(seat.clone())).max_decoding_message_size(PING_BYTES);
+    let identity = IdentityServer::new(Identity::new(seat.clone())).max_decoding_message_size(JOIN_BYTES);
+    let control = ControlServer::new(Control::new(seat, parts.desk, parts.events, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
@@ -153,6 +138,7 @@ async fn serve(
         .add_service(raft)
         .add_service(dispatcher)
         .add_service(presence)
+        .add_service(identity)
         .add_service(control)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
         .await

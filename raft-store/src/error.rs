@@ -26,6 +26,12 @@ pub enum Error {
     NotADataDir { dir: PathBuf, found: String },
 
     #[error(
+        "{dir} is the data directory of manager number {node_id} of cluster {cluster} already: start it with `goat-manager \
+         run`, or give an empty directory", dir = dir.display(), cluster = cluster_id.as_deref().unwrap_or("(unknown)")
+    )]
+    Claimed { dir: PathBuf, node_id: u64, cluster_id: Option<String> },
+
+    #[error(
         "{path} is damaged ({reason}): restore it from a backup of the data directory; or move the directory away and \
          let this manager join the cluster anew, under a new id", path = path.display()
     )]

@@ -117,7 +117,7 @@ fn agree(path: &Path, found: Identity, wanted: &Identity) -> Result<Identity, Er
     }
 }
 
-fn read(path: &Path) -> Result<Option<Identity>, Error> {
+pub(crate) fn read(path: &Path) -> Result<Option<Identity>, Error> {
     let damaged = |reason: String| Error::IdentityDamaged { path: path.to_path_buf(), reason };
     let size_bytes = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),

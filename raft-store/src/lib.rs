@@ -71,6 +71,37 @@ pub fn exists(dir: impl AsRef<Path>) -> bool {
     dir.as_ref().join(identity::FILE_NAME).exists()
 }
 
+/// Whose data directory `dir` is; None where it was never used.
+///
+/// # Errors
+/// See [`Error`].
+pub fn identity(dir: impl AsRef<Path>) -> Result<Option<Identity>, Error> {
+    identity::read(&dir.as_ref().join(identity::FILE_NAME))
+}
+
+/// Makes an empty directory, or one that does not exist, a data directory: for a manager that has its number and has not
+/// run yet.
+///
+/// # Errors
+/// See [`Error`]. A directory that holds anything is refused.
+pub fn claim(dir: &Path, identity: &Identity) -> Result<(), Error> {
+    check_empty(dir)?;
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    let _lock = DirLock::take(dir)?;
+    IdentityFile::open(dir, identity).map(|_| ())
+}
+
+/// Whether [`claim`] could make it a data directory.
+///
+/// # Errors
+/// As [`claim`].
+pub fn check_empty(dir: &Path) -> Result<(), Error> {
+    if let Some(found) = identity(dir)? {
+        return Err(Error::Claimed { dir: dir.to_path_buf(), node_id: found.node_id, cluster_id: found.cluster_id });
+    }
+    if dir.exists() { refuse_foreign(dir) } else { Ok(()) }
+}
+
 /// Opens the store in a directory, or makes one, and brings `state` to where it was. Blocks: RocksDB replays the end of
 /// its write-ahead log, and all rows are read once.
 ///

@@ -114,6 +114,11 @@ pub enum Command {
         /// m1, w1, ...
         name: String,
     },
+    /// Let a manager join that does not run, with an empty directory, and start it
+    Join {
+        /// m4, ...
+        name: String,
+    },
     /// Stop a member and start it again
     Restart {
         /// m1, w1, ..., or: leader, follower, worker, random
@@ -185,6 +190,9 @@ pub struct UpArgs {
     /// How many managers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub managers: u8,
+    /// Managers beyond these that do not run until they join (`testcluster join m4`)
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=8))]
+    pub spare_managers: u8,
     /// How many workers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub workers: u8,
@@ -218,6 +226,7 @@ impl Default for UpArgs {
     fn default() -> Self {
         Self {
             managers: 3,
+            spare_managers: 0,
             workers: 3,
             runtime: RuntimeArg::Auto,
             port: 7777,

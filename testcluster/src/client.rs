@@ -246,6 +246,18 @@ impl Client {
     }
 
     /// Empty `to`: the manager most up to date.
+    /// `standing`: voter, learner or removed.
+    pub async fn set_manager(&self, name: &str, standing: &str) -> Result<v1::SetManagerReply, Error> {
+        let request = v1::SetManagerRequest {
+            request_id: request_id(),
+            reference: name.to_owned(),
+            standing: standing.to_owned(),
+            force: false,
+        };
+        self.call("set manager", request, |mut control, request| async move { control.set_manager(request).await })
+            .await
+    }
+
     pub async fn transfer_leader(&self, to: &str) -> Result<v1::TransferLeaderReply, Error> {
         let request = v1::TransferLeaderRequest { to: to.to_owned() };
         let patient = self.with_limits(Duration::from_secs(5), self.within);

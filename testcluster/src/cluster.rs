@@ -3,6 +3,8 @@
 //! Everything that it starts ends with it: by [`Cluster::down`], or when the next supervisor of the directory finds what
 //! a killed one left (`ledger`, `remains`).
 
+mod enter;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -68,7 +70,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Clears the directory and starts every member. Returns as soon as they are started: [`Cluster::client`] waits.
+    /// Clears the directory and starts every member but the spare ones. Returns when the managers are a group and the
+    /// workers are started.
     pub async fn up(mut options: Options) -> Result<Self, Error> {
         check(&options)?;
         std::fs::create_dir_all(&options.dir).map_err(Error::io("make", &options.dir))?;
@@ -79,7 +82,8 @@ impl Cluster {
         let layout = Layout {
             dir: options.dir.clone(),
             subnet: subnet.subnet,
-            managers: options.managers,
+            managers: options.managers + options.spares,
+            spares: options.spares,
             workers: options.workers,
             runtime: options.runtime,
             front: options.front,
@@ -89,7 +93,7 @@ impl Cluster {
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
         layout.save()?;
-        mount_volumes(&layout, options.manager_disk_mib)?;
+        volumes::mount_all(&layout, options.manager_disk_mib)?;
         let cluster = Self {
             links: Links::new(layout.clone()),
             members: Mutex::default(),
@@ -117,8 +121,9 @@ impl Cluster {
             }
             daemons::furnish(&self.layout, &self.options.binaries).await?;
         }
-        for member in self.layout.members() {
-            self.start(&member.name()).await?;
+        self.start_managers().await?;
+        for n in 1..=self.layout.workers {
+            self.start(&Member::Worker(n).name()).await?;
         }
         Ok(())
     }
@@ -318,13 +323,6 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-/// A small file system for each manager's data, where that was asked for.
-fn mount_volumes(layout: &Layout, mib: Option<u32>) -> Result<(), Error> {
-    let Some(mib) = mib else { return Ok(()) };
-    let mut managers = layout.members().filter(|member| matches!(member, Member::Manager(_)));
-    managers.try_for_each(|manager| volumes::mount(&layout.data_dir(manager), mib))
 }
 
 fn not_running(name: &str) -> Error {

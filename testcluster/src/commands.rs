@@ -22,6 +22,21 @@ pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
         Command::Status { json, watch } => show_status(remote, json, watch).await?,
         Command::Env => say(&format!("export GOAT_ADDR={}", remote.layout().addresses().join(","))),
         Command::Logs { name, follow, tail } => logs(remote, name, follow, tail).await?,
+        Command::Down { keep } => {
+            remote.ask(&Ask::Down { keep }).await?;
+            if !keep {
+                detach::forget(&remote.layout().dir);
+            }
+            say(&format!("the cluster in {} is down", remote.layout().dir.display()));
+        }
+        command => run_on_members(remote, command).await?,
+    }
+    Ok(())
+}
+
+/// Commands that start and end members.
+async fn run_on_members(remote: &Remote, command: Command) -> Result<(), Error> {
+    match command {
         Command::Kill { name, with_tasks } => {
             let name = remote.resolve(&name).await?;
             remote.kill(&name, with_tasks).await?;
@@ -35,6 +50,10 @@ pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
         Command::Start { name } => {
             remote.start(&name).await?;
             say(&format!("started {name}"));
+        }
+        Command::Join { name } => {
+            remote.join(&name).await?;
+            say(&format!("{name} has joined and runs; `goatctl manager ls` shows when it votes"));
         }
         Command::Restart { name } => {
             let name = remote.resolve(&name).await?;
@@ -50,13 +69,6 @@ pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
         Command::Resume { name } => {
             remote.thaw(&name).await?;
             say(&format!("{name} goes on"));
-        }
-        Command::Down { keep } => {
-            remote.ask(&Ask::Down { keep }).await?;
-            if !keep {
-                detach::forget(&remote.layout().dir);
-            }
-            say(&format!("the cluster in {} is down", remote.layout().dir.display()));
         }
         command => run_on_links(remote, command).await?,
     }

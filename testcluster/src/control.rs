@@ -37,6 +37,10 @@ pub enum Ask {
         #[serde(default)]
         binaries: Option<PathBuf>,
     },
+    /// With an empty directory.
+    Join {
+        name: String,
+    },
     Freeze {
         name: String,
     },
@@ -154,6 +158,7 @@ async fn perform(cluster: &Cluster, ask: Ask) -> Answer {
         Ask::Stop { name } => cluster.stop(&name).await,
         Ask::Start { name, binaries: None } => cluster.start(&name).await,
         Ask::Start { name, binaries: Some(binaries) } => cluster.start_from(&binaries, &name).await,
+        Ask::Join { name } => cluster.join(&name).await,
         Ask::Freeze { name } => cluster.freeze(&name).await,
         Ask::Thaw { name } => cluster.thaw(&name).await,
         Ask::Cut { from, to, one_way } => cluster.cut(&from, &to, one_way),
@@ -215,6 +220,11 @@ impl Remote {
 
     pub async fn start(&self, name: &str) -> Result<(), Error> {
         self.ask(&Ask::Start { name: name.to_owned(), binaries: None }).await
+    }
+
+    /// Lets a manager join that does not run, with an empty directory, and starts it.
+    pub async fn join(&self, name: &str) -> Result<(), Error> {
+        self.ask(&Ask::Join { name: name.to_owned() }).await
     }
 
     pub async fn freeze(&self, name: &str) -> Result<(), Error> {

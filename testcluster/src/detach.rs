@@ -34,13 +34,7 @@ pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
     let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     let mut command = Command::new(own);
     command.arg("--dir").arg(dir).args(["up", "--is-detached", "--runtime", args.runtime.word()]);
-    command.args([
-        "--managers".to_owned(),
-        args.managers.to_string(),
-        "--workers".to_owned(),
-        args.workers.to_string(),
-    ]);
-    command.args(["--port".to_owned(), args.port.to_string()]);
+    add_numbers(&mut command, args);
     command.args(args.no_echo.then_some("--no-echo")).args(args.keep.then_some("--keep"));
     command.stdin(Stdio::null()).stdout(out).stderr(err).current_dir("/");
     let mut child = command.spawn().map_err(Error::io("start", Path::new("testcluster")))?;
@@ -81,4 +75,16 @@ fn log_path(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(".log");
     dir.with_file_name(name)
+}
+
+fn add_numbers(command: &mut Command, args: &UpArgs) {
+    let numbers = [
+        ("--managers", args.managers.into()),
+        ("--spare-managers", args.spare_managers.into()),
+        ("--workers", args.workers.into()),
+        ("--port", args.port),
+    ];
+    for (flag, number) in numbers {
+        command.arg(flag).arg(number.to_string());
+    }
 }

@@ -5,28 +5,49 @@ use std::path::{Path, PathBuf};
 use crate::cluster::Options;
 use crate::layout::{Layout, Member};
 
+/// What makes a cluster in the first manager's directory.
+pub fn init(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<String>) {
+    let mut args = vec!["init".to_owned()];
+    args.extend(place(layout, member));
+    (binaries.join("goat-manager"), args)
+}
+
+/// What makes another manager join.
+pub fn join(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<String>) {
+    let mut args = vec!["join".to_owned(), "--bind-source".to_owned(), layout.member_ip(member).to_string()];
+    args.extend(place(layout, member));
+    let own = layout.advertised(member).to_string();
+    args.extend(layout.addresses().into_iter().filter(|address| *address != own));
+    (binaries.join("goat-manager"), args)
+}
+
+fn place(layout: &Layout, member: Member) -> Vec<String> {
+    let options = [
+        ("--name", member.name()),
+        ("--data-dir", layout.data_dir(member).display().to_string()),
+        ("--advertise", layout.advertised(member).to_string()),
+    ];
+    options.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+}
+
 /// The member's program and its arguments. `binaries`: where the program is.
 pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Member) -> (PathBuf, Vec<String>) {
     let ip = layout.member_ip(member).to_string();
     let data_dir = layout.data_dir(member).display().to_string();
     let mut args = vec!["run".to_owned()];
     let mut add = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-    add("name", member.name());
     add("data-dir", data_dir);
     add("bind-source", ip.clone());
     add("log-level", options.log_level.clone());
     add("listen", layout.listen(member).to_string());
-    add("advertise", layout.advertised(member).to_string());
     match member {
-        Member::Manager(n) => {
-            let peers = (1..=layout.managers)
-                .map(|peer| format!("{peer}=m{peer}@{}", layout.advertised(Member::Manager(peer))));
-            add("id", n.to_string());
-            add("peers", peers.collect::<Vec<_>>().join(","));
+        Member::Manager(_) => {
             args.extend(options.manager_args.iter().cloned());
             (binaries.join("goat-manager"), args)
         }
         Member::Worker(_) => {
+            add("name", member.name());
+            add("advertise", layout.advertised(member).to_string());
             add("address", ip);
             add("managers", layout.addresses().join(","));
             add("runtimes", layout.runtime.word().to_owned());

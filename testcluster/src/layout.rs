@@ -37,7 +37,11 @@ pub const MAX_WORKERS: u8 = 100;
 pub struct Layout {
     pub dir: PathBuf,
     pub subnet: u8,
+    /// Spare ones included.
     pub managers: u8,
+    /// So many of the managers, the last ones, do not run until they join.
+    #[serde(default)]
+    pub spares: u8,
     pub workers: u8,
     pub runtime: RuntimeKind,
     /// Where echo answers; None without echo.
@@ -159,6 +163,11 @@ impl Layout {
         (1..=self.managers).map(Member::Manager).chain((1..=self.workers).map(Member::Worker))
     }
 
+    /// The managers that the cluster begins with.
+    pub fn first_managers(&self) -> impl Iterator<Item = Member> + use<> {
+        (1..=self.managers - self.spares).map(Member::Manager)
+    }
+
     /// All managers' advertised addresses, in order.
     pub fn addresses(&self) -> Vec<String> {
         (1..=self.managers).map(|n| self.advertised(Member::Manager(n)).to_string()).collect()
@@ -256,6 +265,7 @@ mod tests {
             dir: "/tmp/x".into(),
             subnet: 33,
             managers: MAX_MANAGERS,
+            spares: 0,
             workers: MAX_WORKERS,
             runtime: RuntimeKind::Process,
             front: None,

@@ -158,6 +158,7 @@ mod tests {
             dir: "/nowhere".into(),
             subnet: subnet.subnet,
             managers: 1,
+            spares: 0,
             workers: 2,
             runtime: RuntimeKind::Process,
             front: None,

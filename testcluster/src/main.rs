@@ -82,6 +82,7 @@ fn wanted(dir: PathBuf, args: &UpArgs) -> Up {
     Up {
         dir,
         managers: args.managers,
+        spares: args.spare_managers,
         workers: args.workers,
         runtime: args.runtime.kind(),
         port: args.port,

@@ -13,6 +13,8 @@ pub struct Options {
     /// The cluster's own directory; what an earlier cluster left there is removed.
     pub dir: PathBuf,
     pub managers: u8,
+    /// Managers that do not run until they join.
+    pub spares: u8,
     pub workers: u8,
     pub runtime: RuntimeKind,
     /// Where goat-manager and goat-worker are.
@@ -48,6 +50,7 @@ impl Options {
         Ok(Self {
             dir,
             managers: 3,
+            spares: 0,
             workers: 3,
             runtime,
             binaries: Self::binaries()?,
@@ -64,8 +67,10 @@ impl Options {
 
 /// Refuses what cannot be started, before anything is.
 pub fn check(options: &Options) -> Result<(), Error> {
-    if !(1..=MAX_MANAGERS).contains(&options.managers) {
-        return Err(Error::usage(format!("--managers: from 1 to {MAX_MANAGERS}, best an odd number")));
+    if options.managers == 0 || options.managers.saturating_add(options.spares) > MAX_MANAGERS {
+        return Err(Error::usage(format!(
+            "--managers: from 1 to {MAX_MANAGERS}, spare ones included, best an odd number"
+        )));
     }
     if options.workers > MAX_WORKERS {
         return Err(Error::usage(format!("--workers: at most {MAX_WORKERS}")));

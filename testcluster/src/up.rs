@@ -20,6 +20,8 @@ use crate::view;
 pub struct Up {
     pub dir: PathBuf,
     pub managers: u8,
+    /// Managers that do not run until they join.
+    pub spares: u8,
     pub workers: u8,
     /// None: docker where it answers, else process.
     pub runtime: Option<RuntimeKind>,
@@ -45,7 +47,8 @@ pub async fn run(up: Up) -> Result<(), Error> {
     let (kind, why) = runtime::choose(up.runtime).await?;
     say(&format!("runtime   {why}"));
     let mut options = Options::new(up.dir.clone(), kind)?;
-    (options.managers, options.workers, options.daemons) = (up.managers, up.workers, up.daemons);
+    (options.managers, options.spares) = (up.managers, up.spares);
+    (options.workers, options.daemons) = (up.workers, up.daemons);
     options.front = up.has_echo.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, up.port)));
     if kind == RuntimeKind::Docker && up.daemons.is_none() {
         // Without echo on it, a cluster may still be wanted to run the image; then it is no reason not to start.

@@ -8,6 +8,7 @@ use nix::mount::{MntFlags, MsFlags, mount as mount_it, umount2};
 use nix::sys::statvfs::statvfs;
 
 use crate::error::Error;
+use crate::layout::{Layout, Member};
 
 /// Makes the directory and mounts a file system of that size on it.
 pub fn mount(dir: &Path, mib: u32) -> Result<(), Error> {
@@ -15,6 +16,13 @@ pub fn mount(dir: &Path, mib: u32) -> Result<(), Error> {
     let size = format!("size={mib}m");
     mount_it(Some("goat-testcluster"), dir, Some("tmpfs"), MsFlags::MS_NODEV | MsFlags::MS_NOSUID, Some(size.as_str()))
         .map_err(|errno| Error::io("mount a small file system on", dir)(errno.into()))
+}
+
+/// A small file system for each manager's data, where that was asked for.
+pub fn mount_all(layout: &Layout, mib: Option<u32>) -> Result<(), Error> {
+    let Some(mib) = mib else { return Ok(()) };
+    let mut managers = layout.members().filter(|member| matches!(member, Member::Manager(_)));
+    managers.try_for_each(|manager| mount(&layout.data_dir(manager), mib))
 }
 
 /// Whether a file system of its own is mounted there: filling it up harms nobody else.

@@ -1,6 +1,7 @@
 //! What there is: ids, specs, resources, tasks, nodes. Values only; which values may follow which is `state`'s.
 
 pub mod id;
+pub mod manager;
 pub mod node;
 pub mod resources;
 pub mod security;
@@ -9,6 +10,7 @@ pub mod task;
 pub mod validate;
 
 pub use id::{ClusterId, NodeId, ParseIdError, RequestId, ServiceId, TaskId};
+pub use manager::{Manager, Standing};
 pub use node::{Availability, ImageInfo, Inventory, Node, NodeState};
 pub use resources::Resources;
 pub use security::{Authority, Invited, JoinSecrets, Secret};

@@ -56,6 +56,8 @@ impl Apply<'_> {
             Action::RemoveService { id } => self.remove_service(*id),
             Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
             Action::RemoveNode { node } => self.remove_node(*node),
+            Action::AddManager { name, address } => self.add_manager(name, address),
+            Action::SetManager { id, standing } => self.set_manager(*id, *standing),
             Action::RegisterNode { node, name, address, labels, inventory, running } => {
                 let was_down = self.is_down(*node);
                 let answer = self.register_node(*node, name, address, labels, inventory)?;

@@ -15,6 +15,8 @@ pub struct ChangeSet {
     pub services: Vec<ServiceId>,
     pub tasks: Vec<TaskChange>,
     pub nodes: Vec<NodeChange>,
+    /// Managers whose standing changed.
+    pub managers: Vec<u64>,
     /// Certificate authorities or join secrets.
     pub security: bool,
 }
@@ -22,7 +24,11 @@ pub struct ChangeSet {
 impl ChangeSet {
     /// Whether nothing was touched.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.tasks.is_empty() && self.nodes.is_empty() && !self.security
+        self.services.is_empty()
+            && self.tasks.is_empty()
+            && self.nodes.is_empty()
+            && self.managers.is_empty()
+            && !self.security
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
     Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId,
-    Secret, ServiceId, ServiceSpec, TaskId, TaskState,
+    Secret, ServiceId, ServiceSpec, Standing, TaskId, TaskState,
 };
 
 /// One replicated change.
@@ -53,6 +53,18 @@ pub enum Action {
     /// Only a node that is down.
     RemoveNode {
         node: NodeId,
+    },
+
+    /// A manager that joins. It is given the next number.
+    AddManager {
+        name: String,
+        /// `HOST:PORT`
+        address: String,
+    },
+    /// The leader makes Raft's membership follow (see [`crate::membership`]).
+    SetManager {
+        id: u64,
+        standing: Standing,
     },
 
     RotateJoinSecret {
@@ -213,6 +225,10 @@ pub enum Answer {
         id: NodeId,
         version: u64,
     },
+    Manager {
+        id: u64,
+        version: u64,
+    },
     /// How many steps of a plan took effect and how many were stale.
     Counted {
         applied: u32,
@@ -262,6 +278,19 @@ pub enum Refusal {
     NodeNotDown { name: String, state: NodeState },
     #[error("a node named {name:?} exists already with another id and is not down; give this worker another name")]
     NodeNameTaken { name: String },
+    #[error("no manager {id}")]
+    NoSuchManager { id: u64 },
+    #[error(
+        "a manager named {name:?} is a member already, with the number {id}: choose another name; or, if that one is gone \
+         for good, `goatctl manager rm {name}` first"
+    )]
+    ManagerNameTaken { name: String, id: u64 },
+    #[error("the manager {name} has the address {address} already; give each its own")]
+    ManagerAddressTaken { address: String, name: String },
+    #[error("manager {name:?} was removed and does not come back: let it join anew, with an empty data directory")]
+    ManagerRemoved { name: String },
+    #[error("{name} is the last voting manager, and without one there is no cluster; add another one first")]
+    LastManager { name: String },
     #[error("it has changed meanwhile (version {found}, seen {seen}); look again and repeat")]
     Stale { seen: u64, found: u64 },
     #[error("{field}: {problem}")]

@@ -8,6 +8,7 @@ pub mod change;
 mod cluster;
 pub mod command;
 mod index;
+mod managers;
 mod nodes;
 mod plan_steps;
 mod reports;
@@ -21,11 +22,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{FIRST_FORMAT, Versioned};
-use crate::model::{ClusterId, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId};
+use crate::model::{
+    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId,
+};
 use command::Outcome;
 use index::Indexes;
 
 pub use index::NodeUse;
+pub use managers::MAX_MANAGERS;
 pub use rows::LoadError;
 pub use security::{Rotation, Security};
 
@@ -111,6 +115,7 @@ pub struct State {
     old_specs: BTreeMap<(ServiceId, u64), OldSpec>,
     tasks: BTreeMap<TaskId, Task>,
     nodes: BTreeMap<NodeId, Node>,
+    managers: BTreeMap<u64, Manager>,
     /// None where the managers run unencrypted.
     security: Option<Security>,
     requests: HashMap<RequestId, Remembered>,

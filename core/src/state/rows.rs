@@ -8,6 +8,7 @@
 //! | `04` task | task |
 //! | `05` node | node |
 //! | `06` request | the answer to a request, with its log index |
+//! | `07` manager (8 bytes) | manager, those included that were removed |
 //! | `08` | certificate authorities and join secrets |
 //!
 //! Numbers are big-endian. Values are in [`crate::codec`]'s encoding.
@@ -18,7 +19,7 @@ use super::change::RowChange;
 use super::command::Outcome;
 use super::{Meta, OldSpec, Remembered, Service, State, security};
 use crate::codec::{self, Versioned};
-use crate::model::{Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
+use crate::model::{Manager, Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
 
 impl Versioned for ServiceSpec {}
 impl Versioned for Task {}
@@ -31,6 +32,7 @@ const OLD_SPEC: u8 = 3;
 const TASK: u8 = 4;
 const NODE: u8 = 5;
 const REQUEST: u8 = 6;
+const MANAGER: u8 = 7;
 const SECURITY: u8 = 8;
 
 /// Rows that do not make a state.
@@ -77,6 +79,10 @@ pub(super) fn request_key(id: RequestId) -> Vec<u8> {
     key(REQUEST, id.bits())
 }
 
+pub(super) fn manager_key(id: u64) -> Vec<u8> {
+    key(MANAGER, id)
+}
+
 pub(super) fn security_key() -> Vec<u8> {
     vec![SECURITY]
 }
@@ -120,6 +126,10 @@ impl State {
             Some((&NODE, _)) => {
                 let node: Node = codec::decode("node row", value)?;
                 self.nodes.insert(node.id, node);
+            }
+            Some((&MANAGER, _)) => {
+                let manager: Manager = codec::decode("manager row", value)?;
+                self.managers.insert(manager.id, manager);
             }
             Some((&SECURITY, [])) => self.security = Some(security::read(value)?),
             Some((&REQUEST, rest)) => {
@@ -170,6 +180,7 @@ impl State {
         );
         rows.extend(self.tasks.values().map(|task| row(task_key(task.id), codec::encode(task))));
         rows.extend(self.nodes.values().map(|node| row(node_key(node.id), codec::encode(node))));
+        rows.extend(self.managers.values().map(|manager| row(manager_key(manager.id), codec::encode(manager))));
         rows.extend(self.security.iter().map(security::row));
         rows.extend(self.requests.iter().map(|(id, remembered)| row(request_key(*id), codec::encode(remembered))));
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));

@@ -6,6 +6,7 @@ mod checker;
 mod cures;
 mod fencing;
 mod formats;
+mod managers;
 mod properties;
 mod refusals;
 mod reports;

@@ -1,9 +1,10 @@
-//! `cluster` and `operator`: the whole, and the managers themselves.
+//! `cluster`, `manager` and `operator`: the whole, and the managers themselves.
 
 use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::WaitFlags;
 use crate::values;
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,46 @@ pub enum ClusterCommand {
         /// How long the outage may last, a day at the most
         #[arg(long = "for", value_name = "DURATION", value_parser = values::timeout)]
         length: Duration,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ManagerCommand {
+    /// List the managers, those on their way included
+    Ls {
+        /// Print only names, one a line
+        #[arg(short, long, conflicts_with = "output")]
+        quiet: bool,
+    },
+    /// Let a manager vote, as soon as it has caught up
+    Promote {
+        /// Name or number
+        manager: String,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
+    /// Take a manager's vote; it follows the log as a learner. A leader hands over first
+    Demote {
+        /// Name or number
+        manager: String,
+        /// Even if the managers that are left could not decide anything any more
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
+    /// Remove a manager from the cluster, dead or alive. A leader hands over first
+    ///
+    /// Its process ends by itself. To let its machine take part again, empty its data directory and join anew. To replace
+    /// a dead manager: remove it, then let another one join.
+    Rm {
+        /// Name or number
+        manager: String,
+        /// Even if the managers that are left could not decide anything any more
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        wait: WaitFlags,
     },
 }
 

@@ -256,6 +256,24 @@ impl Control for Fake {
         self.reply(|state| Ok(ListPeersReply { peers: state.peers.clone() })).await
     }
 
+    async fn set_manager(&self, request: Request<SetManagerRequest>) -> Reply<SetManagerReply> {
+        let request = request.into_inner();
+        self.reply(|state| {
+            let at = state.peers.iter().position(|peer| peer.name == request.reference);
+            let at = at.ok_or_else(|| Refusal::not_found(format!("no manager {:?}", request.reference)))?;
+            let (id, name) = (state.peers[at].id, state.peers[at].name.clone());
+            match request.standing.as_str() {
+                "removed" => drop(state.peers.remove(at)),
+                "learner" => state.peers[at].role = "learner".into(),
+                _ => state.peers[at].role = "follower".into(),
+            }
+            let voters = state.peers.iter().filter(|peer| peer.role != "learner").count();
+            let advice = if voters % 2 == 0 { format!("{voters} voting managers") } else { String::new() };
+            Ok(SetManagerReply { id, name, index: 9, advice })
+        })
+        .await
+    }
+
     async fn transfer_leader(&self, request: Request<TransferLeaderRequest>) -> Reply<TransferLeaderReply> {
         self.reply(|_| Ok(TransferLeaderReply { leader: request.into_inner().to, term: 4 })).await
     }

@@ -29,7 +29,10 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
         ("task ls", task),
         ("service ps web", task),
         ("service ls", "id name replicas_desired replicas_running image"),
-        ("operator raft list-peers", "id name address role reachable term last_log_index applied_index version format"),
+        (
+            "operator raft list-peers",
+            "id name address role standing reachable term last_log_index applied_index version format",
+        ),
     ];
     for (line, names) in expected {
         let json = goatctl(&manager.address, &format!("{line} -o json")).await.json();

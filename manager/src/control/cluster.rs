@@ -1,12 +1,13 @@
 //! The cluster as a whole: status, peers, handing over.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::future::join_all;
 use goat_core::codec;
 use goat_core::lease::{LeasePolicy, MASS_WINDOW_MS};
-use goat_core::model::{Node, NodeState};
+use goat_core::membership::advice;
+use goat_core::model::{Manager, Node, NodeState, Standing};
 use goat_core::state::State;
 use goat_core::state::command::Action;
 use goat_proto::v1;
@@ -15,42 +16,74 @@ use tonic::Status;
 
 use super::Control;
 use crate::clock;
-use crate::raft::{Group, formation};
+use crate::raft::{Group, PeerInfo, seat};
 
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 
-async fn peers(group: &Group) -> Vec<v1::Peer> {
+/// All managers: members, and those that have joined and are none yet.
+pub(super) async fn peers(group: &Group) -> Vec<v1::Peer> {
     let leader = group.leader().map(|leader| leader.id);
-    join_all(group.members().into_iter().map(|member| async move {
+    let mut members = group.members();
+    let standings: BTreeMap<u64, Standing> = {
+        let state = group.view().read();
+        let is_new = |manager: &&Manager| manager.is_member() && members.iter().all(|member| member.id != manager.id);
+        let new: Vec<_> = state.managers().filter(is_new).cloned().collect();
+        members.extend(new.into_iter().map(|Manager { id, name, address, .. }| PeerInfo {
+            id,
+            name,
+            address,
+            is_voter: false,
+        }));
+        state.managers().map(|manager| (manager.id, manager.standing)).collect()
+    };
+    join_all(members.into_iter().map(|member| async move {
         let progress = if member.id == group.id() {
             Some(group.progress())
         } else {
-            formation::ask(group.peers(), &member.address).await
+            seat::ask(group.peers(), group.id(), &member.address).await.filter(|reply| reply.id == member.id)
         };
-        let role = match () {
-            () if Some(member.id) == leader => "leader",
-            () if member.is_voter => "follower",
-            () => "learner",
-        };
-        let reachable = progress.is_some();
-        let progress = progress.unwrap_or_default();
-        v1::Peer {
-            id: member.id,
-            name: member.name,
-            address: member.address,
-            role: role.to_owned(),
-            reachable,
-            term: progress.term,
-            last_log_index: progress.last_log_index,
-            applied_index: progress.applied_index,
-            version: progress.version,
-            format: match reachable {
-                true => progress.format.max(codec::FIRST_FORMAT.into()),
-                false => 0,
-            },
-        }
+        (member, progress)
     }))
     .await
+    .into_iter()
+    .map(|(member, progress)| {
+        let standing = standings.get(&member.id).copied();
+        peer(group, leader, member, standing, progress)
+    })
+    .collect()
+}
+
+fn peer(
+    group: &Group,
+    leader: Option<u64>,
+    member: PeerInfo,
+    standing: Option<Standing>,
+    progress: Option<v1::ProgressReply>,
+) -> v1::Peer {
+    let role = match () {
+        () if Some(member.id) == leader => "leader",
+        () if member.is_voter => "follower",
+        () if group.is_member(member.id) => "learner",
+        () => "joining",
+    };
+    let reachable = progress.is_some();
+    let progress = progress.unwrap_or_default();
+    v1::Peer {
+        id: member.id,
+        name: member.name,
+        address: member.address,
+        role: role.to_owned(),
+        reachable,
+        term: progress.term,
+        last_log_index: progress.last_log_index,
+        applied_index: progress.applied_index,
+        version: progress.version,
+        format: match reachable {
+            true => progress.format.max(codec::FIRST_FORMAT.into()),
+            false => 0,
+        },
+        standing: standing.map_or("", Standing::as_str).to_owned(),
+    }
 }
 
 /// What is to be said where half of the workers fell silent at once.
@@ -82,6 +115,15 @@ fn mixed_versions(peers: &[v1::Peer], in_use: u8) -> Option<String> {
     })
 }
 
+/// What is to be said of the number of managers, and of those that are on their way.
+fn standing_warnings(peers: &[v1::Peer]) -> Vec<String> {
+    let voters = peers.iter().filter(|peer| peer.standing == Standing::Voter.as_str());
+    let joining: Vec<_> = peers.iter().filter(|peer| peer.role == "joining").map(|peer| peer.name.as_str()).collect();
+    let joining =
+        (!joining.is_empty()).then(|| format!("managers that have joined and never ran: {}", joining.join(", ")));
+    advice(voters.count()).into_iter().chain(joining).collect()
+}
+
 fn counted<'a>(words: impl Iterator<Item = &'a str>) -> HashMap<String, u32> {
     let mut counts = HashMap::from([("total".to_owned(), 0)]);
     for word in words {
@@ -102,6 +144,7 @@ impl Control {
             warnings.push(format!("managers not reached: {}", missing.join(", ")));
         }
         warnings.extend(mixed_versions(&peers, group.view().read().format()));
+        warnings.extend(standing_warnings(&peers));
         let managers = v1::Managers { total: peers.len() as u32, reachable: (peers.len() - missing.len()) as u32 };
         let state = group.view().read();
         warnings.extend(mass_loss(&state, clock::now_ms()));

@@ -5,6 +5,7 @@ mod cluster;
 mod events;
 mod logs;
 mod lookup;
+mod managers;
 mod nodes;
 mod services;
 mod tasks;
@@ -24,7 +25,7 @@ use crate::clock;
 use crate::dispatcher::Desk;
 use crate::events::Events as EventLog;
 use crate::raft::Group;
-use crate::raft::formation;
+use crate::raft::seat::Seat;
 
 type Reply<T> = Result<Response<T>, Status>;
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -32,7 +33,7 @@ type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The control service of this manager.
 #[derive(Debug, Clone)]
 pub struct Control {
-    formation: formation::Shared,
+    seat: Seat,
     desk: Desk,
     events: EventLog,
     /// Streams end with it.
@@ -41,15 +42,15 @@ pub struct Control {
 
 impl Control {
     /// Answers once the group runs; until then callers are told to wait.
-    pub fn new(formation: formation::Shared, desk: Desk, events: EventLog, stopping: CancellationToken) -> Self {
-        Self { formation, desk, events, stopping }
+    pub fn new(seat: Seat, desk: Desk, events: EventLog, stopping: CancellationToken) -> Self {
+        Self { seat, desk, events, stopping }
     }
 
     fn group(&self) -> Result<Group, Status> {
-        self.formation
+        self.seat
             .group()
             .filter(Group::has_members)
-            .ok_or_else(|| Status::unavailable("this manager is waiting for the other first managers to come up"))
+            .ok_or_else(|| Status::unavailable("this manager has not heard from a leader yet"))
     }
 
     /// The group, with a view as new as asked for.
@@ -77,18 +78,25 @@ impl Control {
     }
 }
 
-fn refused(refusal: &Refusal) -> Status {
+/// As a client sees it.
+pub(crate) fn refused(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
-        Refusal::NameTaken { .. } | Refusal::ClusterExists { .. } | Refusal::NodeNameTaken { .. } => {
-            Status::already_exists(text)
+        Refusal::NameTaken { .. }
+        | Refusal::ClusterExists { .. }
+        | Refusal::NodeNameTaken { .. }
+        | Refusal::ManagerNameTaken { .. }
+        | Refusal::ManagerAddressTaken { .. } => Status::already_exists(text),
+        Refusal::NoSuchService { .. } | Refusal::NoSuchNode { .. } | Refusal::NoSuchManager { .. } => {
+            Status::not_found(text)
         }
-        Refusal::NoSuchService { .. } | Refusal::NoSuchNode { .. } => Status::not_found(text),
         Refusal::Stale { .. } => Status::aborted(text),
         Refusal::Invalid { .. } => Status::invalid_argument(text),
-        Refusal::ServiceRemoved { .. } | Refusal::NodeNotDown { .. } | Refusal::Impossible { .. } => {
-            Status::failed_precondition(text)
-        }
+        Refusal::ServiceRemoved { .. }
+        | Refusal::NodeNotDown { .. }
+        | Refusal::ManagerRemoved { .. }
+        | Refusal::LastManager { .. }
+        | Refusal::Impossible { .. } => Status::failed_precondition(text),
     }
 }
 
@@ -168,6 +176,10 @@ impl ControlService for Control {
 
     async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Reply<v1::ListPeersReply> {
         self.list_peers_().await.map(Response::new)
+    }
+
+    async fn set_manager(&self, request: Request<v1::SetManagerRequest>) -> Reply<v1::SetManagerReply> {
+        self.set_manager_(request.into_inner()).await.map(Response::new)
     }
 
     async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Reply<v1::TransferLeaderReply> {

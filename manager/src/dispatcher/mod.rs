@@ -39,8 +39,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::clock;
+use crate::raft::Group;
 use crate::raft::proposer::{Accepted, Error as ProposeError};
-use crate::raft::{Group, formation};
+use crate::raft::seat::Seat;
 use crate::taskset::TaskSet;
 
 pub use logs::LogChunks;
@@ -200,19 +201,19 @@ impl Desk {
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
-    formation: formation::Shared,
+    seat: Seat,
     desk: Desk,
     /// Relayed sessions end with it.
     stopping: CancellationToken,
 }
 
 impl Dispatcher {
-    pub fn new(formation: formation::Shared, desk: Desk, stopping: CancellationToken) -> Self {
-        Self { formation, desk, stopping }
+    pub fn new(seat: Seat, desk: Desk, stopping: CancellationToken) -> Self {
+        Self { seat, desk, stopping }
     }
 
     fn group(&self) -> Result<Group, Status> {
-        self.formation
+        self.seat
             .group()
             .filter(Group::has_members)
             .ok_or_else(|| Status::unavailable("this manager has not joined its group yet"))

@@ -152,7 +152,7 @@ impl Session<'_> {
             // It cannot know what was forgotten while it was away.
             self.report(hello.tasks, |counts| counts.untrue()).await?;
         }
-        let cluster = self.active.group.cluster().text();
+        let cluster = self.active.group.cluster().to_string();
         let policy = &self.active.policy;
         self.send(manager_message::Message::Welcome(v1::Welcome {
             cluster_id: cluster,

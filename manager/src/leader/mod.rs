@@ -1,6 +1,7 @@
 //! What runs only while this manager leads: started when it begins to lead, stopped and joined before it is told that it
 //! no longer does.
 
+mod members;
 mod planner;
 #[cfg(feature = "next-format")]
 mod rehearsal;
@@ -8,19 +9,14 @@ mod rehearsal;
 use std::time::Duration;
 
 use goat_core::lease::LeasePolicy;
-use goat_core::model::ClusterId;
-use goat_core::state::command::{Action, Command};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::clock;
 use crate::dispatcher::Desk;
-use crate::raft::proposer::Error;
 use crate::raft::{Group, leader_of};
 use crate::taskset::TaskSet;
 
 const STOP_GRACE: Duration = Duration::from_secs(5);
-const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Follows this manager's role for as long as it is a member.
 pub async fn run(group: Group, desk: Desk, policy: LeasePolicy, tasks: TaskSet) {
@@ -52,27 +48,9 @@ pub async fn run(group: Group, desk: Desk, policy: LeasePolicy, tasks: TaskSet) 
 
 fn start(group: &Group, tasks: &TaskSet) -> TaskSet {
     let duties = tasks.child("leader");
-    duties.spawn("found cluster", found_cluster(group.clone()));
+    duties.spawn("members", members::run(group.clone()));
     duties.spawn("planner", planner::run(group.clone()));
     #[cfg(feature = "next-format")]
     duties.spawn("rehearsal", rehearsal::run(group.clone()));
     duties
-}
-
-/// Gives a new cluster its id.
-async fn found_cluster(group: Group) {
-    while group.view().read().cluster_id().is_none() {
-        let id = ClusterId::from_random(clock::random());
-        let command = Command { now_ms: clock::now_ms(), request: None, action: Action::InitCluster { id } };
-        match group.propose_here(&command).await {
-            Ok(_) => {}
-            Err(error) => {
-                // Just elected, it cannot propose for a moment.
-                if !matches!(error, Error::NotLeader) {
-                    warn!(%error, "the cluster's id could not be written, trying again");
-                }
-                tokio::time::sleep(RETRY_AFTER).await;
-            }
-        }
-    }
 }

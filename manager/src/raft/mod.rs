@@ -6,16 +6,18 @@
 //!                                                         request id, or one that is harmless twice, only
 //! ```
 
-pub mod formation;
 mod handover;
+mod membership;
 pub mod network;
 pub mod peers;
 pub mod proposer;
+pub mod seat;
 pub mod service;
+pub mod welcome;
 pub mod wire;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,13 +28,10 @@ use goat_raft_store::{Identity, IncomingSnapshot, LogStore, MachineStore, Member
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
-use parking_lot::RwLock;
-
 use tonic::Status;
-use tracing::info;
 
 use crate::clock;
-use crate::config::{Config, Peer};
+use crate::config::Config;
 use crate::machine::{Machine, View};
 use network::{Network, Reach};
 use peers::Peers;
@@ -48,31 +47,52 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] goat_raft_store::Error),
     #[error(transparent)]
-    Formation(#[from] formation::Error),
+    Unwelcome(#[from] welcome::Error),
+    #[error(
+        "{0} holds no manager's data: make a new cluster with `goat-manager init`, or join one with `goat-manager join`; if it is \
+         simply the wrong directory, correct data_dir"
+    )]
+    Empty(String),
     #[error("the Raft options do not fit together: {0}")]
     Options(#[from] openraft::ConfigError),
     #[error("raft: {0}")]
     Raft(String),
 }
 
-/// The cluster this manager belongs to, once known.
-#[derive(Debug, Clone, Default)]
-pub struct ClusterIdCell(Arc<RwLock<Option<ClusterId>>>);
+/// Whose data directory it is: the manager's number, and its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seated {
+    pub id: u64,
+    pub cluster: ClusterId,
+}
 
-impl ClusterIdCell {
-    /// The id, once known.
-    pub fn get(&self) -> Option<ClusterId> {
-        *self.0.read()
+impl Seated {
+    /// As `init` or `join` left it; None where neither did.
+    pub fn of(dir: &Path) -> Result<Option<Self>, Error> {
+        let Some(Identity { node_id, cluster_id }) = goat_raft_store::identity(dir)? else { return Ok(None) };
+        let cluster = cluster_id.and_then(|id| id.parse().ok());
+        let cluster = cluster.ok_or_else(|| Error::Empty(dir.display().to_string()))?;
+        Ok(Some(Self { id: node_id, cluster }))
     }
 
-    /// Empty where not known.
-    pub fn text(&self) -> String {
-        self.get().map(|id| id.to_string()).unwrap_or_default()
+    /// Marks an empty directory.
+    pub fn claim(self, dir: &Path) -> Result<(), Error> {
+        Ok(goat_raft_store::claim(dir, &self.identity())?)
     }
 
-    fn set(&self, id: ClusterId) {
-        *self.0.write() = Some(id);
+    fn identity(self) -> Identity {
+        Identity { cluster_id: Some(self.cluster.to_string()), node_id: self.id }
     }
+}
+
+/// Whom this manager knows before Raft runs.
+#[derive(Debug)]
+pub struct Roster {
+    id: u64,
+    cluster: String,
+    dir: String,
+    /// Addresses of the other managers.
+    others: Vec<String>,
 }
 
 /// Who leads, as far as this manager knows.
@@ -109,7 +129,7 @@ struct Inner {
     peers: Peers,
     reach: Reach,
     view: View,
-    cluster: ClusterIdCell,
+    cluster: ClusterId,
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
     heard_ms: AtomicU64,
 }
@@ -137,62 +157,41 @@ fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
 }
 
 impl Group {
-    /// Opens the store and runs Raft on it. Refuses a directory that holds nothing while the others are a cluster.
-    pub async fn start(
-        config: &Config,
-        formation: &formation::Formation,
-        peers: Peers,
-        view: View,
-    ) -> Result<Self, Error> {
-        if !goat_raft_store::exists(&config.data_dir) {
-            formation.wait_for_new_peers(config, &peers).await?;
-        }
+    /// Opens the store and runs Raft on it. Refuses where the others say that this manager may not take part any more.
+    pub async fn start(config: &Config, seated: Seated, peers: Peers, view: View) -> Result<Self, Error> {
+        let Seated { id, cluster } = seated;
         let options = goat_raft_store::Options {
-            dir: PathBuf::from(&config.data_dir),
-            identity: Identity { cluster_id: None, node_id: config.id },
+            dir: config.data_dir.clone(),
+            identity: seated.identity(),
             ..goat_raft_store::Options::default()
         };
         let machine = Machine::new(view.clone());
         let (store, machine) = tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
             .await
             .map_err(|error| Error::Raft(error.to_string()))??;
-        let cluster = ClusterIdCell::default();
-        if let Some(id) = view.read().cluster_id() {
-            cluster.set(id);
-        }
+        let last = store.ends().last.map_or(0, |last| last.index);
+        welcome::check(&roster(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
-        let network = Network { id: config.id, peers: peers.clone(), cluster: cluster.clone(), reach: reach.clone() };
-        let raft = Raft::new(config.id, raft_config(config)?, network, store.clone(), machine)
+        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone() };
+        let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                id: config.id,
-                raft,
-                store,
-                peers,
-                reach,
-                view,
-                cluster,
-                heard_ms: AtomicU64::new(0),
-            }),
-        })
+        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0) };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Makes the group where this manager is the one to do it. Returns once a membership is there.
-    pub async fn form(&self, config: &Config, formation: &formation::Formation) -> Result<(), Error> {
-        let initiator = config.peers.iter().map(|peer| peer.id).min();
-        if !self.has_members() && initiator == Some(self.inner.id) {
-            formation.wait_for_ready_peers(config, &self.inner.peers).await?;
-            if !self.has_members() {
-                self.inner
-                    .raft
-                    .initialize(members(&config.peers))
-                    .await
-                    .map_err(|error| Error::Raft(error.to_string()))?;
-                info!(managers = config.peers.len(), "made a new cluster");
-            }
+    /// Makes a group of this manager alone, where there is none yet.
+    pub async fn initialize(&self, name: &str, address: &str) -> Result<(), Error> {
+        if self.has_members() {
+            return Ok(());
         }
+        let member = Member { name: name.to_owned(), address: address.to_owned() };
+        let members = BTreeMap::from([(self.inner.id, member)]);
+        self.inner.raft.initialize(members).await.map_err(|error| Error::Raft(error.to_string()))
+    }
+
+    /// Returns once a membership is there.
+    pub async fn wait_for_members(&self) -> Result<(), Error> {
         let found = self.inner.raft.wait(None).metrics(has_members, "a membership").await;
         found.map(|_| ()).map_err(|error| Error::Raft(error.to_string()))
     }
@@ -216,38 +215,33 @@ impl Group {
         &self.inner.peers
     }
 
-    /// The cluster's id, once known.
-    pub fn cluster(&self) -> &ClusterIdCell {
-        &self.inner.cluster
+    pub fn cluster(&self) -> ClusterId {
+        self.inner.cluster
     }
 
-    /// Remembers the cluster's id, on disk as well; the directory is refused to any other cluster from then on.
-    pub async fn learn_cluster(&self, id: ClusterId) -> Result<(), Error> {
-        if self.inner.cluster.get() == Some(id) {
-            return Ok(());
-        }
-        let store = self.inner.store.clone();
-        tokio::task::spawn_blocking(move || store.set_cluster_id(&id.to_string()))
-            .await
-            .map_err(|error| Error::Raft(error.to_string()))??;
-        self.inner.cluster.set(id);
-        Ok(())
+    /// This manager's name; empty until it has heard of itself.
+    pub fn name(&self) -> String {
+        self.view().read().manager(self.inner.id).map(|manager| manager.name.clone()).unwrap_or_default()
     }
 
-    /// Refuses what was meant for another manager or comes from another cluster.
+    /// Refuses what was meant for another manager, and what comes from another cluster or from a manager that was removed.
     pub fn check_sender(&self, message: &RaftMessage) -> Result<(), Status> {
-        if message.to != self.inner.id {
-            return Err(Status::failed_precondition(format!(
-                "manager {} is here, and the message from manager {} is for manager {}: the `peers` lists differ",
-                self.inner.id, message.from, message.to
-            )));
-        }
-        let own = self.inner.cluster.text();
-        if !own.is_empty() && !message.cluster_id.is_empty() && own != message.cluster_id {
+        let own = self.inner.cluster.to_string();
+        if own != message.cluster_id {
             return Err(Status::failed_precondition(format!(
                 "manager {} belongs to cluster {}, this one to cluster {own}",
                 message.from, message.cluster_id
             )));
+        }
+        if message.to != self.inner.id {
+            return Err(Status::failed_precondition(format!(
+                "manager {} is here, and the message from manager {} is for manager {}: it runs on another's data directory, or at \
+                 another's address",
+                self.inner.id, message.from, message.to
+            )));
+        }
+        if self.is_removed(message.from) {
+            return Err(Status::failed_precondition(format!("manager {} was removed from the cluster", message.from)));
         }
         Ok(())
     }
@@ -264,23 +258,6 @@ impl Group {
     /// Whether a membership is in the log.
     pub fn has_members(&self) -> bool {
         has_members(&self.inner.raft.metrics().borrow_watched())
-    }
-
-    /// All members, voters and learners.
-    pub fn members(&self) -> Vec<PeerInfo> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        membership
-            .nodes()
-            .map(|(id, member)| PeerInfo {
-                id: *id,
-                name: member.name.clone(),
-                address: member.address.clone(),
-                is_voter: voters.contains(id),
-            })
-            .collect()
     }
 
     /// A leader has just been heard.
@@ -333,8 +310,15 @@ impl Group {
     }
 }
 
-fn members(peers: &[Peer]) -> BTreeMap<u64, Member> {
-    peers.iter().map(|peer| (peer.id, Member { name: peer.name.clone(), address: peer.address.clone() })).collect()
+fn roster(config: &Config, seated: Seated, view: &View) -> Roster {
+    let others = view.read();
+    let others = others.managers().filter(|manager| manager.is_member() && manager.id != seated.id);
+    Roster {
+        id: seated.id,
+        cluster: seated.cluster.to_string(),
+        dir: config.data_dir.display().to_string(),
+        others: others.map(|manager| manager.address.clone()).collect(),
+    }
 }
 
 fn has_members(metrics: &Metrics) -> bool {

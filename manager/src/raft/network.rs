@@ -1,11 +1,12 @@
 //! openraft's network over gRPC: one unary call an append, so that each has its own timeout and a dead link cannot hold
 //! a stream; openraft packs what has piled up meanwhile into the next call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use goat_core::model::ClusterId;
 use goat_proto::v1;
 use goat_raft_store::{Member, SnapshotFile, TypeConfig};
 use openraft::alias::{SnapshotOf, VoteOf};
@@ -24,7 +25,7 @@ use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use super::peers::Peers;
-use super::{ClusterIdCell, wire};
+use super::wire;
 
 /// A piece of a snapshot on the wire.
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
@@ -38,29 +39,46 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub struct Network {
     pub id: u64,
     pub peers: Peers,
-    pub cluster: ClusterIdCell,
+    pub cluster: ClusterId,
     pub reach: Reach,
 }
 
 /// Which peers could not be reached last time: said once, and once more when they are back, and not for every try.
 #[derive(Debug, Clone, Default)]
-pub struct Reach(Arc<Mutex<BTreeSet<u64>>>);
+pub struct Reach(Arc<Mutex<Missed>>);
+
+#[derive(Debug, Default)]
+struct Missed {
+    peers: BTreeSet<u64>,
+    /// Those that answer, and refuse: why.
+    refusals: BTreeMap<u64, String>,
+}
 
 impl Reach {
     /// Whether Raft's last message to the peer did not get through.
     pub fn is_missed(&self, peer: u64) -> bool {
-        self.0.lock().contains(&peer)
+        self.0.lock().peers.contains(&peer)
+    }
+
+    /// It is there, and somebody other than it should be: whoever runs it has to know.
+    fn refused(&self, peer: u64, address: &str, status: &Status) {
+        let why = status.message();
+        if self.0.lock().refusals.insert(peer, why.to_owned()).as_deref() != Some(why) {
+            warn!(manager_id = peer, address, "a manager refuses to talk to this one: {why}");
+        }
     }
 
     fn told<T>(&self, peer: u64, address: &str, outcome: &Result<T, RPCError<TypeConfig>>) {
         match outcome {
             Ok(_) => {
-                if self.0.lock().remove(&peer) {
+                let mut missed = self.0.lock();
+                missed.refusals.remove(&peer);
+                if missed.peers.remove(&peer) {
                     info!(manager_id = peer, address, "a manager is reached again");
                 }
             }
             Err(error) => {
-                if self.0.lock().insert(peer) {
+                if self.0.lock().peers.insert(peer) {
                     warn!(manager_id = peer, address, %error, "a manager cannot be reached");
                 }
             }
@@ -96,7 +114,7 @@ impl Link {
     fn message<T: Serialize>(&self, body: &T) -> Result<v1::RaftMessage, RPCError<TypeConfig>> {
         let payload = wire::encode(body).map_err(|error| NetworkError::new(&error))?;
         Ok(v1::RaftMessage {
-            cluster_id: self.network.cluster.text(),
+            cluster_id: self.network.cluster.to_string(),
             to: self.target,
             from: self.network.id,
             payload: payload.into(),
@@ -131,7 +149,12 @@ impl Link {
         let answer = tokio::time::timeout(option.soft_ttl(), answer)
             .await
             .map_err(|elapsed| Unreachable::new(&elapsed))?
-            .map_err(|status| rpc_error(&status))?;
+            .map_err(|status| {
+                if status.code() == Code::FailedPrecondition {
+                    self.network.reach.refused(self.target, &self.address, &status);
+                }
+                rpc_error(&status)
+            })?;
         wire::decode(&answer.into_inner().payload).map_err(|status| NetworkError::new(&status).into())
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_client::ControlClient;
 use goat_proto::v1::dispatcher_client::DispatcherClient;
+use goat_proto::v1::identity_client::IdentityClient;
 use goat_proto::v1::presence_client::PresenceClient;
 use goat_proto::v1::raft_client::RaftClient;
 use parking_lot::Mutex;
@@ -80,6 +81,11 @@ impl Peers {
     /// The next call makes a new connection: on the present one nothing may ever come again.
     pub fn forget(&self, address: &str) {
         self.channels.lock().remove(address);
+    }
+
+    /// For whom wants to join.
+    pub fn identity(&self, address: &str) -> Result<IdentityClient<Channel>, Error> {
+        Ok(IdentityClient::new(self.channel(address)?))
     }
 
     /// The peer's control service, for calls that only the leader answers.

@@ -34,6 +34,8 @@ pub enum Error {
     NoLeader,
     #[error("the leader cannot reach a majority of the managers")]
     NoQuorum,
+    #[error("the membership could not be changed: {0}")]
+    Membership(String),
     #[error("raft has stopped on this manager: {0}")]
     Stopped(String),
     #[error(
@@ -52,7 +54,7 @@ impl Error {
             false => format!("; not reached from here: {}", missed.join(", ")),
         };
         let hint = match self {
-            Self::Format { .. } => return Status::failed_precondition(self.to_string()),
+            Self::Format { .. } | Self::Membership(_) => return Status::failed_precondition(self.to_string()),
             Self::NotLeader | Self::NoLeader => "no manager leads at present",
             Self::NoQuorum => {
                 "the leader cannot reach a majority, and it is not known whether the request took effect: repeat it"
@@ -91,7 +93,7 @@ impl Group {
             let may_repeat = match error {
                 Error::NotLeader | Error::NoLeader => true,
                 Error::NoQuorum => command.request.is_some(),
-                Error::Stopped(_) | Error::Format { .. } => false,
+                Error::Stopped(_) | Error::Format { .. } | Error::Membership(_) => false,
             };
             if !may_repeat || Instant::now() >= deadline {
                 return Err(error);
@@ -124,7 +126,7 @@ impl Group {
     async fn propose_at(&self, leader: &Leader, command: &Command) -> Result<Accepted, Error> {
         let mut client = self.peers().raft(&leader.address).map_err(|_| Error::NoLeader)?;
         let message = RaftMessage {
-            cluster_id: self.cluster().text(),
+            cluster_id: self.cluster().to_string(),
             to: leader.id,
             from: self.id(),
             payload: codec::encode(command).into(),

@@ -1,7 +1,5 @@
 //! What the other managers call: Raft's own messages, and what a follower asks of the leader.
 
-use std::sync::Arc;
-
 use goat_core::codec;
 use goat_core::state::command::Command;
 use goat_proto::v1::raft_server::Raft as RaftService;
@@ -15,18 +13,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::formation::Formation;
+use super::seat::Seat;
 use super::{Group, wire};
 
 /// The service before and after this manager belongs to a group: until then it only tells how far it is.
 #[derive(Debug, Clone)]
 pub struct Service {
-    pub formation: Arc<Formation>,
+    pub seat: Seat,
 }
 
 impl Service {
     fn group(&self) -> Result<Group, Status> {
-        self.formation.group().ok_or_else(|| Status::unavailable("this manager has not joined its group yet"))
+        self.seat.group().ok_or_else(|| Status::unavailable("this manager has not joined its group yet"))
     }
 
     /// Refuses what was meant for another manager or comes from another cluster.
@@ -40,7 +38,12 @@ impl Service {
 
 fn answer<T: Serialize>(group: &Group, to: u64, body: &T) -> Result<Response<RaftMessage>, Status> {
     let payload = wire::encode(body).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(Response::new(RaftMessage { cluster_id: group.cluster().text(), to, from: group.id(), payload: payload.into() }))
+    Ok(Response::new(RaftMessage {
+        cluster_id: group.cluster().to_string(),
+        to,
+        from: group.id(),
+        payload: payload.into(),
+    }))
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -120,8 +123,8 @@ impl RaftService for Service {
         Ok(Response::new(ReadIndexReply { index }))
     }
 
-    async fn progress(&self, _: Request<ProgressRequest>) -> Result<Response<ProgressReply>, Status> {
-        Ok(Response::new(self.formation.progress()))
+    async fn progress(&self, request: Request<ProgressRequest>) -> Result<Response<ProgressReply>, Status> {
+        Ok(Response::new(self.seat.progress(request.into_inner().from)))
     }
 }
 

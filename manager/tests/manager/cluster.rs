@@ -4,11 +4,15 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use goat_proto::v1::control_client::ControlClient;
 use goat_proto::v1::dispatcher_client::DispatcherClient;
-use goat_proto::v1::{CreateServiceRequest, ListPeersRequest, ListServicesRequest, ServiceReply, ServiceSpec};
+use goat_proto::v1::{
+    CreateServiceRequest, ListPeersRequest, ListServicesRequest, Peer, ServiceReply, ServiceSpec, SetManagerReply,
+    SetManagerRequest,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -26,7 +30,29 @@ pub struct Manager {
     log: PathBuf,
 }
 
+/// Runs goat-manager to its end: its exit code, and what it said on standard error.
+pub fn said(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_goat-manager")).args(arguments).output().expect("the binary starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 impl Manager {
+    /// Makes the cluster, as the first manager, or joins it.
+    fn enter(&self, first: &str) {
+        let (name, address, dir) = (self.name.as_str(), self.address.as_str(), self.data_dir.display().to_string());
+        let place = ["--name", name, "--advertise", address, "--data-dir", &dir];
+        let words = if address == first { vec!["init"] } else { vec!["join", first] };
+        let (code, text) = said(&[&words[..], &place[..]].concat());
+        assert_eq!(code, Some(0), "{text}");
+    }
+
+    /// Joins with an empty directory, and starts.
+    pub fn join_anew(&mut self, asked: &str) {
+        std::fs::remove_dir_all(&self.data_dir).expect("it was there");
+        self.enter(asked);
+        self.start();
+    }
+
     pub fn start(&mut self) {
         let child = Command::new(env!("CARGO_BIN_EXE_goat-manager"))
             .args(&self.arguments)
@@ -98,7 +124,7 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    /// Three managers, on an address of loopback that is this test's own.
+    /// Three managers, on an address of loopback that is this test's own. They may not all vote yet.
     pub fn new(subnet: u8) -> Self {
         Self::with(subnet, &[])
     }
@@ -112,23 +138,21 @@ impl Cluster {
         let addresses: Vec<_> =
             listeners.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect();
         drop(listeners);
-        let peers: Vec<_> = (1..=3).zip(&addresses).map(|(id, address)| format!("{id}=m{id}@{address}")).collect();
         let managers = (1..=3).zip(addresses).map(|(id, address)| {
             let data_dir = dir.path().join(format!("m{id}"));
             let log = dir.path().join(format!("m{id}.log"));
-            let options = [
-                ("--id", id.to_string()),
-                ("--listen", address.clone()),
-                ("--data-dir", data_dir.display().to_string()),
-                ("--peers", peers.join(",")),
-            ];
+            let options = [("--listen", address.clone()), ("--data-dir", data_dir.display().to_string())];
             let options = options.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
             let more = more.iter().map(|word| (*word).to_owned());
             let arguments = std::iter::once("run".to_owned()).chain(options).chain(more).collect();
             Manager { name: format!("m{id}"), address, data_dir, arguments, child: None, log }
         });
         let mut cluster = Self { managers: managers.collect(), _dir: dir };
-        cluster.managers.iter_mut().for_each(Manager::start);
+        let first = cluster.managers[0].address.clone();
+        for manager in &mut cluster.managers {
+            manager.enter(&first);
+            manager.start();
+        }
         cluster
     }
 
@@ -167,12 +191,39 @@ impl Cluster {
         Ok(names)
     }
 
+    /// Waits until all three vote.
+    pub async fn settled(&self) {
+        let voters = async || {
+            let reply = self.managers[0].client().await.ok()?.list_peers(ListPeersRequest {}).await.ok()?;
+            let votes = |peer: &Peer| peer.reachable && (peer.role == "leader" || peer.role == "follower");
+            (reply.into_inner().peers.iter().filter(|peer| votes(peer)).count() == 3).then_some(())
+        };
+        until("all three vote", voters).await;
+    }
+
+    /// Promotes, demotes or removes a manager through any other that answers.
+    pub async fn set(&self, at: usize, name: &str, standing: &str, force: bool) -> Result<SetManagerReply, Status> {
+        let request = SetManagerRequest {
+            request_id: request_id(9_000_000 + next_number()),
+            reference: name.into(),
+            standing: standing.into(),
+            force,
+        };
+        Ok(self.managers[at].client().await?.set_manager(request).await?.into_inner())
+    }
+
     /// The position of the manager that all others call leader.
     pub async fn leader(&self, asked: usize) -> Option<usize> {
         let reply = self.managers[asked].client().await.ok()?.list_peers(ListPeersRequest {}).await.ok()?;
         let leader = reply.into_inner().peers.into_iter().find(|peer| peer.role == "leader" && peer.reachable)?;
         self.managers.iter().position(|manager| manager.name == leader.name)
     }
+}
+
+/// Another one at each call.
+fn next_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A 12-character request id.

@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, DEADLINE, request_id, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_outlives_the_leader_and_is_read_from_every_manager() {
     let mut cluster = Cluster::new(1);
+    cluster.settled().await;
     let mut expected = Vec::new();
     for number in 0..5 {
         let name = format!("before-{number}");
@@ -37,6 +38,7 @@ async fn what_was_acknowledged_outlives_the_leader_and_is_read_from_every_manage
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retried_request_takes_effect_once_and_a_taken_name_is_refused() {
     let cluster = Cluster::new(2);
+    cluster.settled().await;
     let first = cluster.create_anywhere("web", &request_id(1)).await;
     for at in 0..3 {
         let again = cluster.create(at, "web", &request_id(1)).await.expect("a quorum is there");
@@ -49,6 +51,7 @@ async fn a_retried_request_takes_effect_once_and_a_taken_name_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn leadership_is_handed_over_on_request_through_any_manager() {
     let cluster = Cluster::new(3);
+    cluster.settled().await;
     cluster.create_anywhere("web", &request_id(1)).await;
     for asked in 0..3 {
         let leader = cluster.leader(asked).await.expect("there is a leader");
@@ -64,6 +67,7 @@ async fn leadership_is_handed_over_on_request_through_any_manager() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_the_answer_names_the_managers_that_are_missed() {
     let mut cluster = Cluster::new(4);
+    cluster.settled().await;
     cluster.create_anywhere("web", &request_id(1)).await;
     cluster.managers[1].kill();
     cluster.managers[2].kill();
@@ -76,6 +80,7 @@ async fn without_a_quorum_the_answer_names_the_managers_that_are_missed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_asked_to_stop_hands_over_first() {
     let mut cluster = Cluster::new(5);
+    cluster.settled().await;
     cluster.create_anywhere("web", &request_id(1)).await;
     let leader = cluster.leader(0).await.expect("it has just accepted a write");
     assert_eq!(cluster.managers[leader].stop(), Some(0), "{}", cluster.managers[leader].log());
@@ -89,6 +94,7 @@ async fn a_leader_that_is_asked_to_stop_hands_over_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_was_away_for_long_gets_a_snapshot_and_then_the_rest() {
     let mut cluster = Cluster::with(6, &["--snapshot-entries", "100"]);
+    cluster.settled().await;
     cluster.create_anywhere("first", &request_id(0)).await;
     let leader = cluster.leader(0).await.expect("it has just accepted a write");
     let away = (leader + 1) % 3;

@@ -53,6 +53,7 @@ async fn node_state(cluster: &Cluster, at: usize, name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_told_its_tasks_and_what_it_reports_is_read_everywhere() {
     let cluster = Cluster::new(20);
+    cluster.settled().await;
     let (mut worker, leader) = session(&cluster, A, "w1").await;
     worker.keep_beating(Duration::from_millis(200));
     cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
@@ -76,6 +77,7 @@ async fn a_worker_is_told_its_tasks_and_what_it_reports_is_read_everywhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_says_who_leads_and_strangers_are_refused() {
     let cluster = Cluster::new(21);
+    cluster.settled().await;
     let (_worker, leader) = session(&cluster, A, "w1").await;
     let follower = (leader + 1) % 3;
     match worker::open(&cluster.managers[follower], hello(B, "w2")).await.expect("it answers").1 {
@@ -99,6 +101,7 @@ async fn a_follower_says_who_leads_and_strangers_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
     let cluster = Cluster::new(22);
+    cluster.settled().await;
     let (mut older, leader) = session(&cluster, A, "w1").await;
     cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = older.told(|_| true).await;
@@ -123,6 +126,7 @@ async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_elsewhere() {
     let cluster = Cluster::with(23, &["--worker-heartbeat-ms", "200", "--lease-ttl-ms", "1600"]);
+    cluster.settled().await;
     let (mut silent, leader) = session(&cluster, A, "w1").await;
     cluster.create_spec(leader, web(1, "stop"), &request_id(1)).await.expect("a quorum is there");
     let task = silent.told(|_| true).await;
@@ -153,6 +157,7 @@ async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_el
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_leader_takes_the_workers_over_without_losing_a_task() {
     let mut cluster = Cluster::new(24);
+    cluster.settled().await;
     let (mut worker, leader) = session(&cluster, A, "w1").await;
     cluster.create_spec(leader, web(2, ""), &request_id(1)).await.expect("a quorum is there");
     let task = worker.told(|task| task.slot == 2).await;
@@ -175,6 +180,7 @@ async fn a_new_leader_takes_the_workers_over_without_losing_a_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_tell_what_happened_on_every_manager_and_follow() {
     let cluster = Cluster::new(25);
+    cluster.settled().await;
     let (mut worker, leader) = session(&cluster, A, "w1").await;
     let follower = (leader + 1) % 3;
     let mut client = cluster.managers[follower].client().await.expect("it runs");
@@ -199,6 +205,7 @@ async fn events_tell_what_happened_on_every_manager_and_follow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn output_comes_from_the_worker_through_any_manager() {
     let cluster = Cluster::new(26);
+    cluster.settled().await;
     let (mut worker, leader) = session(&cluster, A, "w1").await;
     cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = worker.told(|_| true).await;
@@ -234,6 +241,7 @@ async fn output_comes_from_the_worker_through_any_manager() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
     let cluster = Cluster::with(27, &["--worker-heartbeat-ms", "200", "--lease-ttl-ms", "1600"]);
+    cluster.settled().await;
     let (mut silent, leader) = session(&cluster, A, "w1").await;
     cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = silent.told(|_| true).await;
@@ -260,6 +268,7 @@ async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_lies_changes_nothing_and_is_told_of_once() {
     let cluster = Cluster::new(28);
+    cluster.settled().await;
     let (mut honest, leader) = session(&cluster, A, "w1").await;
     cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = honest.told(|_| true).await;

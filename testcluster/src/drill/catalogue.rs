@@ -80,6 +80,10 @@ pub enum Kind {
     ManagerRestart,
     /// Replace all managers by another version and back, then for good
     ManagerUpgrade,
+    /// Let the cluster grow from one manager to five, replace the leader, and let it shrink again
+    ManagersGrowShrink,
+    /// Kill the leader for good, remove it, and let another one join in its place
+    ManagerReplace,
     /// Kill the leader and a follower, and bring both back
     TwoManagersKill,
     /// Kill all managers at once, and bring them back
@@ -205,6 +209,8 @@ impl Kind {
             | Self::LeaderCutWorkers
             | Self::ManagerRestart
             | Self::ManagerUpgrade
+            | Self::ManagersGrowShrink
+            | Self::ManagerReplace
             | Self::TwoManagersKill
             | Self::AllManagersKill
             | Self::PlannedOutage
@@ -242,6 +248,7 @@ impl Kind {
     /// The cluster that it plays on.
     pub fn scene(self) -> Scene {
         match self {
+            Self::ManagersGrowShrink => Scene { managers: 1, spares: 4, ..Scene::default() },
             Self::ManagersRollingKill => Scene { keep_replicas: 46, ..Scene::default() },
             Self::RegistryDown | Self::DockerKill | Self::DockerRestart | Self::DockerFreeze => {
                 Scene { daemons: Some(DaemonOptions::default()), ..Scene::default() }
@@ -265,6 +272,7 @@ impl Kind {
             (Self::WorkerKill, "replaced (keep)") => Some(5_000.0),
             (Self::LeaderAndWorker, measure) if measure.starts_with("replaced") => Some(8_000.0),
             (Self::WorkerCut | Self::RandomCuts, "replaced (stop)") => Some(10_000.0),
+            (Self::ManagersGrowShrink | Self::ManagerReplace, "longest write gap") => Some(1_000.0),
             (_, "API says that there is no quorum") => Some(2_000.0),
             _ => None,
         }

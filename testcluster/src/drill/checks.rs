@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::cluster::Condition;
 use crate::control::Remote;
 use crate::error::Error;
+use crate::layout::Member;
 use crate::remains::{self, LiveTask};
 
 /// Services of recorders have no tasks and are left out everywhere.
@@ -23,12 +24,26 @@ pub struct Checks {
 impl Checks {
     /// Why the cluster is not whole: every member there and caught up, every slot with its one task. None: it is.
     pub async fn unwhole(&self) -> Result<Option<String>, Error> {
+        let peers = self.client.peers().await?;
+        let layout = self.remote.layout();
+        let is_spare = |name: &str| matches!(layout.find(name), Ok(Member::Manager(_))) && layout.spares > 0;
         for member in self.remote.status().await?.members {
-            if member.condition != Condition::Running {
+            let is_member = peers.iter().any(|peer| peer.name == member.name);
+            if member.condition != Condition::Running && (is_member || !is_spare(&member.name)) {
                 return Ok(Some(format!("{} does not run", member.name)));
             }
         }
-        let peers = self.client.peers().await?;
+        let is_settled = |peer: &v1::Peer| {
+            let votes = peer.role == "leader" || peer.role == "follower";
+            match peer.standing.as_str() {
+                "voter" => votes,
+                "learner" => peer.role == "learner",
+                _ => false,
+            }
+        };
+        if let Some(peer) = peers.iter().find(|peer| !is_settled(peer)) {
+            return Ok(Some(format!("{} is to be a {} and is a {}", peer.name, peer.standing, peer.role)));
+        }
         let last = peers.iter().map(|peer| peer.applied_index).max().unwrap_or(0);
         if let Some(peer) = peers.iter().find(|peer| !peer.reachable) {
             return Ok(Some(format!("{} cannot be reached", peer.name)));

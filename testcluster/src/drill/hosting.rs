@@ -25,6 +25,7 @@ pub(super) async fn host(options: &DrillOptions) -> Result<Hosted, Error> {
     let scene = options.kind.scene();
     let options = Options {
         managers: scene.managers,
+        spares: scene.spares,
         workers: scene.workers,
         manager_disk_mib: scene.manager_disk_mib,
         daemons: scene.daemons,

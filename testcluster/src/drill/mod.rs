@@ -25,6 +25,7 @@ mod look;
 mod manager_restart;
 mod manager_upgrade;
 mod managers;
+mod membership;
 mod report;
 mod role;
 mod stage;
@@ -156,6 +157,7 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::LeaderCutWorkers => cut::leader(stage, true).await,
         Kind::ManagerRestart => manager_restart::run(stage).await,
         Kind::ManagerUpgrade => manager_upgrade::run(stage).await,
+        kind @ (Kind::ManagersGrowShrink | Kind::ManagerReplace) => membership::run(stage, kind).await,
         Kind::TwoManagersKill => managers::two_kill(stage).await,
         Kind::AllManagersKill => managers::all_kill(stage).await,
         Kind::PlannedOutage => managers::planned_outage(stage).await,

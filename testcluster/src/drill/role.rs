@@ -53,6 +53,8 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone)]
 pub struct Scene {
     pub managers: u8,
+    /// Managers that do not run until they join.
+    pub spares: u8,
     pub workers: u8,
     pub keep_replicas: u32,
     pub stop_replicas: u32,
@@ -64,6 +66,14 @@ pub struct Scene {
 
 impl Default for Scene {
     fn default() -> Self {
-        Self { managers: 3, workers: 3, keep_replicas: 3, stop_replicas: 3, manager_disk_mib: None, daemons: None }
+        Self {
+            managers: 3,
+            spares: 0,
+            workers: 3,
+            keep_replicas: 3,
+            stop_replicas: 3,
+            manager_disk_mib: None,
+            daemons: None,
+        }
     }
 }

@@ -1,0 +1,58 @@
+//! `goatctl manager`.
+
+use std::sync::Arc;
+
+use goat_proto::v1::Peer;
+
+use crate::fake::World;
+use crate::run::goatctl;
+use crate::server::Manager;
+
+/// m1 leads, m2 and m3 follow, m4 has joined and catches up.
+fn world() -> Arc<World> {
+    let world = World::new();
+    world.change(|state| {
+        for (id, role) in [(1, "leader"), (2, "follower"), (3, "follower"), (4, "learner")] {
+            state.peers.push(Peer {
+                id,
+                name: format!("m{id}"),
+                role: role.into(),
+                standing: "voter".into(),
+                reachable: id != 3,
+                last_log_index: 100 - 10 * id,
+                version: "0.1.0".into(),
+                ..Peer::default()
+            });
+        }
+    });
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_shows_who_is_on_the_way_and_how_far_behind() {
+    let world = world();
+    let manager = Manager::start(&world);
+    let ended = goatctl(&manager.address, "manager ls").await;
+    let rows: Vec<Vec<&str>> = ended.lines().iter().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1], ["1", "m1", "leader", "yes", "0", "0.1.0"], "{ended:?}");
+    assert_eq!(rows[3], ["3", "m3", "follower", "no", "-", "-"], "{ended:?}");
+    assert_eq!(rows[4], ["4", "m4", "learner,", "catching", "up", "yes", "30", "0.1.0"], "{ended:?}");
+    assert_eq!(goatctl(&manager.address, "manager ls -q").await.lines(), ["m1", "m2", "m3", "m4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_waited_for_and_an_even_number_is_warned_of() {
+    let world = world();
+    let manager = Manager::start(&world);
+    let ended = goatctl(&manager.address, "manager promote m4").await;
+    assert_eq!((ended.code, ended.lines()), (0, vec!["m4  votes"]), "{ended:?}");
+    assert!(ended.stderr.contains("warning: 4 voting managers"), "{ended:?}");
+    let ended = goatctl(&manager.address, "manager demote m4").await;
+    assert_eq!((ended.lines(), ended.stderr.as_str()), (vec!["m4  does not vote any more"], ""), "{ended:?}");
+    let ended = goatctl(&manager.address, "manager rm m4 -o json").await;
+    assert_eq!((&ended.json()["standing"], &ended.json()["settled"]), (&"removed".into(), &true.into()), "{ended:?}");
+    assert_eq!(world.state.lock().peers.len(), 3);
+    let ended = goatctl(&manager.address, "manager rm m9").await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("no manager \"m9\""), "{ended:?}");
+}

@@ -1,0 +1,102 @@
+//! `goat-manager init`: makes a cluster of one manager in a data directory, and ends. All that it needs later is in the
+//! log and the rows then, as if it had run for long.
+//!
+//! Cut off in the middle, it is simply repeated: each step looks whether it was taken before.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use goat_core::model::ClusterId;
+use goat_core::state::command::{Action, Command, Outcome, Refusal};
+
+use crate::clock;
+use crate::config::{Config, Options};
+use crate::machine::View;
+use crate::newcomer::Newcomer;
+use crate::raft::peers::Peers;
+use crate::raft::proposer::Error;
+use crate::raft::{Group, Seated};
+
+/// The first manager's.
+const FIRST: u64 = 1;
+const ELECTED_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Makes the cluster. Returns its id.
+pub async fn found(newcomer: &Newcomer) -> anyhow::Result<ClusterId> {
+    let seated = Seated { id: FIRST, cluster: prepared(newcomer)? };
+    let view = View::new();
+    let group = Group::start(&alone(newcomer)?, seated, Peers::new(None), view).await?;
+    let outcome = fill(&group, newcomer).await;
+    group.shutdown().await;
+    outcome.map(|()| seated.cluster)
+}
+
+/// The cluster's id: a new one, or that of an attempt which was cut off.
+fn prepared(newcomer: &Newcomer) -> anyhow::Result<ClusterId> {
+    let dir = &newcomer.data_dir;
+    match Seated::of(dir)? {
+        Some(Seated { id: FIRST, cluster }) => Ok(cluster),
+        Some(other) => anyhow::bail!(
+            "{} belongs to manager number {} of cluster {} already: start it with `goat-manager run`, or give an empty directory",
+            dir.display(),
+            other.id,
+            other.cluster
+        ),
+        None => {
+            let cluster = ClusterId::from_random(clock::random());
+            Seated { id: FIRST, cluster }.claim(dir)?;
+            Ok(cluster)
+        }
+    }
+}
+
+/// With nobody to wait for, an election need not take long.
+fn alone(newcomer: &Newcomer) -> anyhow::Result<Config> {
+    let options = Options {
+        data_dir: Some(newcomer.data_dir.clone()),
+        heartbeat_interval_ms: Some(20),
+        election_timeout_min_ms: Some(50),
+        election_timeout_max_ms: Some(100),
+        ..Options::default()
+    };
+    Ok(options.into_config()?)
+}
+
+async fn fill(group: &Group, newcomer: &Newcomer) -> anyhow::Result<()> {
+    if group.view().read().manager(FIRST).is_some() {
+        anyhow::bail!(
+            "{} belongs to the first manager of cluster {} already: start it with `goat-manager run`, or give an empty directory",
+            newcomer.data_dir.display(),
+            group.cluster()
+        );
+    }
+    group.initialize(&newcomer.name, &newcomer.address).await?;
+    let deadline = tokio::time::Instant::now() + ELECTED_WITHIN;
+    while !group.leader().is_some_and(|leader| leader.is_here) {
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "Raft elects no leader of one; look at the disk");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let manager = Action::AddManager { name: newcomer.name.clone(), address: newcomer.address.clone() };
+    for action in [Action::InitCluster { id: group.cluster() }, manager] {
+        propose(group, action, deadline).await.context("the first entries could not be written; look at the disk")?;
+    }
+    Ok(())
+}
+
+/// Just elected, a leader cannot propose for a moment.
+async fn propose(group: &Group, action: Action, deadline: tokio::time::Instant) -> anyhow::Result<()> {
+    let command = Command { now_ms: clock::now_ms(), request: None, action };
+    loop {
+        match group.propose_here(&command).await {
+            Ok(accepted) => {
+                return match accepted.outcome {
+                    Outcome::Done(_) | Outcome::Refused(Refusal::ClusterExists { .. }) => Ok(()),
+                    Outcome::Refused(refusal) => Err(refusal.into()),
+                };
+            }
+            Err(Error::NotLeader) if tokio::time::Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

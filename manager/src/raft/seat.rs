@@ -1,0 +1,76 @@
+//! This manager's seat in the group: empty until Raft runs, and what others are told of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use goat_core::codec;
+use goat_proto::v1::{ProgressReply, ProgressRequest};
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+use parking_lot::RwLock;
+
+use super::Group;
+use super::peers::Peers;
+
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+const STARTING: &str = "starting";
+const WAITING: &str = "waiting";
+const MEMBER: &str = "member";
+
+/// Shared by everything that serves: requests may come before Raft runs. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Seat(Arc<RwLock<Option<Group>>>);
+
+impl Seat {
+    /// Raft runs from now on.
+    pub fn take(&self, group: Group) {
+        *self.0.write() = Some(group);
+    }
+
+    /// The group, once Raft runs.
+    pub fn group(&self) -> Option<Group> {
+        self.0.read().clone()
+    }
+
+    /// What others are told; `asker`: the number of the manager that asks, 0 for nobody.
+    pub fn progress(&self, asker: u64) -> ProgressReply {
+        match self.group() {
+            None => ProgressReply { phase: STARTING.into(), ..of_this_build() },
+            Some(group) => ProgressReply {
+                is_caller_removed: group.is_removed(asker),
+                caller_matched_index: group.matched(asker).unwrap_or(0),
+                ..group.progress()
+            },
+        }
+    }
+}
+
+impl Group {
+    /// How far this manager is, for those who ask it and for its own users.
+    pub fn progress(&self) -> ProgressReply {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        ProgressReply {
+            id: self.id(),
+            name: self.name(),
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
+            cluster_id: self.cluster().to_string(),
+            phase: if super::has_members(&metrics) { MEMBER } else { WAITING }.to_owned(),
+            ..of_this_build()
+        }
+    }
+}
+
+fn of_this_build() -> ProgressReply {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    ProgressReply { version, format: codec::FORMAT.into(), ..ProgressReply::default() }
+}
+
+/// How far the manager at `address` is; None where none answers. `from`: who asks.
+pub async fn ask(peers: &Peers, from: u64, address: &str) -> Option<ProgressReply> {
+    let mut client = peers.raft(address).ok()?;
+    let reply = tokio::time::timeout(ASK_TIMEOUT, client.progress(ProgressRequest { from })).await.ok()?.ok()?;
+    Some(reply.into_inner())
+}
