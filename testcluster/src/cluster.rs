@@ -21,15 +21,15 @@ use crate::daemons;
 use crate::directory;
 use crate::error::Error;
 use crate::launch;
+pub use crate::options::Options;
 use crate::options::check;
 
-pub use crate::options::Options;
-
-use crate::layout::{self, Layout, Member, Part, SubnetLock};
+use crate::layout::{self, Layout, Member, Part};
 use crate::ledger::Ledger;
 use crate::links::{Links, Rule};
 use crate::process::Running;
 use crate::remains;
+use crate::subnet::{SubnetLock, take_subnet};
 use crate::volumes;
 
 /// A leader hands over first; an agent has nothing to wait for.
@@ -78,7 +78,7 @@ impl Cluster {
         options.dir = options.dir.canonicalize().map_err(Error::io("find", &options.dir))?;
         let lock = directory::lock(&options.dir)?;
         directory::clear(&options.dir).await?;
-        let subnet = layout::take_subnet()?;
+        let subnet = take_subnet()?;
         let layout = Layout {
             dir: options.dir.clone(),
             subnet: subnet.subnet,

@@ -14,21 +14,18 @@
 //! 127.X.0.n:7700, where its link (`links`) listens; worker n is 127.X.0.(10+n), with the ports 7801 and 7701.
 //! Connections leave from these addresses too, so that a link knows who is calling.
 
-use std::fs::{File, OpenOptions};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::runtime::RuntimeKind;
 
-const ADVERTISED_PORT: u16 = 7700;
-const LISTEN_PORT: u16 = 7800;
+pub const ADVERTISED_PORT: u16 = 7700;
+pub const LISTEN_PORT: u16 = 7800;
 const WORKER_ADVERTISED_PORT: u16 = 7701;
 const WORKER_LISTEN_PORT: u16 = 7801;
-const SUBNETS: std::ops::RangeInclusive<u8> = 20..=119;
 pub const MAX_MANAGERS: u8 = 9;
 pub const MAX_WORKERS: u8 = 100;
 
@@ -94,13 +91,6 @@ impl Part {
     }
 }
 
-/// Holds a subnet for as long as it lives.
-#[derive(Debug)]
-pub struct SubnetLock {
-    pub subnet: u8,
-    _lock: Flock<File>,
-}
-
 /// Where a cluster is when nobody says otherwise.
 pub fn default_dir() -> PathBuf {
     PathBuf::from(format!("/tmp/goat-testcluster-{}", nix::unistd::getuid()))
@@ -109,26 +99,6 @@ pub fn default_dir() -> PathBuf {
 /// The directory of the cluster with this tag.
 pub fn tagged_dir(tag: &str) -> PathBuf {
     PathBuf::from(format!("{}-{tag}", default_dir().display()))
-}
-
-/// Takes a subnet that no other test cluster has.
-pub fn take_subnet() -> Result<SubnetLock, Error> {
-    let dir = PathBuf::from(format!("/tmp/.goat-testcluster-subnets-{}", nix::unistd::getuid()));
-    std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
-    for subnet in SUBNETS {
-        let path = dir.join(subnet.to_string());
-        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = open.map_err(Error::io("open", &path))?;
-        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
-            continue;
-        };
-        // Another user's, or one that somebody started by hand.
-        let is_free = |port| TcpListener::bind((Ipv4Addr::new(127, subnet, 0, 1), port)).is_ok();
-        if is_free(ADVERTISED_PORT) && is_free(LISTEN_PORT) {
-            return Ok(SubnetLock { subnet, _lock: lock });
-        }
-    }
-    Err(Error::failed("all 100 subnets of test clusters are taken; take some down with `testcluster down`"))
 }
 
 impl Layout {
@@ -278,12 +248,5 @@ mod tests {
         }
         assert_eq!(layout.name_of(Ipv4Addr::LOCALHOST.into()), CLIENT);
         assert!(layout.find("m10").expect_err("there are nine").to_string().contains("its members are m1, m2"));
-    }
-
-    #[test]
-    fn two_clusters_get_two_subnets() {
-        let first = take_subnet().expect("a subnet");
-        let second = take_subnet().expect("another");
-        assert_ne!(first.subnet, second.subnet);
     }
 }

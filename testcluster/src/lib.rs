@@ -34,6 +34,7 @@ pub mod recorder;
 pub mod registry;
 pub mod remains;
 pub mod runtime;
+pub mod subnet;
 pub mod supervisor;
 pub mod taskset;
 pub mod timeline;

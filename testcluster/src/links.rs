@@ -136,8 +136,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::layout::{SubnetLock, take_subnet};
     use crate::runtime::RuntimeKind;
+    use crate::subnet::{SubnetLock, take_subnet};
 
     const M1: Member = Member::Manager(1);
     const SOON: Duration = Duration::from_secs(10);
