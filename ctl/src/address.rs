@@ -1,6 +1,7 @@
 //! Where managers are: the list given with `-H` or GOAT_ADDR.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use tonic::transport::Uri;
@@ -16,6 +17,12 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether nobody else can listen in.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     pub fn uri(&self) -> Uri {
         self.uri.clone()
     }
@@ -54,10 +61,9 @@ fn address(text: &str) -> Result<Address, String> {
     let wrong = |why: &str| {
         format!("{text:?} is not an address ({why}): [http://]HOST[:PORT] is expected, as in 10.0.0.1:7700")
     };
-    if text.starts_with("https://") {
-        return Err(wrong("this goatctl speaks no TLS"));
-    }
-    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    // What encrypts is not chosen by the address, so both are as good as none.
+    let bare =
+        text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text).trim_end_matches('/');
     if bare.contains("://") || bare.contains(['/', '@', '?', '#']) {
         return Err(wrong("only a host and a port belong in it"));
     }
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_an_example() {
-        for text in ["https://m1", "ftp://m1", "m1:99999", "m1:", "m1:x", ":7700", "m 1", "m1/path", "u@m1"] {
+        for text in ["ftp://m1", "m1:99999", "m1:", "m1:x", ":7700", "m 1", "m1/path", "u@m1"] {
             let error = text.parse::<Addresses>().expect_err(text);
             assert!(error.contains("as in 10.0.0.1:7700"), "{text}: {error}");
         }

@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and its help texts. What a command does is `cmd`'s.
 
 mod cluster;
+mod globals;
 mod node;
 
 use std::time::Duration;
@@ -9,12 +10,11 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use goat_core::model::TaskState;
 
-use crate::address::Addresses;
-use crate::output::Format;
 use crate::spec::SpecFlags;
 use crate::values;
 
-pub use cluster::{ClusterCommand, ManagerCommand, OperatorCommand, RaftCommand};
+pub use cluster::{CaCommand, ClusterCommand, ContextCommand, Joining, ManagerCommand, OperatorCommand, RaftCommand};
+pub use globals::Globals;
 pub use node::NodeCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot be placed, 4 timed out, 5 no leader or no \
@@ -28,20 +28,6 @@ pub struct Cli {
     pub globals: Globals,
     #[command(subcommand)]
     pub command: Command,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Options of every command")]
-pub struct Globals {
-    /// Managers to ask, tried in turn: HOST[:PORT],...
-    #[arg(short = 'H', long, global = true, env = "GOAT_ADDR", default_value = "http://127.0.0.1:7700")]
-    pub address: Addresses,
-    /// How long one request may take, over all managers and retries
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
-    pub timeout: Duration,
-    /// How results are printed
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
-    pub output: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,10 +56,17 @@ pub enum Command {
     Status(ReadFlags),
     /// What has happened, and what happens
     Events(EventsArgs),
+    /// Clusters kept by name, with addresses and credentials
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Print a shell's completion script
     Completion { shell: Shell },
-    /// Print the version of this client
-    Version,
+    /// Print the versions of this client and of every member
+    Version {
+        /// Of this client alone, without asking a manager
+        #[arg(long)]
+        client: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -7,16 +7,20 @@ mod reason;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use goat_core::model::RequestId;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_client::ControlClient;
+use goat_proto::v1::identity_client::IdentityClient;
+use goat_tls::{Connector, Role, Transport};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::address::{Address, Addresses};
+use crate::context::load;
 use crate::exit::{Exit, Failure};
 use reason::{cause, judge};
 
@@ -40,6 +44,7 @@ pub fn request_id() -> String {
 #[derive(Debug)]
 pub struct Client {
     addresses: Vec<Address>,
+    transport: Transport,
     channels: RefCell<Vec<Option<Channel>>>,
     /// Who answered last, and is asked first.
     preferred: Cell<usize>,
@@ -58,11 +63,12 @@ enum Attempt {
 }
 
 impl Client {
-    pub fn new(addresses: Addresses, timeout: Duration) -> Self {
+    pub fn new(addresses: Addresses, transport: Transport, timeout: Duration) -> Self {
         let addresses = addresses.0;
         Self {
             channels: RefCell::new(vec![None; addresses.len()]),
             addresses,
+            transport,
             preferred: Cell::new(0),
             timeout,
             // A mistyped address should not take the whole time to say so, a restarting manager deserves some.
@@ -122,12 +128,34 @@ impl Client {
         R: Clone,
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<T>, Status>,
     {
-        self.ask(within, async |control, left| {
+        self.ask(within, async |channel, left| {
             let mut request = Request::new(request.clone());
             request.set_timeout(left);
-            call(control, request).await
+            call(&mut control(channel), request).await
         })
         .await
+    }
+
+    /// As [`Client::unary`], of the service for certificates and tokens.
+    pub async fn identity<R, T, F>(&self, request: R, call: F) -> Result<T, Failure>
+    where
+        R: Clone,
+        F: AsyncFn(&mut IdentityClient<Channel>, Request<R>) -> Result<Response<T>, Status>,
+    {
+        self.ask(self.timeout, async |channel, left| {
+            let mut request = Request::new(request.clone());
+            request.set_timeout(left);
+            call(&mut IdentityClient::new(channel), request).await
+        })
+        .await
+    }
+
+    /// New connections from now on, with the credentials that are in the file now.
+    pub fn reconnect(&self, file: &Path) -> Result<(), Failure> {
+        let replaced = load(file).map(|credentials| self.transport.replace(credentials))?;
+        replaced.map_err(|error| Failure::failed(error.to_string()))?;
+        self.channels.borrow_mut().fill(None);
+        Ok(())
     }
 
     /// Asks until a manager has begun to answer; the stream itself may last.
@@ -136,12 +164,13 @@ impl Client {
         R: Clone,
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<Streaming<T>>, Status>,
     {
-        self.ask(self.timeout, async |control, _| call(control, Request::new(request.clone())).await).await
+        self.ask(self.timeout, async |channel, _| call(&mut control(channel), Request::new(request.clone())).await)
+            .await
     }
 
     async fn ask<T, F>(&self, within: Duration, call: F) -> Result<T, Failure>
     where
-        F: AsyncFn(&mut Control, Duration) -> Result<Response<T>, Status>,
+        F: AsyncFn(Channel, Duration) -> Result<Response<T>, Status>,
     {
         let started = Instant::now();
         let deadline = started + within;
@@ -186,15 +215,12 @@ impl Client {
 
     async fn attempt<T, F>(&self, at: usize, left: Duration, call: &F) -> Result<T, Attempt>
     where
-        F: AsyncFn(&mut Control, Duration) -> Result<Response<T>, Status>,
+        F: AsyncFn(Channel, Duration) -> Result<Response<T>, Status>,
     {
         let started = Instant::now();
         let channel = self.channel(at, left).await.map_err(|why| Attempt::Next { why, is_reached: false })?;
-        let mut control = ControlClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let left = left.saturating_sub(started.elapsed());
-        let outcome = timeout(left, call(&mut control, left)).await;
+        let outcome = timeout(left, call(channel, left)).await;
         let (why, is_reached) = match outcome {
             Ok(Ok(reply)) => return Ok(reply.into_inner()),
             Ok(Err(status)) => match judge(&status) {
@@ -216,12 +242,12 @@ impl Client {
         }
         let within = left.min(CONNECT_TIMEOUT);
         let endpoint = Endpoint::from(self.addresses[at].uri())
-            .connect_timeout(within)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        let connector = Connector::new(self.transport.clone(), Role::Manager, None, within);
         let silent = || format!("no connection within {}", shown(within));
         // The endpoint's own timeout leaves out the look-up of the name.
-        let channel = match timeout(within, endpoint.connect()).await {
+        let channel = match timeout(within, endpoint.connect_with_connector(connector)).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(cause(&error).unwrap_or_else(silent)),
             Err(_) => return Err(silent()),
@@ -239,6 +265,12 @@ impl Client {
         Failure::new(Exit::Unreachable, message)
             .with_hint("check the addresses (-H or GOAT_ADDR) and that a majority of the managers runs")
     }
+}
+
+fn control(channel: Channel) -> Control {
+    ControlClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 /// A duration in tenths of a second: more digits mislead.

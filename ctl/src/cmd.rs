@@ -1,6 +1,8 @@
 //! What each command does: one file per resource. Requests and printing; the rest is the manager's.
 
+pub mod authority;
 pub mod cluster;
+pub mod context;
 pub mod events;
 pub mod logs;
 pub mod manager;
@@ -11,17 +13,20 @@ pub mod removal;
 pub mod service;
 pub mod status;
 pub mod task;
+pub mod version;
+
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 use goat_proto::v1::{ReadInfo, ReadOptions};
-use serde_json::json;
 
 use crate::cli::{
-    Cli, ClusterCommand, Command, ManagerCommand, NodeCommand, OperatorCommand, RaftCommand, ReadFlags, ServiceCommand,
-    TaskCommand,
+    Cli, ClusterCommand, Command, ContextCommand, ManagerCommand, NodeCommand, OperatorCommand, RaftCommand, ReadFlags,
+    ServiceCommand, TaskCommand,
 };
 use crate::client::Client;
+use crate::context::{Way, resolve};
 use crate::exit::{Failure, say};
 use crate::output::{Out, span};
 
@@ -34,14 +39,24 @@ pub struct Context {
 
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.globals.output);
-    let context = Context { client: Client::new(cli.globals.address, cli.globals.timeout), out };
-    match cli.command {
+    let command = match cli.command {
+        Command::Completion { shell } => return completion(&out, shell),
+        Command::Version { client: true } => return version::client(&out),
+        Command::Context(command) if !matches!(command, ContextCommand::Renew) => {
+            let file = cli.globals.credentials.clone();
+            return context::run(with_file(command, file), cli.globals.address, cli.globals.plaintext, &out);
+        }
+        command => command,
+    };
+    let Way { addresses, transport, credentials } = resolve(&cli.globals)?;
+    let context = Context { client: Client::new(addresses, transport, cli.globals.timeout), out };
+    match command {
+        Command::Context(_) => context::renew(&context, credentials).await,
+        Command::Cluster(command) => run_cluster(&context, command, credentials.as_deref()).await,
         Command::Run(run) => service::run(&context, run).await,
         Command::Service(command) => run_service(&context, command).await,
         Command::Task(command) => run_task(&context, command).await,
         Command::Node(command) => run_node(&context, command).await,
-        Command::Cluster(ClusterCommand::Freeze { length }) => cluster::freeze(&context, length).await,
-        Command::Cluster(ClusterCommand::Upgrade) => cluster::upgrade(&context).await,
         Command::Manager(command) => run_manager(&context, command).await,
         Command::Operator(OperatorCommand::Raft(command)) => match command {
             RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
@@ -49,8 +64,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         },
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,
-        Command::Completion { shell } => completion(&out, shell),
-        Command::Version => version(&out),
+        Command::Version { .. } => version::all(&context).await,
+        Command::Completion { .. } => unreachable!("it asks no manager"),
     }
 }
 
@@ -96,6 +111,16 @@ async fn run_node(context: &Context, command: NodeCommand) -> Result<(), Failure
     }
 }
 
+async fn run_cluster(context: &Context, command: ClusterCommand, file: Option<&Path>) -> Result<(), Failure> {
+    match command {
+        ClusterCommand::JoinToken { role, rotate, quiet } => authority::join_token(context, role, rotate, quiet).await,
+        ClusterCommand::Ca { command } => authority::ca(context, command, file).await,
+        ClusterCommand::IssueClient { name, file } => authority::issue_client(context, name, file).await,
+        ClusterCommand::Freeze { length } => cluster::freeze(context, length).await,
+        ClusterCommand::Upgrade => cluster::upgrade(context).await,
+    }
+}
+
 async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), Failure> {
     use manager::Standing::{Learner, Removed, Voter};
     match command {
@@ -106,16 +131,19 @@ async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), F
     }
 }
 
+/// `--credentials FILE` says the same as the word.
+fn with_file(command: ContextCommand, flag: Option<PathBuf>) -> ContextCommand {
+    match command {
+        ContextCommand::Add { name, file } => ContextCommand::Add { name, file: file.or(flag) },
+        command => command,
+    }
+}
+
 fn completion(out: &Out, shell: Shell) -> Result<(), Failure> {
     // By way of memory: the generator panics when it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "goatctl", &mut script);
     out.bytes(&script)
-}
-
-fn version(out: &Out) -> Result<(), Failure> {
-    let version = env!("CARGO_PKG_VERSION");
-    if out.is_json() { out.json(&json!({ "version": version })) } else { out.line(format_args!("goatctl {version}")) }
 }
 
 impl ReadFlags {

@@ -63,7 +63,7 @@ impl Failure {
             Code::Unavailable => Self::new(Exit::Unreachable, message),
             Code::DeadlineExceeded => Self::new(Exit::TimedOut, message),
             Code::Unimplemented => Self::failed(format!("the manager does not know this request ({message})"))
-                .with_hint("it may run an older version: compare `goatctl version` with `goatctl status`"),
+                .with_hint("it may run an older version: `goatctl version` shows every member's"),
             Code::OutOfRange => Self::failed(message).with_hint(
                 "the answer is larger than the limit: ask for less, by service, by node, or without history",
             ),

@@ -8,6 +8,7 @@ mod address;
 mod cli;
 mod client;
 mod cmd;
+mod context;
 mod exit;
 mod health;
 mod output;

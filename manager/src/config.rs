@@ -38,6 +38,9 @@ pub struct Options {
     /// Directory for the log and the state; this manager's alone
     #[arg(long, env = "GOAT_MANAGER_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// The cluster was made without encryption and certificates; on this machine's loopback only
+    #[arg(long, env = "GOAT_MANAGER_PLAINTEXT")]
+    pub plaintext: bool,
     /// Local address that connections to other managers leave from
     #[arg(long, env = "GOAT_MANAGER_BIND_SOURCE", value_name = "IP")]
     pub bind_source: Option<IpAddr>,
@@ -73,6 +76,7 @@ pub struct Options {
 pub struct Config {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
+    pub plaintext: bool,
     pub bind_source: Option<IpAddr>,
     pub heartbeat_interval_ms: u64,
     pub election_timeout_min_ms: u64,
@@ -97,6 +101,7 @@ impl Options {
         Self {
             listen: self.listen.or(file.listen),
             data_dir: self.data_dir.or(file.data_dir),
+            plaintext: self.plaintext || file.plaintext,
             bind_source: self.bind_source.or(file.bind_source),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(file.heartbeat_interval_ms),
             election_timeout_min_ms: self.election_timeout_min_ms.or(file.election_timeout_min_ms),
@@ -114,6 +119,7 @@ impl Options {
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
             data_dir: self.data_dir.ok_or(Error::Missing { key: "data_dir" })?,
+            plaintext: self.plaintext,
             bind_source: self.bind_source,
             heartbeat_interval_ms: self.heartbeat_interval_ms.unwrap_or(100),
             election_timeout_min_ms: self.election_timeout_min_ms.unwrap_or(250),
@@ -124,6 +130,7 @@ impl Options {
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
         };
+        config.check_plaintext()?;
         config.check_times()?;
         Ok(config)
     }
@@ -139,6 +146,15 @@ impl Config {
             down_after_ms: self.lease_ttl_ms,
             ..LeasePolicy::default()
         }
+    }
+
+    fn check_plaintext(&self) -> Result<(), Error> {
+        if !self.plaintext || self.listen.ip().is_loopback() {
+            return Ok(());
+        }
+        let problem =
+            format!("{} can be reached from other machines; without encryption only loopback is allowed", self.listen);
+        Err(Error::Invalid { key: "plaintext", problem })
     }
 
     fn check_times(&self) -> Result<(), Error> {

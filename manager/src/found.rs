@@ -3,31 +3,40 @@
 //!
 //! Cut off in the middle, it is simply repeated: each step looks whether it was taken before.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use goat_core::model::ClusterId;
-use goat_core::state::command::{Action, Command, Outcome, Refusal};
+use goat_core::model::{Authority, ClusterId, JoinSecrets, Secret};
+use goat_core::state::command::{Action, Command, Outcome};
+use goat_tls::token::new_secret;
+use goat_tls::{Role, Transport};
 
 use crate::clock;
 use crate::config::{Config, Options};
+use crate::identity::is_repeated;
 use crate::machine::View;
 use crate::newcomer::Newcomer;
 use crate::raft::peers::Peers;
 use crate::raft::proposer::Error;
 use crate::raft::{Group, Seated};
+use crate::security;
+use crate::security::issue::issue;
 
 /// The first manager's.
 const FIRST: u64 = 1;
 const ELECTED_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Makes the cluster. Returns its id.
-pub async fn found(newcomer: &Newcomer) -> anyhow::Result<ClusterId> {
+/// Whom the first user's certificate names.
+const FIRST_CLIENT: &str = "admin";
+
+/// Makes the cluster. Returns its id. `client`: where the first user's credentials go.
+pub async fn found(newcomer: &Newcomer, client: &Path) -> anyhow::Result<ClusterId> {
     let seated = Seated { id: FIRST, cluster: prepared(newcomer)? };
     let view = View::new();
-    let group = Group::start(&alone(newcomer)?, seated, Peers::new(None), view).await?;
-    let outcome = fill(&group, newcomer).await;
+    let group = Group::start(&alone(newcomer)?, seated, Peers::new(Transport::plaintext(), None), view).await?;
+    let outcome = fill(&group, newcomer, client).await;
     group.shutdown().await;
     outcome.map(|()| seated.cluster)
 }
@@ -63,8 +72,9 @@ fn alone(newcomer: &Newcomer) -> anyhow::Result<Config> {
     Ok(options.into_config()?)
 }
 
-async fn fill(group: &Group, newcomer: &Newcomer) -> anyhow::Result<()> {
-    if group.view().read().manager(FIRST).is_some() {
+async fn fill(group: &Group, newcomer: &Newcomer, client: &Path) -> anyhow::Result<()> {
+    let is_complete = newcomer.is_plaintext || security::path(&newcomer.data_dir).exists();
+    if group.view().read().manager(FIRST).is_some() && is_complete {
         anyhow::bail!(
             "{} belongs to the first manager of cluster {} already: start it with `goat-manager run`, or give an empty directory",
             newcomer.data_dir.display(),
@@ -77,10 +87,35 @@ async fn fill(group: &Group, newcomer: &Newcomer) -> anyhow::Result<()> {
         anyhow::ensure!(tokio::time::Instant::now() < deadline, "Raft elects no leader of one; look at the disk");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let manager = Action::AddManager { name: newcomer.name.clone(), address: newcomer.address.clone() };
-    for action in [Action::InitCluster { id: group.cluster() }, manager] {
+    let mut actions = vec![Action::InitCluster { id: group.cluster() }];
+    if group.view().read().manager(FIRST).is_none() {
+        actions.push(Action::AddManager { name: newcomer.name.clone(), address: newcomer.address.clone() });
+    }
+    if !newcomer.is_plaintext {
+        actions.push(new_authority(group.cluster())?);
+    }
+    for action in actions {
         propose(group, action, deadline).await.context("the first entries could not be written; look at the disk")?;
     }
+    if !newcomer.is_plaintext {
+        write_credentials(group, newcomer, client)?;
+    }
+    Ok(())
+}
+
+fn new_authority(cluster: ClusterId) -> Result<Action, goat_tls::Error> {
+    let made = goat_tls::Authority::new(&cluster.to_string(), SystemTime::now())?;
+    let authority = Authority { certificate: made.certificate().to_owned(), key: Secret::new(made.key()) };
+    let secrets = JoinSecrets { manager: Secret::new(new_secret()?), worker: Secret::new(new_secret()?) };
+    Ok(Action::InitSecurity { authority, secrets })
+}
+
+/// The manager's own last: with them the directory counts as complete.
+fn write_credentials(group: &Group, newcomer: &Newcomer, client: &Path) -> anyhow::Result<()> {
+    let security = group.view().read().security().cloned();
+    let security = security.context("the certificate authority is not in the state")?;
+    issue(&security, group.cluster(), Role::Client, FIRST_CLIENT)?.store(client)?;
+    issue(&security, group.cluster(), Role::Manager, &FIRST.to_string())?.store(&security::path(&newcomer.data_dir))?;
     Ok(())
 }
 
@@ -91,7 +126,8 @@ async fn propose(group: &Group, action: Action, deadline: tokio::time::Instant) 
         match group.propose_here(&command).await {
             Ok(accepted) => {
                 return match accepted.outcome {
-                    Outcome::Done(_) | Outcome::Refused(Refusal::ClusterExists { .. }) => Ok(()),
+                    Outcome::Done(_) => Ok(()),
+                    Outcome::Refused(refusal) if is_repeated(&refusal) => Ok(()),
                     Outcome::Refused(refusal) => Err(refusal.into()),
                 };
             }

@@ -4,8 +4,9 @@
 //! config    options from file, environment, flags
 //! found     `init`: makes a cluster of one manager
 //! newcomer  `join`: what a manager does before it is a member
-//! identity  the other side of that
+//! identity  the other side of that: certificates and join tokens
 //! raft      the group: transport, membership, proposals, reads
+//! security  certificates: who signs them, who may call what
 //! machine   the applied state and its change sets
 //! leader    what runs only while this manager leads
 //! dispatcher  workers' sessions, leases, assignments
@@ -27,5 +28,6 @@ pub mod machine;
 pub mod newcomer;
 pub mod presence;
 pub mod raft;
+pub mod security;
 pub mod server;
 pub mod taskset;

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use goat_manager::config::{Config, LogFormat, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
 use goat_manager::{found, newcomer, server};
+use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -27,12 +28,46 @@ struct Cli {
     command: Verb,
 }
 
+/// How the token comes here. As a word of the command line it is seen by every user of the machine while this runs.
+#[derive(Args)]
+struct TokenArgs {
+    /// What `goatctl cluster join-token manager` prints; better in the environment, or in a file
+    #[arg(long, env = "GOAT_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// The same, from the first line of a file; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for TokenArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenArgs").field("token_file", &self.token_file).finish_non_exhaustive()
+    }
+}
+
+impl TokenArgs {
+    /// None in plaintext.
+    fn read(&self, is_plaintext: bool) -> anyhow::Result<Option<JoinToken>> {
+        match (&self.token, &self.token_file, is_plaintext) {
+            (_, _, true) => Ok(None),
+            (Some(token), _, false) => Ok(Some(token.parse()?)),
+            (None, Some(file), false) => Ok(Some(token::read_file(file)?)),
+            (None, None, false) => anyhow::bail!(
+                "the join token is missing: give --token-file FILE with what `goatctl cluster join-token manager` prints"
+            ),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a new cluster of one manager in a data directory, and end; `run` starts it
     Init {
         #[command(flatten)]
         place: Place,
+        /// Where the first user's credentials go, for goatctl [default: client.pem in the data directory]
+        #[arg(long, value_name = "FILE")]
+        client: Option<PathBuf>,
     },
     /// Join a cluster: get a number, mark the data directory with it, and end; `run` starts the manager
     Join {
@@ -41,6 +76,8 @@ enum Verb {
         managers: Vec<String>,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        token: TokenArgs,
         /// Local address that the connection leaves from
         #[arg(long, env = "GOAT_MANAGER_BIND_SOURCE", value_name = "IP")]
         bind_source: Option<IpAddr>,
@@ -57,8 +94,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Verb::Init { place } => init(place),
-        Verb::Join { managers, place, bind_source } => join(&managers, place, bind_source),
+        Verb::Init { place, client } => init(place, client),
+        Verb::Join { managers, place, token, bind_source } => join(&managers, place, &token, bind_source),
         Verb::Run { config, options } => match read(config, *options) {
             Ok(config) => run(config),
             Err(error) => {
@@ -80,22 +117,28 @@ fn is_unwelcome(error: &anyhow::Error) -> bool {
     error.is::<welcome::Error>() || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_)))
 }
 
-fn init(place: Place) -> anyhow::Result<()> {
+fn init(place: Place, client: Option<PathBuf>) -> anyhow::Result<()> {
     let newcomer = place.into_newcomer()?;
-    let cluster = small_runtime()?.block_on(found::found(&newcomer))?;
+    let client = client.unwrap_or_else(|| newcomer.data_dir.join("client.pem"));
+    let cluster = small_runtime()?.block_on(found::found(&newcomer, &client))?;
     let (name, dir) = (newcomer.name, newcomer.data_dir.display());
     println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
-    println!("start it:       goat-manager run --data-dir {dir} --listen IP:PORT");
-    println!("add another:    goat-manager join {} --data-dir DIR --advertise HOST:PORT", newcomer.address);
+    println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
+    if !newcomer.is_plaintext {
+        println!("credentials:  {}, for goatctl --credentials; keep them secret", client.display());
+        println!("add another:  goat-manager join, with what `goatctl cluster join-token manager` prints");
+    }
     Ok(())
 }
 
-fn join(managers: &[String], place: Place, bind_source: Option<IpAddr>) -> anyhow::Result<()> {
+fn join(managers: &[String], place: Place, token: &TokenArgs, bind_source: Option<IpAddr>) -> anyhow::Result<()> {
     let newcomer = place.into_newcomer()?;
-    let (cluster, id) = small_runtime()?.block_on(newcomer::join(&newcomer, managers, bind_source))?;
+    let token = token.read(newcomer.is_plaintext)?;
+    let joining = newcomer::join(&newcomer, managers, token.as_ref(), bind_source);
+    let (cluster, id) = small_runtime()?.block_on(joining)?;
     let (name, dir) = (newcomer.name, newcomer.data_dir.display());
     println!("joined cluster {cluster} as manager {name}, number {id}, at {}, data in {dir}", newcomer.address);
-    println!("start it:       goat-manager run --data-dir {dir} --listen IP:PORT");
+    println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
     Ok(())
 }
 

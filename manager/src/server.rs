@@ -9,8 +9,8 @@ use goat_proto::v1::dispatcher_server::DispatcherServer;
 use goat_proto::v1::identity_server::IdentityServer;
 use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
+use goat_tls::{Incoming, Limits, Transport};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tracing::{info, warn};
@@ -27,9 +27,14 @@ use crate::raft::peers::Peers;
 use crate::raft::seat::Seat;
 use crate::raft::service::Service;
 use crate::raft::{Error, Group, Seated, welcome};
+use crate::security::{self, gate::GateLayer};
 use crate::taskset::TaskSet;
 
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A thousand workers, their log streams, the managers and many users; those beyond wait.
+const LIMITS: Limits = Limits { connections: 8_192, handshake: Duration::from_secs(5) };
+/// Of one connection. Managers share one for everything.
+const STREAMS: u32 = 4_096;
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Of a request to join, with a certificate request.
 const JOIN_BYTES: usize = 32 << 10;
@@ -47,6 +52,7 @@ struct Parts {
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let dir = config.data_dir.display().to_string();
     let seated = Seated::of(&config.data_dir)?.ok_or(Error::Empty(dir))?;
+    let transport = security::transport(&config.data_dir, config.plaintext)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: is another manager running there? Change `listen`, or stop the other",
@@ -57,12 +63,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let tasks = TaskSet::new("manager");
     let server_stop = CancellationToken::new();
     let parts = Parts { desk: Desk::default(), events: Events::default() };
-    let server = tokio::spawn(serve(listener, seat.clone(), parts.clone(), server_stop.clone()));
+    let server = tokio::spawn(serve(listener, transport.clone(), seat.clone(), parts.clone(), server_stop.clone()));
     info!(manager_id = seated.id, cluster_id = %seated.cluster, listen = %config.listen, "listening");
 
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        outcome = live(&config, seated, &seat, &parts, &tasks) => outcome,
+        outcome = live(&config, seated, transport, &seat, &parts, &tasks) => outcome,
     };
     if let Some(group) = seat.group() {
         stop_group(&group, &parts.desk, &tasks).await;
@@ -78,11 +84,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 }
 
 /// Takes its seat in the group and keeps it until Raft stops, which is an error.
-async fn live(config: &Config, seated: Seated, seat: &Seat, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
+async fn live(
+    config: &Config,
+    seated: Seated,
+    transport: Transport,
+    seat: &Seat,
+    parts: &Parts,
+    tasks: &TaskSet,
+) -> anyhow::Result<()> {
     let view = View::new();
     tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
-    let group = Group::start(config, seated, Peers::new(config.bind_source), view).await?;
+    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view).await?;
     seat.take(group.clone());
+    let credentials = security::path(&config.data_dir);
+    tasks.spawn("certificate", security::keeper::run(group.clone(), transport, credentials));
     let dir = config.data_dir.display().to_string();
     tokio::select! {
         outcome = serve_in_group(config, parts, tasks, &group) => outcome,
@@ -116,6 +131,7 @@ async fn stop_group(group: &Group, desk: &Desk, tasks: &TaskSet) {
 
 async fn serve(
     listener: TcpListener,
+    transport: Transport,
     seat: Seat,
     parts: Parts,
     stop: CancellationToken,
@@ -127,12 +143,14 @@ async fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let presence = PresenceServer::new(Presence::new(seat.clone())).max_decoding_message_size(PING_BYTES);
-    let identity = IdentityServer::new(Identity::new(seat.clone())).max_decoding_message_size(JOIN_BYTES);
-    let control = ControlServer::new(Control::new(seat, parts.desk, parts.events, stop.clone()))
+    let identity =
+        IdentityServer::new(Identity::new(seat.clone(), parts.desk.clone())).max_decoding_message_size(JOIN_BYTES);
+    let control = ControlServer::new(Control::new(seat.clone(), parts.desk, parts.events, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
-        .tcp_nodelay(true)
+        .layer(GateLayer::new(seat))
+        .max_concurrent_streams(Some(STREAMS))
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(raft)
@@ -140,6 +158,6 @@ async fn serve(
         .add_service(presence)
         .add_service(identity)
         .add_service(control)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(Incoming::new(listener, transport, LIMITS), stop.cancelled_owned())
         .await
 }

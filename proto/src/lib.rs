@@ -11,6 +11,9 @@ pub mod v1 {
     tonic::include_proto!("goat.v1");
 }
 
+/// In the metadata of a refusal: whoever asks was removed from the cluster, and what it runs is not wanted any more.
+pub const REMOVED: &str = "goat-removed";
+
 /// The compiled descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -2,7 +2,10 @@
 //!
 //! Mutations carry a request id, so every call may be repeated until the outcome is known.
 
+mod tokens;
+
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,6 +13,8 @@ use std::time::Duration;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1;
 use goat_proto::v1::control_client::ControlClient;
+use goat_proto::v1::identity_client::IdentityClient;
+use goat_tls::{Connector, Credentials, Role, Transport};
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -36,6 +41,7 @@ pub fn request_id() -> String {
 #[derive(Debug, Clone)]
 pub struct Client {
     controls: Arc<Vec<(String, Control)>>,
+    identities: Arc<Vec<IdentityClient<Channel>>>,
     preferred: Arc<AtomicUsize>,
     /// Of one attempt at one manager.
     attempt: Duration,
@@ -50,28 +56,38 @@ pub fn is_passing(status: &Status) -> bool {
     status.source().is_some() || matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded)
 }
 
+/// To managers, with a user's credentials.
+pub fn connector(credentials: &Path) -> Result<Connector, Error> {
+    let made = Credentials::load(credentials).and_then(|found| found.map(Transport::new).transpose());
+    let transport = made.map_err(|error| Error::failed(error.to_string()))?;
+    let transport = transport.ok_or_else(|| Error::failed(format!("{} is missing", credentials.display())))?;
+    Ok(Connector::new(transport, Role::Manager, None, CONNECT))
+}
+
 impl Client {
-    /// Connects when first used. `addresses`: HOST:PORT.
-    pub fn new(addresses: &[String]) -> Result<Self, Error> {
+    /// Connects when first used. `addresses`: HOST:PORT. `credentials`: a user's, as `goat-manager init` wrote them.
+    pub fn new(addresses: &[String], credentials: &Path) -> Result<Self, Error> {
+        let connector = connector(credentials)?;
         let controls = addresses.iter().map(|address| {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))
                 .map_err(|error| Error::usage(format!("{address:?} is not a manager's address: {error}")))?
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                 .keep_alive_while_idle(true);
-            let control = ControlClient::new(endpoint.connect_lazy())
+            let channel = connector.channel(&endpoint);
+            let control = ControlClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            Ok((address.clone(), control))
+            Ok(((address.clone(), control), IdentityClient::new(channel)))
         });
-        let controls = controls.collect::<Result<Vec<_>, Error>>()?;
+        let clients = controls.collect::<Result<Vec<_>, Error>>()?;
+        let (controls, identities): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
         if controls.is_empty() {
             return Err(Error::usage("there is no manager to talk to"));
         }
         Ok(Self {
             controls: Arc::new(controls),
+            identities: Arc::new(identities),
             preferred: Arc::default(),
             attempt: Duration::from_secs(2),
             within: Duration::from_secs(15),

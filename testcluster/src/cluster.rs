@@ -122,10 +122,7 @@ impl Cluster {
             daemons::furnish(&self.layout, &self.options.binaries).await?;
         }
         self.start_managers().await?;
-        for n in 1..=self.layout.workers {
-            self.start(&Member::Worker(n).name()).await?;
-        }
-        Ok(())
+        self.start_workers().await
     }
 
     pub const fn layout(&self) -> &Layout {
@@ -146,7 +143,7 @@ impl Cluster {
     }
 
     pub fn client(&self) -> Result<Client, Error> {
-        Client::new(&self.layout.addresses())
+        Client::new(&self.layout.addresses(), &self.layout.credentials())
     }
 
     /// Starts a member that does not run.

@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
     match command {
         Command::Status { json, watch } => show_status(remote, json, watch).await?,
-        Command::Env => say(&format!("export GOAT_ADDR={}", remote.layout().addresses().join(","))),
+        Command::Env => say(&goat_testcluster::view::environment(remote.layout())),
         Command::Logs { name, follow, tail } => logs(remote, name, follow, tail).await?,
         Command::Down { keep } => {
             remote.ask(&Ask::Down { keep }).await?;

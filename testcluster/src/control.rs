@@ -195,7 +195,7 @@ impl Remote {
     }
 
     pub fn client(&self) -> Result<Client, Error> {
-        Client::new(&self.layout.addresses())
+        Client::new(&self.layout.addresses(), &self.layout.credentials())
     }
 
     pub async fn status(&self) -> Result<Status, Error> {

@@ -8,6 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::daemons;
 use crate::error::Error;
+use crate::layout::CREDENTIALS;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
 use crate::remains;
@@ -61,7 +62,9 @@ pub fn remove_files(dir: &Path) -> Result<(), Error> {
         let removed = match &*name {
             "logs" | "upgrade" | "load" => std::fs::remove_dir_all(&path),
             _ if is_member => std::fs::remove_dir_all(&path),
-            "cluster.json" | "processes.json" | "processes.new" | "control.sock" => std::fs::remove_file(&path),
+            "cluster.json" | "processes.json" | "processes.new" | "control.sock" | CREDENTIALS => {
+                std::fs::remove_file(&path)
+            }
             _ => Ok(()),
         };
         removed.map_err(Error::io("remove", &path))?;

@@ -9,16 +9,26 @@ use crate::layout::{Layout, Member};
 pub fn init(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<String>) {
     let mut args = vec!["init".to_owned()];
     args.extend(place(layout, member));
+    args.extend(["--client".to_owned(), layout.credentials().display().to_string()]);
     (binaries.join("goat-manager"), args)
 }
 
-/// What makes another manager join.
+/// What makes another member join.
 pub fn join(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<String>) {
     let mut args = vec!["join".to_owned(), "--bind-source".to_owned(), layout.member_ip(member).to_string()];
-    args.extend(place(layout, member));
+    let program = match member {
+        Member::Manager(_) => {
+            args.extend(place(layout, member));
+            "goat-manager"
+        }
+        Member::Worker(_) => {
+            args.extend(["--data-dir".to_owned(), layout.data_dir(member).display().to_string()]);
+            "goat-worker"
+        }
+    };
     let own = layout.advertised(member).to_string();
     args.extend(layout.addresses().into_iter().filter(|address| *address != own));
-    (binaries.join("goat-manager"), args)
+    (binaries.join(program), args)
 }
 
 fn place(layout: &Layout, member: Member) -> Vec<String> {

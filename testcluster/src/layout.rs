@@ -8,6 +8,7 @@
 //! | `control.sock` | the supervisor's control socket (`control`) |
 //! | `m1/ w1/ ...` | data directories |
 //! | `d1/ ...` | the workers' own Docker daemons, where they have them |
+//! | `client.pem` | credentials of a user, for goatctl and this program |
 //! | `logs/m1.log ...` | output |
 //!
 //! Each cluster has a subnet 127.X.0.0/24 of its own. Manager n listens on 127.X.0.n:7800 and advertises
@@ -26,6 +27,8 @@ pub const ADVERTISED_PORT: u16 = 7700;
 pub const LISTEN_PORT: u16 = 7800;
 const WORKER_ADVERTISED_PORT: u16 = 7701;
 const WORKER_LISTEN_PORT: u16 = 7801;
+/// In the cluster's directory.
+pub const CREDENTIALS: &str = "client.pem";
 pub const MAX_MANAGERS: u8 = 9;
 pub const MAX_WORKERS: u8 = 100;
 
@@ -155,6 +158,11 @@ impl Layout {
     pub fn name_of(&self, ip: IpAddr) -> String {
         let found = self.members().find(|member| IpAddr::V4(self.member_ip(*member)) == ip);
         found.map_or_else(|| CLIENT.to_owned(), Member::name)
+    }
+
+    /// A user's, made with the cluster.
+    pub fn credentials(&self) -> PathBuf {
+        self.dir.join(CREDENTIALS)
     }
 
     pub fn data_dir(&self, member: Member) -> PathBuf {

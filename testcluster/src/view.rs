@@ -157,7 +157,8 @@ pub fn hints(layout: &Layout, binaries: &Path) -> String {
     if let Some(front) = layout.front {
         let _ = writeln!(text, "  curl -X POST localhost:{}/ -d '{{\"Msg\":\"Hello, world!\"}}'", front.port());
     }
-    let _ = writeln!(text, "  export PATH={}:$PATH GOAT_ADDR={}", binaries.display(), layout.addresses().join(","));
+    let _ = writeln!(text, "  export PATH={}:$PATH", binaries.display());
+    let _ = writeln!(text, "  {}", environment(layout));
     let lines = [
         ("goatctl status".to_owned(), "the cluster at a glance"),
         ("goatctl service ps echo".to_owned(), "where echo runs"),
@@ -173,4 +174,10 @@ pub fn hints(layout: &Layout, binaries: &Path) -> String {
         let _ = writeln!(text, "  {command:<42} # {what}");
     }
     text
+}
+
+/// What goatctl has to know of the cluster, for a shell.
+pub fn environment(layout: &Layout) -> String {
+    let (addresses, credentials) = (layout.addresses().join(","), layout.credentials());
+    format!("export GOAT_ADDR={addresses} GOAT_CREDENTIALS={}", credentials.display())
 }

@@ -54,6 +54,12 @@ impl Connector {
         Ok(Self { settings: Settings::Newcomer(newcomer(&token.authority)?), role: Role::Manager, bind_source, within })
     }
 
+    /// The same, to members of another role.
+    #[must_use]
+    pub fn to(&self, role: Role) -> Self {
+        Self { role, ..self.clone() }
+    }
+
     /// A channel on such connections, made when it is first used. The address of `endpoint` is HOST:PORT behind
     /// `http://` in any case: what encrypts is in here.
     pub fn channel(&self, endpoint: &Endpoint) -> Channel {
@@ -133,6 +139,7 @@ pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 #[derive(Debug)]
 pub struct Error {
     text: String,
+    role: Role,
     source: io::Error,
 }
 
@@ -143,7 +150,15 @@ impl Error {
             Some(error) => format!("{address}: {}", explain(error, role)),
             None => format!("{address}: {source}"),
         };
-        Self { text, source }
+        Self { text, role, source }
+    }
+}
+
+impl Error {
+    /// What TLS found wrong, without the address; None where it was not TLS.
+    pub fn tls(&self) -> Option<String> {
+        let inner = self.source.get_ref()?;
+        Some(explain(inner.downcast_ref::<rustls::Error>()?, self.role))
     }
 }
 
@@ -158,6 +173,28 @@ impl std::error::Error for Error {
         Some(&self.source)
     }
 }
+
+/// The innermost reason why a call failed, which says most; names the address.
+pub fn cause(address: &str, error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    loop {
+        if let Some(error) = innermost.downcast_ref::<Error>() {
+            return error.to_string();
+        }
+        match innermost.source() {
+            Some(source) => innermost = source,
+            None => break,
+        }
+    }
+    // The outermost of a call that was answered has the text alone.
+    match innermost.downcast_ref::<tonic::Status>() {
+        Some(status) => format!("{address}: {}", status.message()),
+        None => format!("{address}: {innermost}"),
+    }
+}
+
+/// What a newcomer finds wrong with a cluster of another authority: to ask again is of no use.
+pub const OTHER_AUTHORITY: &str = "its authority is not the one that the join token was made for";
 
 /// What TLS found wrong, in words for whoever has to mend it.
 pub fn explain(error: &rustls::Error, role: Role) -> String {
@@ -179,11 +216,9 @@ pub fn explain(error: &rustls::Error, role: Role) -> String {
         Tls::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
             format!("it shows a certificate that is not a {role}'s: is the address right?")
         }
-        Tls::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-            "its authority is not the one that the join token was made for: is the address right? Else get a new token with \
-             `goatctl cluster join-token`"
-                .into()
-        }
+        Tls::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => format!(
+            "{OTHER_AUTHORITY}: is the address right? Else get a new token with `goatctl cluster join-token`"
+        ),
         Tls::InvalidMessage(_) => "it does not speak TLS: was it started with --plaintext?".into(),
         error => error.to_string(),
     }

@@ -7,11 +7,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair};
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::Error;
-use crate::authority::digest_of;
+use crate::authority::{digest_of, fingerprint};
 use crate::subject::{Subject, issuer_and_subject, validity};
 
 /// A private key whose certificate is being asked for.
@@ -157,6 +158,17 @@ impl Credentials {
         digests
     }
 
+    /// Who signed the certificate and whom the member believes, as one word to compare.
+    pub fn stance(&self) -> String {
+        stance(&self.signed_by().unwrap_or_default(), &self.believes())
+    }
+
+    /// When it is time for a new certificate (Unix seconds): a third of its life is left for that.
+    pub const fn renew_at(&self) -> u64 {
+        let (from, to) = self.valid;
+        from + (to.saturating_sub(from)) / 3 * 2
+    }
+
     /// The same key and certificate, and other authorities to believe (PEM).
     pub fn believing(&self, authorities: &str) -> Result<Self, Error> {
         let authorities = certificates(authorities)?;
@@ -178,6 +190,17 @@ impl Credentials {
     pub(crate) fn authorities(&self) -> &[CertificateDer<'static>] {
         &self.authorities
     }
+}
+
+/// The [`Credentials::stance`] of members whose certificate that authority signed and who believe those (PEM).
+pub fn stance_of(signer: &str, authorities: &str) -> Result<String, Error> {
+    let signer = digests(signer)?.pop().unwrap_or_default();
+    Ok(stance(&signer, &digests(authorities)?))
+}
+
+fn stance(signer: &str, believed: &[String]) -> String {
+    let text = format!("{signer} {}", believed.join(" "));
+    fingerprint(&digest(&SHA256, text.as_bytes()).as_ref()[..10])
 }
 
 /// The digests of the authorities in a PEM text, sorted: as [`Credentials::believes`].

@@ -2,6 +2,8 @@
 //! may tell the secret; the secret shows that it was invited.
 
 use std::fmt;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::str::FromStr;
 
 use ring::digest::{SHA256, digest};
@@ -10,6 +12,7 @@ use crate::Error;
 use crate::authority::{fingerprint, random};
 use crate::subject::Role;
 
+const MAX_FILE_BYTES: u64 = 4 << 10;
 const PREFIX: &str = "goat1";
 /// Of a SHA-256 digest in base 32.
 const DIGEST_DIGITS: usize = 52;
@@ -48,6 +51,19 @@ impl JoinToken {
     pub fn secret(&self) -> &str {
         &self.secret
     }
+}
+
+/// A token from the first line of a file; `-` is standard input.
+pub fn read_file(path: &Path) -> Result<JoinToken, Error> {
+    let file = |source| Error::File { path: path.to_owned(), source };
+    let text = match path.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin().take(MAX_FILE_BYTES)).map_err(file)?,
+        false => {
+            let opened = std::fs::File::open(path).map_err(file)?;
+            io::read_to_string(opened.take(MAX_FILE_BYTES)).map_err(file)?
+        }
+    };
+    text.lines().next().unwrap_or_default().parse()
 }
 
 /// A new secret for tokens.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::model::{Driver, Inventory};
+use goat_tls::Transport;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,10 +27,12 @@ use crate::runtime::process::ProcessRuntime;
 use crate::runtime::{self, Found, Runtime, Runtimes};
 use crate::task::Record;
 use crate::taskset::TaskSet;
-use crate::{durable, housekeeping, peers, session};
+use crate::{credentials, durable, housekeeping, peers, session};
 
 /// What the children of the agent are given to end.
 const STOP: Duration = Duration::from_secs(1);
+/// A watchdog that is started says so within milliseconds.
+const WATCHDOG_UP: Duration = Duration::from_secs(1);
 /// For the first look at the runtimes; what does not answer by then is looked at when it does.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 
@@ -39,9 +42,16 @@ pub enum Error {
     #[error(transparent)]
     Identity(#[from] identity::Error),
     #[error(transparent)]
+    Credentials(#[from] credentials::Error),
+    #[error(transparent)]
     File(#[from] durable::Error),
     #[error("cannot listen on {listen}: is another worker running there? Set `listen` to another address or port")]
     Listen { listen: std::net::SocketAddr, source: std::io::Error },
+    #[error(
+        "node {node} was removed from the cluster, and its tasks were stopped: to let this machine take part again, empty {dir} and run \
+         `goat-worker join`"
+    )]
+    Removed { node: goat_core::model::NodeId, dir: PathBuf },
     #[error("{0}")]
     Runtime(runtime::Error),
     #[error(
@@ -54,6 +64,7 @@ pub enum Error {
 /// [`ProcessRuntime::new`]).
 pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -> Result<(), Error> {
     let identity = Arc::new(Identity::open(&config.data_dir)?);
+    let transport = credentials::transport(&config.data_dir, config.plaintext)?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|source| Error::Listen { listen: config.listen, source })?;
     let journal = Journal::new(identity.root());
@@ -85,25 +96,20 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found));
     let (events, to_reconciler) = mpsc::channel(1_024);
     tasks.spawn("reconciler", service.run(to_reconciler));
-    for runtime in runtimes.iter() {
-        let (runtime, events) = (runtime.clone(), events.clone());
-        tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
-    }
-    tasks.spawn("watchdog", keeper.run());
-    tasks.spawn("answer-pings", peers::serve(listener, identity.node_id(), lease.clone(), config.bind_source));
-    let prober = peers::Prober::new(identity.clone(), lease.clone(), config.bind_source);
-    tasks.spawn("ask-workers", prober.run());
-    tasks.spawn("lease", {
-        let lease = lease.clone();
-        async move { lease.keep().await }
-    });
+    watch_runtimes(&runtimes, &events, &tasks);
+    start_watchdog(keeper, health_seen.clone(), &tasks).await;
+    meet_others(&config, listener, &identity, &lease, &transport, &tasks);
     let inventory_seen = keep_inventory(&config, &runtimes, health_seen, &tasks).await;
+    let (removed, node_id) = (Arc::new(Notify::new()), identity.node_id());
+    let wanted_stance = keep_certificate(&config, &identity, &transport, &tasks);
     let parts = session::Parts {
         name: config.name,
         address: config.address,
         labels: config.labels,
         managers: config.managers,
         bind_source: config.bind_source,
+        transport,
+        wanted_stance,
         identity,
         reconciler,
         outbox,
@@ -111,12 +117,73 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         inventory: inventory_seen,
         runtimes,
         tasks: tasks.clone(),
+        removed: removed.clone(),
     };
     tasks.spawn("session", session::run(parts));
-    stop.cancelled().await;
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = removed.notified() => Err(Error::Removed { node: node_id, dir: config.data_dir }),
+    };
     info!("goat-worker stops, its tasks run on");
     tasks.stop(STOP).await;
-    Ok(())
+    outcome
+}
+
+/// Else the first thing that managers hear is that nothing may be started here, and the next they hear seconds later.
+async fn start_watchdog(keeper: Keeper, mut health: watch::Receiver<Health>, tasks: &TaskSet) {
+    let mut watched = keeper.is_alive();
+    tasks.spawn("watchdog", keeper.run());
+    let up = async {
+        let _ = watched.wait_for(|is_alive| *is_alive).await;
+        // The reconciler has seen it too.
+        let _ = health.wait_for(|health| !health.is_unwatched).await;
+    };
+    // Without one the worker has other work to do.
+    let _ = tokio::time::timeout(WATCHDOG_UP, up).await;
+}
+
+fn watch_runtimes(runtimes: &Runtimes, events: &mpsc::Sender<(Driver, runtime::Event)>, tasks: &TaskSet) {
+    for runtime in runtimes.iter() {
+        let (runtime, events) = (runtime.clone(), events.clone());
+        tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
+    }
+}
+
+/// Answers pings, asks other workers when no manager answers, and keeps the lease.
+fn meet_others(
+    config: &Config,
+    listener: TcpListener,
+    identity: &Arc<Identity>,
+    lease: &Arc<Lease>,
+    transport: &Transport,
+    tasks: &TaskSet,
+) {
+    let connector = peers::connector(transport, config.bind_source);
+    let pings = peers::serve(listener, identity.node_id(), lease.clone(), transport.clone(), connector.clone());
+    tasks.spawn("answer-pings", pings);
+    let prober = peers::Prober::new(identity.clone(), lease.clone(), connector);
+    tasks.spawn("ask-workers", prober.run());
+    let lease = lease.clone();
+    tasks.spawn("lease", async move { lease.keep().await });
+}
+
+/// Renews it before it ends, and when the leader says so by way of what is returned.
+fn keep_certificate(
+    config: &Config,
+    identity: &Arc<Identity>,
+    transport: &Transport,
+    tasks: &TaskSet,
+) -> Arc<watch::Sender<String>> {
+    let (wanted_stance, wanted) = watch::channel(String::new());
+    let keeper = credentials::Keeper {
+        identity: identity.clone(),
+        managers: config.managers.clone(),
+        transport: transport.clone(),
+        bind_source: config.bind_source,
+        wanted,
+    };
+    tasks.spawn("certificate", keeper.run());
+    Arc::new(wanted_stance)
 }
 
 /// Collects what there is here, keeps that true, and keeps the disk from filling up with images.

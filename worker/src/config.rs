@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use goat_core::model::{Driver, validate};
 use serde::Deserialize;
 
 use crate::identity;
 
-pub use values::{Bytes, Labels, Span, SpanOrNever};
+pub use values::{Bytes, Labels, LogFormat, RuntimeName, Span, SpanOrNever};
 
 const PRUNE_IMAGES_AFTER: Duration = Duration::from_secs(30 * 60);
 const RUNTIME_DOWN_AFTER: Duration = Duration::from_secs(60);
@@ -31,31 +31,6 @@ pub enum Error {
     Invalid { key: &'static str, problem: String },
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-/// What can run tasks here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuntimeName {
-    Docker,
-    Process,
-}
-
-impl From<RuntimeName> for Driver {
-    fn from(name: RuntimeName) -> Self {
-        match name {
-            RuntimeName::Docker => Self::Docker,
-            RuntimeName::Process => Self::Process,
-        }
-    }
-}
-
 /// Every option may come from the file, the environment (`GOAT_WORKER_` and the key in capitals) or a flag.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,7 +38,7 @@ pub struct Options {
     /// This worker's name, unique in the cluster [default: the host's name]
     #[arg(long, env = "GOAT_WORKER_NAME")]
     pub name: Option<String>,
-    /// Managers to dial, any of them; the others are learnt
+    /// Managers to dial, any of them; the others are learnt [default: those learnt when it joined]
     #[arg(long, env = "GOAT_WORKER_MANAGERS", value_name = "HOST:PORT", value_delimiter = ',')]
     pub managers: Option<Vec<String>>,
     /// IP address that published ports bind to and are reached at [default: 127.0.0.1]
@@ -75,6 +50,9 @@ pub struct Options {
     /// Where others reach that, if not at the same place
     #[arg(long, env = "GOAT_WORKER_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<String>,
+    /// The cluster was made without encryption and certificates; on this machine's loopback only
+    #[arg(long, env = "GOAT_WORKER_PLAINTEXT")]
+    pub plaintext: bool,
     /// Local address that connections to managers leave from
     #[arg(long, env = "GOAT_WORKER_BIND_SOURCE", value_name = "IP")]
     pub bind_source: Option<IpAddr>,
@@ -136,6 +114,7 @@ pub struct Config {
     pub address: IpAddr,
     pub listen: SocketAddr,
     pub advertise: String,
+    pub plaintext: bool,
     pub bind_source: Option<IpAddr>,
     pub data_dir: PathBuf,
     pub labels: BTreeMap<String, String>,
@@ -177,6 +156,7 @@ impl Options {
         Self {
             name: self.name.or(file.name),
             managers: self.managers.or(file.managers),
+            plaintext: self.plaintext || file.plaintext,
             address: self.address.or(file.address),
             listen: self.listen.or(file.listen),
             advertise: self.advertise.or(file.advertise),
@@ -205,7 +185,11 @@ impl Options {
         let offer = self.offer();
         let name = self.name.or_else(identity::host_name).ok_or(Error::Missing { key: "name" })?;
         validate::validate_name(&name).map_err(|invalid| Error::Invalid { key: "name", problem: invalid.problem })?;
-        let managers = self.managers.filter(|list| !list.is_empty()).ok_or(Error::Missing { key: "managers" })?;
+        // A worker that has joined has learnt some.
+        let managers = self.managers.unwrap_or_default();
+        if self.plaintext && managers.is_empty() {
+            return Err(Error::Missing { key: "managers" });
+        }
         managers.iter().try_for_each(|address| check_manager(address))?;
         let labels = self.labels.unwrap_or_default().0;
         if labels.keys().any(|key| key.is_empty()) {
@@ -213,9 +197,11 @@ impl Options {
         }
         let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let listen = self.listen.unwrap_or(SocketAddr::new(address, DEFAULT_PORT));
+        check_plaintext(self.plaintext, listen)?;
         Ok(Config {
             name,
             managers,
+            plaintext: self.plaintext,
             address,
             advertise: advertised(self.advertise, listen, address)?,
             listen,
@@ -305,6 +291,14 @@ fn is_host_and_port(address: &str) -> bool {
     }
 }
 
+fn check_plaintext(is_plaintext: bool, listen: SocketAddr) -> Result<(), Error> {
+    if !is_plaintext || listen.ip().is_loopback() {
+        return Ok(());
+    }
+    let problem = format!("{listen} can be reached from other machines; without encryption only loopback is allowed");
+    Err(Error::Invalid { key: "plaintext", problem })
+}
+
 fn check_manager(address: &str) -> Result<(), Error> {
     if is_host_and_port(address) {
         return Ok(());
@@ -363,7 +357,7 @@ mod tests {
     fn wrong_values_are_refused_by_their_key() {
         let base = "name = \"w1\"\ndata_dir = \"/tmp/w\"\n";
         let refused = |text: &str| options(&format!("{base}{text}")).expect_err("it is wrong");
-        assert!(refused("").starts_with(
+        assert!(refused("plaintext = true").starts_with(
             "managers is missing: set it in the config file, with --managers or with GOAT_WORKER_MANAGERS"
         ));
         assert!(refused("managers = [\"m1\"]").starts_with("managers: \"m1\" is not a manager's address"));

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod disk;
 pub mod durable;
 pub mod fence;

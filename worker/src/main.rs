@@ -2,20 +2,24 @@
 //! runtime.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use goat_core::model::NodeId;
+use goat_tls::{JoinToken, token};
 use goat_worker::config::{Config, LogFormat, Options};
 use goat_worker::fence::watchdog;
-use goat_worker::{agent, logging};
+use goat_worker::{agent, credentials, logging};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Wrong options, as clap has it.
 const USAGE: u8 = 2;
+/// Removed from the cluster: to start it again is of no use.
+const REMOVED: u8 = 3;
 /// For what blocks when the agent stops.
 const SHUTDOWN: Duration = Duration::from_millis(300);
 
@@ -32,13 +36,27 @@ enum Command {
     /// Run the agent until SIGTERM or SIGINT; its tasks run on and are adopted by the next one
     ///
     /// Options come from flags, GOAT_WORKER_* variables and the config file, the first that says something. Exit codes: 0
-    /// stopped as asked, 1 cannot run, 2 wrong options.
+    /// stopped as asked, 1 cannot run, 2 wrong options, 3 removed from the cluster.
     Run {
         /// TOML file with the keys named as the flags are, with _ for -
         #[arg(long, env = "GOAT_WORKER_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
         #[command(flatten)]
         options: Box<Options>,
+    },
+    /// Join a cluster: get a certificate for this machine into the data directory, and end; `run` starts the agent
+    Join {
+        /// Managers of the cluster to ask, tried in turn
+        #[arg(required = true, value_name = "HOST:PORT")]
+        managers: Vec<String>,
+        /// Directory for this worker's identity and its tasks' journal: empty, or not there yet
+        #[arg(long, env = "GOAT_WORKER_DATA_DIR", value_name = "DIR")]
+        data_dir: PathBuf,
+        #[command(flatten)]
+        token: TokenArgs,
+        /// Local address that the connection leaves from
+        #[arg(long, env = "GOAT_WORKER_BIND_SOURCE", value_name = "IP")]
+        bind_source: Option<IpAddr>,
     },
     /// Supervise one process
     #[command(hide = true)]
@@ -54,6 +72,35 @@ enum Command {
     },
 }
 
+/// How the token comes here. As a word of the command line it is seen by every user of the machine while this runs.
+#[derive(Args)]
+struct TokenArgs {
+    /// What `goatctl cluster join-token worker` prints; better in the environment, or in a file
+    #[arg(long, env = "GOAT_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// The same, from the first line of a file; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for TokenArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenArgs").field("token_file", &self.token_file).finish_non_exhaustive()
+    }
+}
+
+impl TokenArgs {
+    fn read(&self) -> anyhow::Result<JoinToken> {
+        match (&self.token, &self.token_file) {
+            (Some(token), _) => Ok(token.parse()?),
+            (None, Some(file)) => Ok(token::read_file(file)?),
+            (None, None) => anyhow::bail!(
+                "the join token is missing: give --token-file FILE with what `goatctl cluster join-token worker` prints"
+            ),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Supervise { dir } => {
@@ -61,8 +108,26 @@ fn main() -> ExitCode {
             ExitCode::from(u8::from(code != 0))
         }
         Command::Watchdog { dir, node, docker_host } => watchdog(&dir, node, &docker_host),
+        Command::Join { managers, data_dir, token, bind_source } => {
+            match join(&managers, &data_dir, &token, bind_source) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("goat-worker: {error:#}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Run { config, options } => run(config, *options),
     }
+}
+
+fn join(managers: &[String], dir: &Path, token: &TokenArgs, bind_source: Option<IpAddr>) -> anyhow::Result<()> {
+    let token = token.read()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (cluster, node) = runtime.block_on(credentials::join(dir, managers, &token, bind_source))?;
+    println!("joined cluster {cluster} as node {node}, data in {}", dir.display());
+    println!("start it:     goat-worker run --data-dir {}", dir.display());
+    Ok(())
 }
 
 fn watchdog(dir: &Path, node: NodeId, docker_host: &str) -> ExitCode {
@@ -102,7 +167,8 @@ fn run(file: Option<PathBuf>, options: Options) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("goat-worker: {error:#}");
-            ExitCode::FAILURE
+            let is_removed = matches!(error.downcast_ref(), Some(agent::Error::Removed { .. }));
+            if is_removed { ExitCode::from(REMOVED) } else { ExitCode::FAILURE }
         }
     }
 }

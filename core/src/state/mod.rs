@@ -11,6 +11,7 @@ mod index;
 mod managers;
 mod nodes;
 mod plan_steps;
+mod refusal;
 mod reports;
 mod rows;
 mod security;
@@ -94,6 +95,13 @@ struct Remembered {
     outcome: Outcome,
 }
 
+/// A removed node's row.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Revoked {
+    at_ms: u64,
+}
+
+impl Versioned for Revoked {}
 impl Versioned for Service {}
 impl Versioned for Remembered {}
 
@@ -116,6 +124,8 @@ pub struct State {
     tasks: BTreeMap<TaskId, Task>,
     nodes: BTreeMap<NodeId, Node>,
     managers: BTreeMap<u64, Manager>,
+    /// Nodes that were removed and may still have a certificate, and when (Unix ms).
+    revoked: BTreeMap<NodeId, u64>,
     /// None where the managers run unencrypted.
     security: Option<Security>,
     requests: HashMap<RequestId, Remembered>,
@@ -232,6 +242,11 @@ impl State {
 
     pub fn node_by_name(&self, name: &str) -> Option<&Node> {
         self.index.node_names.get(name).and_then(|id| self.nodes.get(id))
+    }
+
+    /// Whether the node was removed, and its certificate may still be valid.
+    pub fn is_revoked(&self, id: NodeId) -> bool {
+        self.revoked.contains_key(&id)
     }
 
     /// What a node's tasks hold.

@@ -12,12 +12,15 @@ use std::collections::BTreeMap;
 use super::apply::{Apply, Done};
 use super::change::NodeChange;
 use super::command::{Answer, Refusal};
-use super::rows::node_key;
+use super::rows::{node_key, revoked_key, revoked_row};
 use crate::codec;
 use crate::model::validate::validate_name;
 use crate::model::{
     Availability, Cause, Desired, Inventory, Node, NodeId, NodeState, OnDisconnect, Task, TaskId, TaskState, reason,
 };
+
+/// Longer than a worker's certificate lasts.
+const REVOKED_FOR_MS: u64 = 120 * 24 * 3_600_000;
 
 impl Apply<'_> {
     fn node(&self, id: NodeId) -> Result<&Node, Refusal> {
@@ -40,7 +43,23 @@ impl Apply<'_> {
         self.state.index.node_names.remove(&node.name);
         self.delete(node_key(id));
         self.changes.nodes.push(NodeChange { node: id, from: Some(node.state), to: None });
+        if self.state.security.is_some() {
+            self.revoke(id);
+        }
         Ok(Answer::Node { id, version: self.at.index })
+    }
+
+    /// Its certificate is refused from now on, for as long as it could be valid.
+    fn revoke(&mut self, id: NodeId) {
+        let expired_ms = self.now_ms.saturating_sub(REVOKED_FOR_MS);
+        let expired: Vec<NodeId> =
+            self.state.revoked.iter().filter(|(_, at_ms)| **at_ms < expired_ms).map(|(id, _)| *id).collect();
+        for old in expired {
+            self.state.revoked.remove(&old);
+            self.delete(revoked_key(old));
+        }
+        self.state.revoked.insert(id, self.now_ms);
+        self.rows.push(revoked_row(id, self.now_ms));
     }
 
     pub(super) fn register_node(
@@ -52,6 +71,9 @@ impl Apply<'_> {
         inventory: &Inventory,
     ) -> Done {
         validate_name(name).map_err(|invalid| Refusal::Invalid { field: "name".into(), problem: invalid.problem })?;
+        if self.state.is_revoked(id) {
+            return Err(Refusal::NodeRemoved { id });
+        }
         self.free_node_name(id, name)?;
         let known = self.state.nodes.get(&id);
         let state_since_ms = match known {

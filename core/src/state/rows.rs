@@ -10,6 +10,7 @@
 //! | `06` request | the answer to a request, with its log index |
 //! | `07` manager (8 bytes) | manager, those included that were removed |
 //! | `08` | certificate authorities and join secrets |
+//! | `09` node | when that node was removed (Unix ms) |
 //!
 //! Numbers are big-endian. Values are in [`crate::codec`]'s encoding.
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use super::change::RowChange;
 use super::command::Outcome;
-use super::{Meta, OldSpec, Remembered, Service, State, security};
+use super::{Meta, OldSpec, Remembered, Revoked, Service, State, security};
 use crate::codec::{self, Versioned};
 use crate::model::{Manager, Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
 
@@ -34,6 +35,7 @@ const NODE: u8 = 5;
 const REQUEST: u8 = 6;
 const MANAGER: u8 = 7;
 const SECURITY: u8 = 8;
+const REVOKED: u8 = 9;
 
 /// Rows that do not make a state.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +85,16 @@ pub(super) fn manager_key(id: u64) -> Vec<u8> {
     key(MANAGER, id)
 }
 
+pub(super) fn revoked_key(id: NodeId) -> Vec<u8> {
+    key(REVOKED, id.bits())
+}
+
 pub(super) fn security_key() -> Vec<u8> {
     vec![SECURITY]
+}
+
+pub(super) fn revoked_row(id: NodeId, at_ms: u64) -> RowChange {
+    RowChange { key: revoked_key(id), value: Some(codec::encode(&Revoked { at_ms })) }
 }
 
 fn parse_u64(bytes: &[u8]) -> Option<u64> {
@@ -131,15 +141,23 @@ impl State {
                 let manager: Manager = codec::decode("manager row", value)?;
                 self.managers.insert(manager.id, manager);
             }
+            Some((&REVOKED, rest)) => {
+                let id = NodeId::from_random(parse_u64(rest).ok_or_else(unknown)?);
+                self.revoked.insert(id, codec::decode::<Revoked>("revoked row", value)?.at_ms);
+            }
             Some((&SECURITY, [])) => self.security = Some(security::read(value)?),
             Some((&REQUEST, rest)) => {
-                let id = RequestId::from_random(parse_u64(rest).ok_or_else(unknown)?);
-                let remembered: Remembered = codec::decode("request row", value)?;
-                self.request_order.push_back((remembered.index, id));
-                self.requests.insert(id, remembered);
+                self.load_request(RequestId::from_random(parse_u64(rest).ok_or_else(unknown)?), value)?;
             }
             _ => return Err(unknown()),
         }
+        Ok(())
+    }
+
+    fn load_request(&mut self, id: RequestId, value: &[u8]) -> Result<(), LoadError> {
+        let remembered: Remembered = codec::decode("request row", value)?;
+        self.request_order.push_back((remembered.index, id));
+        self.requests.insert(id, remembered);
         Ok(())
     }
 
@@ -181,6 +199,7 @@ impl State {
         rows.extend(self.tasks.values().map(|task| row(task_key(task.id), codec::encode(task))));
         rows.extend(self.nodes.values().map(|node| row(node_key(node.id), codec::encode(node))));
         rows.extend(self.managers.values().map(|manager| row(manager_key(manager.id), codec::encode(manager))));
+        rows.extend(self.revoked.iter().map(|(id, at_ms)| revoked_row(*id, *at_ms)));
         rows.extend(self.security.iter().map(security::row));
         rows.extend(self.requests.iter().map(|(id, remembered)| row(request_key(*id), codec::encode(remembered))));
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));

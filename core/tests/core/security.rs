@@ -1,10 +1,12 @@
 //! Certificate authorities and join secrets in the state.
 
-use goat_core::model::{Authority, Invited, JoinSecrets, Secret};
+use std::collections::BTreeMap;
+
+use goat_core::model::{Authority, Invited, JoinSecrets, NodeState, Secret};
 use goat_core::state::command::{Action, Refusal};
 use goat_core::state::{Rotation, Security, State};
 
-use crate::support::Leader;
+use crate::support::{Leader, roomy};
 
 fn secret(text: &str) -> Secret {
     Secret::new(text.into())
@@ -107,4 +109,31 @@ fn the_row_is_read_as_it_was_written_and_secrets_are_not_printed() {
     for hidden in ["key one", "for managers", "for workers"] {
         assert!(!printed.contains(hidden), "{printed}");
     }
+}
+
+#[test]
+fn a_removed_node_is_refused_for_as_long_as_its_certificate_could_be_valid() {
+    let mut leader = begun();
+    let node = leader.node(1, roomy());
+    leader.set_state(node, NodeState::Disconnected);
+    leader.set_state(node, NodeState::Down);
+    leader.done(Action::RemoveNode { node });
+    assert!(leader.state.is_revoked(node) && leader.reload().is_revoked(node));
+    let again = Action::RegisterNode {
+        node,
+        name: "w1".into(),
+        address: "127.0.0.1".into(),
+        labels: BTreeMap::new(),
+        inventory: roomy(),
+        running: Vec::new(),
+    };
+    let refused = leader.refused(again);
+    assert!(matches!(refused, Refusal::NodeRemoved { id } if id == node), "{refused}");
+    // Four months later nobody can have a valid certificate for it any more: the next removal forgets it.
+    leader.pass(121 * 24 * 3_600_000);
+    let other = leader.node(2, roomy());
+    leader.set_state(other, NodeState::Disconnected);
+    leader.set_state(other, NodeState::Down);
+    leader.done(Action::RemoveNode { node: other });
+    assert!(!leader.state.is_revoked(node) && leader.state.is_revoked(other));
 }

@@ -1,14 +1,40 @@
 //! `cluster`, `manager` and `operator`: the whole, and the managers themselves.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use super::WaitFlags;
 use crate::values;
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
+    /// Print a token with which a machine joins, and how
+    JoinToken {
+        /// As what
+        #[arg(value_enum)]
+        role: Joining,
+        /// Make a new one: those printed before are worth nothing from then on
+        #[arg(long)]
+        rotate: bool,
+        /// Print only the token
+        #[arg(short, long, conflicts_with = "output")]
+        quiet: bool,
+    },
+    /// Show the certificate authority, and how far its rotation is
+    Ca {
+        #[command(subcommand)]
+        command: Option<CaCommand>,
+    },
+    /// Make credentials for another user
+    IssueClient {
+        /// Whom they name
+        name: String,
+        /// Where they go; keep the file secret
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Let the managers use what their new version brings, for good
     ///
     /// Managers of a new version write nothing that an older one could not read, so that each can be replaced by the older
@@ -25,6 +51,53 @@ pub enum ClusterCommand {
         #[arg(long = "for", value_name = "DURATION", value_parser = values::timeout)]
         length: Duration,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Replace the certificate authority: every member gets a new certificate, no connection is dropped
+    ///
+    /// The new authority is announced first, signs when every member believes it, and is alone when every member has a
+    /// certificate of its. Nodes that are down are not waited for, and have to join anew. Users' credentials made before
+    /// are worth nothing afterwards: yours are renewed if you wait, others' with `goatctl context renew` while it goes on.
+    Rotate {
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
+}
+
+/// Who may join with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Joining {
+    Manager,
+    Worker,
+}
+
+impl Joining {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// Keep a cluster: its addresses (-H) and a copy of the credentials; it is meant from then on
+    Add {
+        name: String,
+        /// Credentials, as `goat-manager init` and `cluster issue-client` write them
+        file: Option<PathBuf>,
+    },
+    /// List what is kept
+    Ls,
+    /// Mean another cluster from now on
+    Use { name: String },
+    /// Forget a cluster, and the copy of its credentials
+    Rm { name: String },
+    /// Get a new certificate for the credentials in use: they last for a year
+    Renew,
 }
 
 #[derive(Debug, Subcommand)]

@@ -28,6 +28,11 @@ pub fn cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
+        if let Some(error) = innermost.downcast_ref::<goat_tls::connect::Error>()
+            && let Some(why) = error.tls()
+        {
+            return Some(why);
+        }
         if let Some(io) = innermost.downcast_ref::<io::Error>() {
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => return Some("connection refused: no manager listens there".into()),
@@ -39,7 +44,12 @@ pub fn cause(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             }
         }
     }
-    Some(innermost.to_string())
+    let text = innermost.to_string();
+    // What h2 makes of the beginning of a TLS handshake.
+    match text.contains("frame with invalid size") {
+        true => Some("it does not answer in plaintext: leave out --plaintext and give credentials".into()),
+        false => Some(text),
+    }
 }
 
 #[cfg(test)]

@@ -56,3 +56,24 @@ async fn changes_are_waited_for_and_an_even_number_is_warned_of() {
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.stderr.contains("no manager \"m9\""), "{ended:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_of_every_member_is_shown_as_far_as_it_is_known() {
+    let world = world();
+    world.change(|state| {
+        let inventory = state.nodes[0].inventory.get_or_insert_default();
+        inventory.agent_version = "0.0.9".into();
+    });
+    let manager = Manager::start(&world);
+    let ended = goatctl(&manager.address, "version").await;
+    let rows: Vec<Vec<&str>> = ended.lines().iter().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["goatctl", env!("CARGO_PKG_VERSION")]);
+    assert_eq!(rows[1], ["MEMBER", "ROLE", "VERSION", "FORMAT"]);
+    assert_eq!(rows[2], ["m1", "manager", "0.1.0", "-"]);
+    assert_eq!(rows[6], ["w1", "worker", "0.0.9", "-"]);
+    let shown = goatctl(&manager.address, "version -o json").await.json();
+    assert_eq!(
+        (&shown["managers"][2]["version"], &shown["workers"][0]["version"]),
+        (&serde_json::Value::Null, &"0.0.9".into())
+    );
+}

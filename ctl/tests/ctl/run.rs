@@ -33,6 +33,7 @@ impl Ended {
 pub fn command(addresses: &str, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_goatctl"));
     command.args(line.split_whitespace()).env("GOAT_ADDR", addresses).env("TZ", "UTC");
+    command.env("GOAT_PLAINTEXT", "true").env_remove("GOAT_CREDENTIALS").env_remove("GOAT_CONTEXT");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

@@ -94,6 +94,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::Invalid { .. } => Status::invalid_argument(text),
         Refusal::ServiceRemoved { .. }
         | Refusal::NodeNotDown { .. }
+        | Refusal::NodeRemoved { .. }
         | Refusal::ManagerRemoved { .. }
         | Refusal::LastManager { .. }
         | Refusal::Impossible { .. } => Status::failed_precondition(text),

@@ -6,6 +6,7 @@ use goat_core::model::{ClusterId, Inventory, NodeId};
 use goat_core::state::command::TaskReport;
 use goat_proto::convert;
 use goat_proto::v1;
+use goat_tls::{Caller, Role};
 use tonic::Status;
 
 use super::Active;
@@ -39,6 +40,19 @@ impl Hello {
             inventory: wire.inventory.unwrap_or_default().into(),
             tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// Refuses a worker that calls itself another one. A manager passes on what a worker has said to it.
+pub(super) fn check_certificate(caller: Option<Caller>, hello: &v1::Hello) -> Result<(), Status> {
+    match caller.and_then(|caller| caller.subject) {
+        Some(subject) if subject.role == Role::Worker && subject.id != hello.node_id => {
+            Err(Status::permission_denied(format!(
+                "node {} came with the certificate of node {}: this data directory was put together of two",
+                hello.node_id, subject.id
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

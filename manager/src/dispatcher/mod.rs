@@ -19,6 +19,7 @@ mod opinions;
 mod relay;
 mod router;
 mod session;
+mod stance;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -31,6 +32,7 @@ use goat_core::model::{NodeId, TaskId};
 use goat_core::state::command::{Action, Command};
 use goat_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
 use goat_proto::v1::{self, manager_message, worker_message};
+use goat_tls::Caller;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -76,6 +78,8 @@ struct Entry {
     dirty: Mutex<Dirty>,
     is_dirty: Notify,
     end: CancellationToken,
+    /// What its certificate rests on, as it last said.
+    stance: Mutex<String>,
 }
 
 impl Entry {
@@ -240,6 +244,7 @@ impl DispatcherService for Dispatcher {
 
     async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Messages>, Status> {
         let group = self.group()?;
+        let caller = request.extensions().get::<Caller>().cloned();
         let mut from_worker = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, from_worker.message())
             .await
@@ -247,6 +252,7 @@ impl DispatcherService for Dispatcher {
         let Some(worker_message::Message::Hello(hello)) = first.and_then(|first| first.message) else {
             return Err(Status::invalid_argument("a session begins with a hello"));
         };
+        hello::check_certificate(caller, &hello)?;
         let Some(active) = self.desk.active() else {
             return match group.leader().filter(|leader| hello.relay && !leader.is_here) {
                 Some(leader) => relay::session(&group, &leader.address, hello, from_worker, &self.stopping).await,

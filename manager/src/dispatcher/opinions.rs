@@ -13,6 +13,7 @@ use futures::{FutureExt, StreamExt};
 use goat_core::model::{NodeId, NodeState};
 use goat_core::scheduler::mix;
 use goat_proto::v1;
+use goat_tls::Role;
 use tokio::sync::{mpsc, watch};
 
 use super::Active;
@@ -89,16 +90,16 @@ impl Active {
                 .map(|other| (mix(other.id.bits() ^ seed), other.inventory.agent_address.clone()))
                 .collect();
             workers.sort_unstable();
-            let workers = workers.into_iter().map(|(_, address)| address).take(WORKERS_ASKED);
+            let workers = workers.into_iter().map(|(_, address)| (Role::Worker, address)).take(WORKERS_ASKED);
             let managers = self.group.members().into_iter().filter(|member| member.id != self.group.id());
-            (address, workers.chain(managers.map(|member| member.address)).collect::<Vec<_>>())
+            (address, workers.chain(managers.map(|member| (Role::Manager, member.address))).collect::<Vec<_>>())
         };
         if address.is_empty() {
             return false;
         }
         let request = v1::PingForRequest { node_id: node.to_string(), address };
         let mut asked: FuturesUnordered<_> =
-            helpers.into_iter().map(|helper| self.ask(helper, request.clone()).boxed()).collect();
+            helpers.into_iter().map(|(role, helper)| self.ask(role, helper, request.clone()).boxed()).collect();
         while let Some(reached) = asked.next().await {
             if reached {
                 return true;
@@ -107,8 +108,8 @@ impl Active {
         false
     }
 
-    async fn ask(&self, helper: String, request: v1::PingForRequest) -> bool {
-        let Ok(mut client) = self.group.peers().presence(&helper) else {
+    async fn ask(&self, role: Role, helper: String, request: v1::PingForRequest) -> bool {
+        let Ok(mut client) = self.group.peers().presence(role, &helper) else {
             return false;
         };
         match tokio::time::timeout(ANSWER_WITHIN, client.ping_for(request)).await {

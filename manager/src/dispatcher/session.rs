@@ -39,6 +39,7 @@ impl Active {
             dirty: Default::default(),
             is_dirty: Notify::new(),
             end: CancellationToken::new(),
+            stance: Default::default(),
         });
         if let Some(older) = sessions.by_node.insert(node, entry.clone()) {
             older.end.cancel();
@@ -126,6 +127,7 @@ impl Session<'_> {
             end = self.write(to_write) => end,
             end = self.assign() => end,
             end = self.introduce() => end,
+            end = self.tell_stance() => end,
         }
     }
 
@@ -187,6 +189,7 @@ impl Session<'_> {
                 Some(worker_message::Message::Heartbeat(heartbeat)) => {
                     // One too many is lost as on a bad network: the next one renews.
                     let entry = self.entry.clone();
+                    *entry.stance.lock() = heartbeat.stance;
                     let _ = self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence });
                     continue;
                 }

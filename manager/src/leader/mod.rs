@@ -14,6 +14,7 @@ use tracing::info;
 
 use crate::dispatcher::Desk;
 use crate::raft::{Group, leader_of};
+use crate::security::rotation;
 use crate::taskset::TaskSet;
 
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ pub async fn run(group: Group, desk: Desk, policy: LeasePolicy, tasks: TaskSet) 
             }
             if let Some(raft_term) = term {
                 info!(raft_term, "leads");
-                let duties = start(&group, &tasks);
+                let duties = start(&group, &desk, &tasks);
                 desk.open(group.clone(), raft_term, policy, &duties);
                 leading = Some((raft_term, duties));
             }
@@ -46,8 +47,9 @@ pub async fn run(group: Group, desk: Desk, policy: LeasePolicy, tasks: TaskSet) 
     }
 }
 
-fn start(group: &Group, tasks: &TaskSet) -> TaskSet {
+fn start(group: &Group, desk: &Desk, tasks: &TaskSet) -> TaskSet {
     let duties = tasks.child("leader");
+    duties.spawn("rotation", rotation::run(group.clone(), desk.clone()));
     duties.spawn("members", members::run(group.clone()));
     duties.spawn("planner", planner::run(group.clone()));
     #[cfg(feature = "next-format")]

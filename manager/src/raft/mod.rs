@@ -12,19 +12,19 @@ pub mod network;
 pub mod peers;
 pub mod proposer;
 pub mod seat;
+mod seated;
 pub mod service;
 pub mod welcome;
 pub mod wire;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use goat_core::model::ClusterId;
 use goat_proto::v1::RaftMessage;
-use goat_raft_store::{Identity, IncomingSnapshot, LogStore, MachineStore, Member, TypeConfig};
+use goat_raft_store::{IncomingSnapshot, LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
@@ -33,6 +33,8 @@ use tonic::Status;
 use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
+pub use seated::{Roster, Seated};
+
 use network::{Network, Reach};
 use peers::Peers;
 
@@ -53,46 +55,12 @@ pub enum Error {
          simply the wrong directory, correct data_dir"
     )]
     Empty(String),
+    #[error("{0} cannot be kept from others' eyes: {1}")]
+    Private(String, std::io::Error),
     #[error("the Raft options do not fit together: {0}")]
     Options(#[from] openraft::ConfigError),
     #[error("raft: {0}")]
     Raft(String),
-}
-
-/// Whose data directory it is: the manager's number, and its cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seated {
-    pub id: u64,
-    pub cluster: ClusterId,
-}
-
-impl Seated {
-    /// As `init` or `join` left it; None where neither did.
-    pub fn of(dir: &Path) -> Result<Option<Self>, Error> {
-        let Some(Identity { node_id, cluster_id }) = goat_raft_store::identity(dir)? else { return Ok(None) };
-        let cluster = cluster_id.and_then(|id| id.parse().ok());
-        let cluster = cluster.ok_or_else(|| Error::Empty(dir.display().to_string()))?;
-        Ok(Some(Self { id: node_id, cluster }))
-    }
-
-    /// Marks an empty directory.
-    pub fn claim(self, dir: &Path) -> Result<(), Error> {
-        Ok(goat_raft_store::claim(dir, &self.identity())?)
-    }
-
-    fn identity(self) -> Identity {
-        Identity { cluster_id: Some(self.cluster.to_string()), node_id: self.id }
-    }
-}
-
-/// Whom this manager knows before Raft runs.
-#[derive(Debug)]
-pub struct Roster {
-    id: u64,
-    cluster: String,
-    dir: String,
-    /// Addresses of the other managers.
-    others: Vec<String>,
 }
 
 /// Who leads, as far as this manager knows.
@@ -170,7 +138,7 @@ impl Group {
             .await
             .map_err(|error| Error::Raft(error.to_string()))??;
         let last = store.ends().last.map_or(0, |last| last.index);
-        welcome::check(&roster(config, seated, &view), &peers, last).await?;
+        welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
         let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone() };
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
@@ -217,6 +185,11 @@ impl Group {
 
     pub fn cluster(&self) -> ClusterId {
         self.inner.cluster
+    }
+
+    /// What this manager's certificate rests on; empty where it runs unencrypted.
+    pub fn stance(&self) -> String {
+        self.inner.peers.stance()
     }
 
     /// This manager's name; empty until it has heard of itself.
@@ -307,17 +280,6 @@ impl Group {
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
-    }
-}
-
-fn roster(config: &Config, seated: Seated, view: &View) -> Roster {
-    let others = view.read();
-    let others = others.managers().filter(|manager| manager.is_member() && manager.id != seated.id);
-    Roster {
-        id: seated.id,
-        cluster: seated.cluster.to_string(),
-        dir: config.data_dir.display().to_string(),
-        others: others.map(|manager| manager.address.clone()).collect(),
     }
 }
 

@@ -11,6 +11,7 @@ use goat_proto::v1::dispatcher_client::DispatcherClient;
 use goat_proto::v1::identity_client::IdentityClient;
 use goat_proto::v1::presence_client::PresenceClient;
 use goat_proto::v1::raft_client::RaftClient;
+use goat_tls::{Connector, Role, Transport};
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
@@ -31,31 +32,39 @@ pub struct Error {
 /// Clients by address.
 #[derive(Debug, Clone)]
 pub struct Peers {
-    bind_source: Option<IpAddr>,
-    channels: Arc<Mutex<HashMap<String, Channel>>>,
+    transport: Transport,
+    connector: Connector,
+    channels: Arc<Mutex<HashMap<(Role, String), Channel>>>,
 }
 
 impl Peers {
     /// `bind_source`: the local address that connections leave from; None lets the system choose.
-    pub fn new(bind_source: Option<IpAddr>) -> Self {
-        Self { bind_source, channels: Arc::default() }
+    pub fn new(transport: Transport, bind_source: Option<IpAddr>) -> Self {
+        let connector = Connector::new(transport.clone(), Role::Manager, bind_source, CONNECT_TIMEOUT);
+        Self { transport, connector, channels: Arc::default() }
+    }
+
+    /// What the own certificate rests on; empty in plaintext.
+    pub fn stance(&self) -> String {
+        self.transport.credentials().map(|credentials| credentials.stance()).unwrap_or_default()
     }
 
     fn channel(&self, address: &str) -> Result<Channel, Error> {
+        self.channel_to(Role::Manager, address)
+    }
+
+    fn channel_to(&self, role: Role, address: &str) -> Result<Channel, Error> {
         let mut channels = self.channels.lock();
-        if let Some(channel) = channels.get(address) {
+        if let Some(channel) = channels.get(&(role, address.to_owned())) {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|source| Error { address: address.to_owned(), source })?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .local_address(self.bind_source)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect_lazy();
-        channels.insert(address.to_owned(), channel.clone());
+        let channel = self.connector.to(role).channel(&endpoint);
+        channels.insert((role, address.to_owned()), channel.clone());
         Ok(channel)
     }
 
@@ -73,17 +82,17 @@ impl Peers {
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
     }
 
-    /// Asks whether someone is there, of another manager or of a worker.
-    pub fn presence(&self, address: &str) -> Result<PresenceClient<Channel>, Error> {
-        Ok(PresenceClient::new(self.channel(address)?))
+    /// Asks whether someone is there.
+    pub fn presence(&self, role: Role, address: &str) -> Result<PresenceClient<Channel>, Error> {
+        Ok(PresenceClient::new(self.channel_to(role, address)?))
     }
 
     /// The next call makes a new connection: on the present one nothing may ever come again.
-    pub fn forget(&self, address: &str) {
-        self.channels.lock().remove(address);
+    pub fn forget(&self, role: Role, address: &str) {
+        self.channels.lock().remove(&(role, address.to_owned()));
     }
 
-    /// For whom wants to join.
+    /// The peer's certificates and tokens.
     pub fn identity(&self, address: &str) -> Result<IdentityClient<Channel>, Error> {
         Ok(IdentityClient::new(self.channel(address)?))
     }

@@ -57,6 +57,7 @@ impl Group {
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
             cluster_id: self.cluster().to_string(),
+            stance: self.stance(),
             phase: if super::has_members(&metrics) { MEMBER } else { WAITING }.to_owned(),
             ..of_this_build()
         }

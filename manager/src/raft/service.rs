@@ -7,6 +7,7 @@ use goat_proto::v1::{
     ProgressReply, ProgressRequest, ProposeReply, RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotChunk,
 };
 use goat_raft_store::{IncomingSnapshot, TypeConfig};
+use goat_tls::Caller;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf, VoteOf};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
@@ -28,11 +29,28 @@ impl Service {
     }
 
     /// Refuses what was meant for another manager or comes from another cluster.
-    fn open<T: DeserializeOwned>(&self, message: &RaftMessage) -> Result<(Group, T), Status> {
+    fn open<T: DeserializeOwned>(&self, caller: Option<Caller>, message: &RaftMessage) -> Result<(Group, T), Status> {
         let group = self.group()?;
+        check_certificate(caller, message)?;
         group.check_sender(message)?;
         let body = wire::decode(&message.payload)?;
         Ok((group, body))
+    }
+}
+
+fn opened<T>(request: Request<T>) -> (Option<Caller>, T) {
+    let caller = request.extensions().get::<Caller>().cloned();
+    (caller, request.into_inner())
+}
+
+/// Refuses a manager that speaks for another one.
+fn check_certificate(caller: Option<Caller>, message: &RaftMessage) -> Result<(), Status> {
+    match caller.and_then(|caller| caller.subject) {
+        Some(subject) if subject.id != message.from.to_string() => Err(Status::permission_denied(format!(
+            "a message from manager {} came with the certificate of manager {}",
+            message.from, subject.id
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -53,8 +71,8 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 #[async_trait]
 impl RaftService for Service {
     async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        let message = request.into_inner();
-        let (group, body) = self.open::<AppendEntriesRequest<TypeConfig>>(&message)?;
+        let (caller, message) = opened(request);
+        let (group, body) = self.open::<AppendEntriesRequest<TypeConfig>>(caller, &message)?;
         let reply = group.raft().append_entries(body).await.map_err(stopped)?;
         if matches!(reply, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
             group.heard_leader();
@@ -63,15 +81,15 @@ impl RaftService for Service {
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        let message = request.into_inner();
-        let (group, body) = self.open::<VoteRequest<TypeConfig>>(&message)?;
+        let (caller, message) = opened(request);
+        let (group, body) = self.open::<VoteRequest<TypeConfig>>(caller, &message)?;
         let reply = group.raft().vote(body).await.map_err(stopped)?;
         answer(&group, message.from, &reply)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        let message = request.into_inner();
-        let (group, body) = self.open::<VoteRequest<TypeConfig>>(&message)?;
+        let (caller, message) = opened(request);
+        let (group, body) = self.open::<VoteRequest<TypeConfig>>(caller, &message)?;
         let reply = group.raft().pre_vote(body).await.map_err(stopped)?;
         answer(&group, message.from, &reply)
     }
@@ -80,10 +98,10 @@ impl RaftService for Service {
         &self,
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<RaftMessage>, Status> {
-        let mut chunks = request.into_inner();
+        let (caller, mut chunks) = opened(request);
         let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("a snapshot without a chunk"))?;
         let head = first.head.ok_or_else(|| Status::invalid_argument("a snapshot without a head"))?;
-        let (group, (vote, meta)) = self.open::<(VoteOf<TypeConfig>, SnapshotMetaOf<TypeConfig>)>(&head)?;
+        let (group, (vote, meta)) = self.open::<(VoteOf<TypeConfig>, SnapshotMetaOf<TypeConfig>)>(caller, &head)?;
         let mut incoming = group.receive_snapshot().await.map_err(|error| Status::internal(error.to_string()))?;
         append_chunk(&mut incoming, 0, first.offset, &first.data).await?;
         let mut received = first.data.len() as u64;
@@ -98,15 +116,16 @@ impl RaftService for Service {
     }
 
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        let message = request.into_inner();
-        let (group, body) = self.open::<TransferLeaderRequest<TypeConfig>>(&message)?;
+        let (caller, message) = opened(request);
+        let (group, body) = self.open::<TransferLeaderRequest<TypeConfig>>(caller, &message)?;
         let reply = group.raft().handle_transfer_leader(body).await.map_err(stopped)?;
         answer(&group, message.from, &reply)
     }
 
     async fn propose(&self, request: Request<RaftMessage>) -> Result<Response<ProposeReply>, Status> {
-        let message = request.into_inner();
+        let (caller, message) = opened(request);
         let group = self.group()?;
+        check_certificate(caller, &message)?;
         group.check_sender(&message)?;
         let command: Command =
             codec::decode("command", &message.payload).map_err(|error| Status::invalid_argument(error.to_string()))?;

@@ -40,7 +40,7 @@ impl Manager {
     /// Makes the cluster, as the first manager, or joins it.
     fn enter(&self, first: &str) {
         let (name, address, dir) = (self.name.as_str(), self.address.as_str(), self.data_dir.display().to_string());
-        let place = ["--name", name, "--advertise", address, "--data-dir", &dir];
+        let place = ["--name", name, "--advertise", address, "--data-dir", &dir, "--plaintext"];
         let words = if address == first { vec!["init"] } else { vec!["join", first] };
         let (code, text) = said(&[&words[..], &place[..]].concat());
         assert_eq!(code, Some(0), "{text}");
@@ -144,7 +144,7 @@ impl Cluster {
             let options = [("--listen", address.clone()), ("--data-dir", data_dir.display().to_string())];
             let options = options.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
             let more = more.iter().map(|word| (*word).to_owned());
-            let arguments = std::iter::once("run".to_owned()).chain(options).chain(more).collect();
+            let arguments = ["run", "--plaintext"].map(str::to_owned).into_iter().chain(options).chain(more).collect();
             Manager { name: format!("m{id}"), address, data_dir, arguments, child: None, log }
         });
         let mut cluster = Self { managers: managers.collect(), _dir: dir };

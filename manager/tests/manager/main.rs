@@ -3,5 +3,6 @@
 mod cluster;
 mod group;
 mod refusals;
+mod security;
 mod sessions;
 mod worker;

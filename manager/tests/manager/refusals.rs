@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, request_id, said, until};
 const UNWELCOME: Option<i32> = Some(3);
 
 fn init(dir: &Path, address: &str) -> (Option<i32>, String) {
-    said(&["init", "--name", "m1", "--advertise", address, "--data-dir", &dir.display().to_string()])
+    said(&["init", "--plaintext", "--name", "m1", "--advertise", address, "--data-dir", &dir.display().to_string()])
 }
 
 #[test]
@@ -26,7 +26,8 @@ fn a_port_that_is_taken_is_named() {
     let dir = tempfile::tempdir().expect("there is room");
     let data_dir = dir.path().join("m1");
     assert_eq!(init(&data_dir, &address).0, Some(0));
-    let (code, text) = said(&["run", "--listen", &address, "--data-dir", &data_dir.display().to_string()]);
+    let (code, text) =
+        said(&["run", "--plaintext", "--listen", &address, "--data-dir", &data_dir.display().to_string()]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&format!("cannot listen on {address}: is another manager running there?")), "{text}");
 }
@@ -64,17 +65,20 @@ async fn joining_twice_and_joining_under_a_taken_name_are_refused() {
     let cluster = Cluster::new(8);
     let first = cluster.managers[0].address.as_str();
     let dir = cluster.managers[1].data_dir.display().to_string();
-    let (code, text) = said(&["join", first, "--name", "m2", "--advertise", "127.84.8.8:1", "--data-dir", &dir]);
+    let (code, text) =
+        said(&["join", "--plaintext", first, "--name", "m2", "--advertise", "127.84.8.8:1", "--data-dir", &dir]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("is the data directory of manager number 2 of cluster"), "{text}");
 
     let other = cluster.managers[1].data_dir.with_file_name("other");
     let dir = other.display().to_string();
-    let (code, text) = said(&["join", first, "--name", "m2", "--advertise", "127.84.8.8:1", "--data-dir", &dir]);
+    let (code, text) =
+        said(&["join", "--plaintext", first, "--name", "m2", "--advertise", "127.84.8.8:1", "--data-dir", &dir]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("a manager named \"m2\" is a member already, with the number 2"), "{text}");
     let address = cluster.managers[1].address.as_str();
-    let (code, text) = said(&["join", first, "--name", "m9", "--advertise", address, "--data-dir", &dir]);
+    let (code, text) =
+        said(&["join", "--plaintext", first, "--name", "m9", "--advertise", address, "--data-dir", &dir]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("the manager m2 has the address"), "{text}");
     assert!(!other.exists(), "a refused manager leaves nothing");

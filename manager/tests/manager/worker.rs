@@ -60,7 +60,7 @@ impl Session {
     }
 
     pub async fn beat(&self, sequence: u64) {
-        self.send(worker_message::Message::Heartbeat(Heartbeat { sequence })).await;
+        self.send(worker_message::Message::Heartbeat(Heartbeat { sequence, stance: String::new() })).await;
     }
 
     pub async fn report(&self, sequence: u64, task_id: &str, state: &str) {
@@ -107,7 +107,7 @@ impl Session {
         let to_leader = self.to_leader.clone();
         tokio::spawn(async move {
             for sequence in 1.. {
-                let beat = worker_message::Message::Heartbeat(Heartbeat { sequence });
+                let beat = worker_message::Message::Heartbeat(Heartbeat { sequence, stance: String::new() });
                 if to_leader.send(WorkerMessage { message: Some(beat) }).await.is_err() {
                     return;
                 }

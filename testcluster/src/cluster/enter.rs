@@ -10,6 +10,8 @@ use crate::error::Error;
 use crate::launch;
 use crate::layout::{Member, Part};
 
+/// Where members look for the token: a command line could be read by everybody.
+const TOKEN: &str = "GOAT_JOIN_TOKEN";
 /// All that `goat-manager init` and `join` may take; they try for 30 s.
 const ENTER_WITHIN: Duration = Duration::from_secs(40);
 const MEMBERS_WITHIN: Duration = Duration::from_secs(60);
@@ -25,6 +27,16 @@ impl Cluster {
         }
         let names: Vec<_> = self.layout.first_managers().map(Member::name).collect();
         self.wait_for_votes(&names).await
+    }
+
+    /// Lets all workers join, and starts them.
+    pub(super) async fn start_workers(&self) -> Result<(), Error> {
+        for n in 1..=self.layout.workers {
+            let member = Member::Worker(n);
+            self.enter(member, false).await?;
+            self.start(&member.name()).await?;
+        }
+        Ok(())
     }
 
     /// Lets a manager that does not run join with an empty directory, and starts it. Returns as soon as it runs.
@@ -50,16 +62,27 @@ impl Cluster {
             false => launch::join(&self.layout, binaries, member),
         };
         let mut command = tokio::process::Command::new(&program);
+        if !is_first {
+            command.env(TOKEN, self.token(member).await?);
+        }
         let running = command.args(&args).kill_on_drop(true).output();
         let output = tokio::time::timeout(ENTER_WITHIN, running)
             .await
-            .map_err(|_| Error::failed(format!("{} cannot become a manager in time", member.name())))?
+            .map_err(|_| Error::failed(format!("{} cannot become a member in time", member.name())))?
             .map_err(Error::io("start", &program))?;
         if output.status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(Error::failed(format!("{} cannot become a manager: {}", member.name(), said.trim())))
+        Err(Error::failed(format!("{} cannot become a member: {}", member.name(), said.trim())))
+    }
+
+    async fn token(&self, member: Member) -> Result<String, Error> {
+        let role = match member {
+            Member::Manager(_) => "manager",
+            Member::Worker(_) => "worker",
+        };
+        self.client()?.join_token(role).await
     }
 
     async fn wait_for_votes(&self, names: &[String]) -> Result<(), Error> {

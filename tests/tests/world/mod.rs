@@ -14,6 +14,7 @@ const SOON: Duration = Duration::from_secs(60);
 pub struct World {
     dir: PathBuf,
     addresses: String,
+    credentials: String,
     _parent: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -49,11 +50,17 @@ impl World {
     pub fn up(runtime: &str, more: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let parent = tempfile::tempdir().expect("a directory");
-        let mut world =
-            Self { dir: parent.path().join("cluster"), addresses: String::new(), _parent: parent, _turn: turn };
+        let mut world = Self {
+            dir: parent.path().join("cluster"),
+            addresses: String::new(),
+            credentials: String::new(),
+            _parent: parent,
+            _turn: turn,
+        };
         world.testcluster(&[&["up", "-d", "--no-echo", "--runtime", runtime], more].concat());
         let env = world.testcluster(&["env"]);
-        world.addresses = env.trim().trim_start_matches("export GOAT_ADDR=").to_owned();
+        let set = |name: &str| env.split_whitespace().find_map(|word| word.strip_prefix(name)).expect(&env).to_owned();
+        (world.addresses, world.credentials) = (set("GOAT_ADDR="), set("GOAT_CREDENTIALS="));
         world.until("all workers are ready", || {
             let nodes = world.json(&["node", "ls"]);
             let nodes = nodes.as_array().expect("a list");
@@ -62,6 +69,11 @@ impl World {
             (nodes.iter().filter(|node| node["state"] == "ready").count() == wanted).then_some(())
         });
         world
+    }
+
+    /// A file in the cluster's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// Runs testcluster on it; what it printed.
@@ -76,7 +88,11 @@ impl World {
     }
 
     pub fn run_at(&self, addresses: &str, args: &[&str]) -> (i32, String, String) {
-        let output = Command::new(program("goatctl")).env("GOAT_ADDR", addresses).args(args).output();
+        let output = Command::new(program("goatctl"))
+            .env("GOAT_ADDR", addresses)
+            .env("GOAT_CREDENTIALS", &self.credentials)
+            .args(args)
+            .output();
         let output = output.expect("it can be started");
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
     }

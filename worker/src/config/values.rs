@@ -1,10 +1,37 @@
 //! Values of options that are more than one word: sizes, lengths of time, labels.
 
+use clap::ValueEnum;
+use goat_core::model::Driver;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What can run tasks here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeName {
+    Docker,
+    Process,
+}
+
+impl From<RuntimeName> for Driver {
+    fn from(name: RuntimeName) -> Self {
+        match name {
+            RuntimeName::Docker => Self::Docker,
+            RuntimeName::Process => Self::Process,
+        }
+    }
+}
 
 /// A number of bytes: plain, or with a unit as in `512MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use goat_core::isolation::{self, ANSWER_WITHIN_MS, ASK_AFTER_MS, ASK_EVERY_MS, E
 use goat_core::model::NodeId;
 use goat_proto::v1;
 use goat_proto::v1::presence_client::PresenceClient;
+use goat_tls::{Connector, Role, Transport};
 use tonic::transport::{Channel, Endpoint};
 use tracing::{info, warn};
 
@@ -25,9 +26,14 @@ pub use server::serve;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A way to the agent at `address`, made when it is first used.
-fn channel(address: &str, bind_source: Option<IpAddr>, within: Duration) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    Ok(endpoint.connect_timeout(within).timeout(within).tcp_nodelay(true).local_address(bind_source).connect_lazy())
+fn channel(connector: &Connector, address: &str, within: Duration) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.timeout(within);
+    Ok(connector.channel(&endpoint))
+}
+
+/// To other workers.
+pub fn connector(transport: &Transport, bind_source: Option<IpAddr>) -> Connector {
+    Connector::new(transport.clone(), Role::Worker, bind_source, Duration::from_millis(ANSWER_WITHIN_MS))
 }
 
 /// The worker's answer, if it is the one that was meant.
@@ -43,14 +49,14 @@ async fn ping(channel: Channel, node: NodeId, within: Duration) -> Option<v1::Pi
 pub struct Prober {
     identity: Arc<Identity>,
     lease: Arc<Lease>,
-    bind_source: Option<IpAddr>,
+    connector: Connector,
     channels: BTreeMap<String, Channel>,
     told: Option<Evidence>,
 }
 
 impl Prober {
-    pub fn new(identity: Arc<Identity>, lease: Arc<Lease>, bind_source: Option<IpAddr>) -> Self {
-        Self { identity, lease, bind_source, channels: BTreeMap::new(), told: None }
+    pub fn new(identity: Arc<Identity>, lease: Arc<Lease>, connector: Connector) -> Self {
+        Self { identity, lease, connector, channels: BTreeMap::new(), told: None }
     }
 
     /// Never ends.
@@ -98,7 +104,7 @@ impl Prober {
         let workers = self.identity.workers();
         let asked = workers.iter().filter_map(|PeerWorker { node, address }| {
             let known = self.channels.get(address).cloned();
-            let channel = known.or_else(|| channel(address, self.bind_source, within).ok())?;
+            let channel = known.or_else(|| channel(&self.connector, address, within).ok())?;
             self.channels.insert(address.clone(), channel.clone());
             Some(async move { (address, ping(channel, *node, within).await) })
         });

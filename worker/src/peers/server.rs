@@ -1,14 +1,13 @@
 //! What managers and other workers ask of this agent: whether it is there, and whether it reaches another.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::model::NodeId;
 use goat_proto::v1;
 use goat_proto::v1::presence_server::{Presence, PresenceServer};
+use goat_tls::{Caller, Connector, Incoming, Limits, Role, Transport};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::error;
@@ -19,6 +18,8 @@ use crate::lease::Lease;
 const PING_FOR: Duration = Duration::from_millis(400);
 const REQUEST: Duration = Duration::from_secs(2);
 const MAX_CONCURRENT: usize = 32;
+/// Managers, and the few workers that know this one.
+const LIMITS: Limits = Limits { connections: 256, handshake: Duration::from_secs(2) };
 /// Requests are two short texts.
 const MAX_BYTES: usize = 4 << 10;
 
@@ -26,12 +27,22 @@ const MAX_BYTES: usize = 4 << 10;
 struct Service {
     node: NodeId,
     lease: Arc<Lease>,
-    bind_source: Option<IpAddr>,
+    connector: Connector,
+}
+
+/// Managers and workers of the cluster; users have nothing to ask here.
+fn admit<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller { is_plaintext: true, .. }) => Ok(()),
+        Some(Caller { subject: Some(subject), .. }) if subject.role != Role::Client => Ok(()),
+        _ => Err(Status::permission_denied("only managers and workers of this cluster are answered")),
+    }
 }
 
 #[async_trait]
 impl Presence for Service {
     async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingReply>, Status> {
+        admit(&request)?;
         let wanted = &request.get_ref().node_id;
         let own = self.node.to_string();
         if !wanted.is_empty() && *wanted != own {
@@ -41,9 +52,10 @@ impl Presence for Service {
     }
 
     async fn ping_for(&self, request: Request<v1::PingForRequest>) -> Result<Response<v1::PingForReply>, Status> {
+        admit(&request)?;
         let v1::PingForRequest { node_id, address } = request.into_inner();
         let node: NodeId = goat_proto::convert::parse("node_id", &node_id)?;
-        let channel = super::channel(&address, self.bind_source, PING_FOR)
+        let channel = super::channel(&self.connector, &address, PING_FOR)
             .map_err(|error| Status::invalid_argument(format!("address: {address:?}: {error}")))?;
         let reached = super::ping(channel, node, PING_FOR).await.is_some();
         Ok(Response::new(v1::PingForReply { reached }))
@@ -51,8 +63,8 @@ impl Presence for Service {
 }
 
 /// Answers until it is dropped.
-pub async fn serve(listener: TcpListener, node: NodeId, lease: Arc<Lease>, bind_source: Option<IpAddr>) {
-    let service = PresenceServer::new(Service { node, lease, bind_source })
+pub async fn serve(listener: TcpListener, node: NodeId, lease: Arc<Lease>, transport: Transport, connector: Connector) {
+    let service = PresenceServer::new(Service { node, lease, connector })
         .max_decoding_message_size(MAX_BYTES)
         .max_encoding_message_size(MAX_BYTES);
     let served = Server::builder()
@@ -62,7 +74,7 @@ pub async fn serve(listener: TcpListener, node: NodeId, lease: Arc<Lease>, bind_
         .http2_keepalive_interval(Some(REQUEST))
         .http2_keepalive_timeout(Some(REQUEST))
         .add_service(service)
-        .serve_with_incoming(TcpListenerStream::new(listener))
+        .serve_with_incoming(Incoming::new(listener, transport, LIMITS))
         .await;
     if let Err(error) = served {
         error!(%error, "pings are not answered any more");

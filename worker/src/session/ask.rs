@@ -5,6 +5,8 @@ use std::time::Duration;
 use goat_proto::v1::dispatcher_client::DispatcherClient;
 use goat_proto::v1::{self, manager_message, worker_message};
 use goat_proto::{MAX_MESSAGE_BYTES, convert};
+use goat_tls::connect::cause;
+use goat_tls::{Connector, Role};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -28,6 +30,8 @@ pub(super) enum Refusal {
     /// It answers, and knows no leader.
     NoLeader,
     Unreachable(String),
+    /// This node was removed from the cluster.
+    Removed,
     /// It will not have this worker.
     Refused(String),
     Stopping,
@@ -52,14 +56,12 @@ async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened
     let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| unreachable(error.to_string()))?
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Some(KEEP_ALIVE))
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .local_address(parts.bind_source);
-    let channel = endpoint.connect().await.map_err(|error| unreachable(with_source(&error)))?;
+        .keep_alive_while_idle(true);
+    let connector = Connector::new(parts.transport.clone(), Role::Manager, parts.bind_source, CONNECT);
+    let channel = endpoint.connect_with_connector(connector).await;
+    let channel = channel.map_err(|error| Refusal::Unreachable(cause(&address, &error)))?;
     let (to_leader, messages) = mpsc::channel(QUEUE);
     let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello(is_relayed, parts).await?)) };
     let _ = to_leader.try_send(hello);
@@ -128,6 +130,9 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
 
 fn refusal(address: &str, status: &tonic::Status) -> Refusal {
     let problem = format!("{address}: {}", status.message());
+    if status.metadata().contains_key(goat_proto::REMOVED) {
+        return Refusal::Removed;
+    }
     match status.code() {
         Code::FailedPrecondition
         | Code::InvalidArgument
@@ -140,14 +145,4 @@ fn refusal(address: &str, status: &tonic::Status) -> Refusal {
         Code::Unavailable if std::error::Error::source(status).is_none() => Refusal::NoLeader,
         _ => Refusal::Unreachable(problem),
     }
-}
-
-fn with_source(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

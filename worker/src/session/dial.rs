@@ -13,10 +13,9 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::ask::{Answer, Refusal, ask};
+use super::ask::{Refusal, ask};
 use super::{Opened, Parts};
 use crate::clock;
-use crate::reconciler::Gone;
 
 /// A manager that says nothing for so long no longer keeps the next from being asked.
 const STAGGER: Duration = Duration::from_millis(150);
@@ -52,6 +51,21 @@ struct Round {
     unreachable: Option<String>,
 }
 
+/// Why a round ended without a session.
+enum Stop {
+    Gone,
+    Removed,
+    Vain(Round),
+}
+
+/// Why there will be no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSession {
+    Stopping,
+    /// This node was removed from the cluster.
+    Removed,
+}
+
 impl Dialer {
     pub(super) fn new(parts: &Parts) -> Self {
         Self {
@@ -75,7 +89,7 @@ impl Dialer {
     }
 
     /// Tries until a leader has welcomed this worker.
-    pub(super) async fn connect(&mut self, parts: &Parts) -> Result<Opened, Gone> {
+    pub(super) async fn connect(&mut self, parts: &Parts) -> Result<Opened, NoSession> {
         self.rounds = 0;
         loop {
             match self.round(parts).await {
@@ -84,8 +98,9 @@ impl Dialer {
                     self.told = None;
                     return Ok(opened);
                 }
-                Err(None) => return Err(Gone),
-                Err(Some(round)) => {
+                Err(Stop::Gone) => return Err(NoSession::Stopping),
+                Err(Stop::Removed) => return Err(NoSession::Removed),
+                Err(Stop::Vain(round)) => {
                     self.tell(&round);
                     self.rounds += 1;
                     let cap_ms = if round.has_answer { ELECTING_WAIT_MS } else { UNREACHABLE_WAIT_MS };
@@ -129,8 +144,8 @@ impl Dialer {
         hint.filter(|address| seen.insert((*address).clone())).cloned().collect()
     }
 
-    /// Asks every manager once, and those that were redirected to. None: the agent stops.
-    async fn round(&mut self, parts: &Parts) -> Result<Opened, Option<Round>> {
+    /// Asks every manager once, and those that were redirected to.
+    async fn round(&mut self, parts: &Parts) -> Result<Opened, Stop> {
         let mut queue = self.addresses();
         // Nobody is asked twice: two sessions with one leader would end each other.
         let mut known: BTreeSet<String> = queue.iter().cloned().collect();
@@ -143,7 +158,7 @@ impl Dialer {
             if asked.is_empty() {
                 match queue.pop_front().map(|address| (address, false)).or_else(|| Some((relay.take()?.1, true))) {
                     Some((address, is_relayed)) => asked.push(ask(address, is_relayed, parts)),
-                    None => return Err(Some(round)),
+                    None => return Err(Stop::Vain(round)),
                 }
             }
             let answer = tokio::select! {
@@ -158,14 +173,14 @@ impl Dialer {
                     continue;
                 }
                 () = tokio::time::sleep_until(answered + LAST_ANSWER), if round.has_answer && queue.is_empty() && relay.is_none() => {
-                    return Err(Some(round));
+                    return Err(Stop::Vain(round));
                 }
             };
             answered = Instant::now();
-            let Answer { from, result } = answer;
-            match result {
+            match answer.result {
                 Ok(opened) => return Ok(opened),
-                Err(Refusal::Stopping) => return Err(None),
+                Err(Refusal::Stopping) => return Err(Stop::Gone),
+                Err(Refusal::Removed) => return Err(Stop::Removed),
                 Err(Refusal::NoLeader) => round.has_answer = true,
                 Err(Refusal::Unreachable(problem)) => round.unreachable = Some(problem),
                 Err(Refusal::Refused(problem)) => round.refusal = Some(problem),
@@ -177,9 +192,9 @@ impl Dialer {
                     queue.retain(|address| *address != leader);
                     if !leader.is_empty() && (is_queued || known.insert(leader.clone())) {
                         if self.last.as_ref() == Some(&leader) {
-                            relay = Some((Instant::now(), from));
+                            relay = Some((Instant::now(), answer.from));
                         } else {
-                            relay = Some((Instant::now() + RELAY_AFTER, from));
+                            relay = Some((Instant::now() + RELAY_AFTER, answer.from));
                             asked.push(ask(leader, false, parts));
                         }
                     }

@@ -17,8 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::model::Inventory;
+use goat_core::state::command::TaskReport;
 use goat_proto::v1;
-use tokio::sync::watch;
+use goat_tls::Transport;
+use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
@@ -28,6 +30,10 @@ use crate::outbox::Outbox;
 use crate::reconciler::{Gone, Handle};
 use crate::runtime::Runtimes;
 use crate::taskset::TaskSet;
+
+/// Tasks have their own grace periods.
+const EVICT_WITHIN: Duration = Duration::from_secs(120);
+const EVICT_LOOK: Duration = Duration::from_millis(200);
 
 /// What sessions work with.
 #[derive(Debug, Clone)]
@@ -39,6 +45,9 @@ pub struct Parts {
     /// Managers from the configuration.
     pub managers: Vec<String>,
     pub bind_source: Option<IpAddr>,
+    pub transport: Transport,
+    /// What the leader says that this worker's certificate should rest on.
+    pub wanted_stance: Arc<watch::Sender<String>>,
     pub identity: Arc<Identity>,
     pub reconciler: Handle,
     pub outbox: Arc<Outbox>,
@@ -46,6 +55,8 @@ pub struct Parts {
     pub inventory: watch::Receiver<Inventory>,
     pub runtimes: Runtimes,
     pub tasks: TaskSet,
+    /// Told when this node was removed from the cluster and nothing runs here any more.
+    pub removed: Arc<Notify>,
 }
 
 /// A session that a leader has welcomed.
@@ -90,8 +101,10 @@ impl From<Gone> for End {
 pub async fn run(parts: Parts) {
     let mut dialer = dial::Dialer::new(&parts);
     loop {
-        let Ok(opened) = dialer.connect(&parts).await else {
-            return;
+        let opened = match dialer.connect(&parts).await {
+            Ok(opened) => opened,
+            Err(dial::NoSession::Stopping) => return,
+            Err(dial::NoSession::Removed) => return evict(&parts).await,
         };
         let address = opened.address.clone();
         info!(manager = address, raft_term = opened.term, "session with the leader");
@@ -102,5 +115,23 @@ pub async fn run(parts: Parts) {
             _ => dialer.lost(&address),
         }
         warn!(manager = address, error = %end, "the session ended");
+    }
+}
+
+/// This node was removed: what it still runs is nobody's any more, and is stopped.
+async fn evict(parts: &Parts) {
+    warn!("this node was removed from the cluster: its tasks are stopped");
+    let deadline = tokio::time::Instant::now() + EVICT_WITHIN;
+    loop {
+        // Said again each time: a task that was just being started is known only now.
+        if parts.reconciler.assign_all(Vec::new()).await.is_err() {
+            return;
+        }
+        let Ok(tasks) = parts.reconciler.snapshot().await else { return };
+        let has_ended = |task: v1::TaskReport| TaskReport::try_from(task).is_ok_and(|task| task.state.is_terminal());
+        if tasks.into_iter().all(has_ended) || tokio::time::Instant::now() >= deadline {
+            return parts.removed.notify_one();
+        }
+        tokio::time::sleep(EVICT_LOOK).await;
     }
 }

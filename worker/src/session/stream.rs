@@ -81,7 +81,9 @@ impl Session<'_> {
                     sent.pop_first();
                 }
             }
-            if let Err(end) = self.send(worker_message::Message::Heartbeat(v1::Heartbeat { sequence })).await {
+            let stance = self.parts.transport.credentials().map(|own| own.stance()).unwrap_or_default();
+            let heartbeat = v1::Heartbeat { sequence, stance };
+            if let Err(end) = self.send(worker_message::Message::Heartbeat(heartbeat)).await {
                 return end;
             }
         }
@@ -144,6 +146,24 @@ impl Session<'_> {
         }
     }
 
+    fn met(&self, peers: v1::Peers) {
+        let worker =
+            |peer: v1::PeerWorker| Some(PeerWorker { node: peer.node_id.parse().ok()?, address: peer.address });
+        let workers = peers.workers.into_iter().filter_map(worker).collect();
+        if let Err(error) = self.parts.identity.learn_workers(workers) {
+            warn!(%error, "the other workers could not be remembered");
+        }
+    }
+
+    /// What the certificate should rest on, by the leader's word.
+    fn rest_on(&self, wanted: String) {
+        self.parts.wanted_stance.send_if_modified(|known| {
+            let is_new = *known != wanted;
+            *known = wanted;
+            is_new
+        });
+    }
+
     async fn handle(&self, message: manager_message::Message, sequence: &mut Option<u64>) -> Result<(), End> {
         use manager_message::Message;
         match message {
@@ -172,13 +192,12 @@ impl Session<'_> {
                 self.parts.outbox.acked(ack.sequence);
                 Ok(())
             }
+            Message::Stance(stance) => {
+                self.rest_on(stance.wanted);
+                Ok(())
+            }
             Message::Peers(peers) => {
-                let worker =
-                    |peer: v1::PeerWorker| Some(PeerWorker { node: peer.node_id.parse().ok()?, address: peer.address });
-                let workers = peers.workers.into_iter().filter_map(worker).collect();
-                if let Err(error) = self.parts.identity.learn_workers(workers) {
-                    warn!(%error, "the other workers could not be remembered");
-                }
+                self.met(peers);
                 Ok(())
             }
             Message::Logs(wanted) => {
