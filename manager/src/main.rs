@@ -2,14 +2,14 @@
 
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use goat_manager::config::{Config, LogFormat, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
-use goat_manager::{found, newcomer, server};
+use goat_manager::{found, newcomer, offline, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -53,12 +53,22 @@ enum Verb {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Read a data directory to the last byte while no manager runs on it, say what it holds and what is damaged
+    Check {
+        /// The manager's data directory
+        #[arg(long, env = "GOAT_MANAGER_DATA_DIR", value_name = "DIR")]
+        data_dir: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Verb::Init { place } => init(place),
         Verb::Join { managers, place, bind_source } => join(&managers, place, bind_source),
+        Verb::Check { data_dir, json } => check(&data_dir, json),
         Verb::Run { config, options } => match read(config, *options) {
             Ok(config) => run(config),
             Err(error) => {
@@ -96,6 +106,18 @@ fn join(managers: &[String], place: Place, bind_source: Option<IpAddr>) -> anyho
     let (name, dir) = (newcomer.name, newcomer.data_dir.display());
     println!("joined cluster {cluster} as manager {name}, number {id}, at {}, data in {dir}", newcomer.address);
     println!("start it:       goat-manager run --data-dir {dir} --listen IP:PORT");
+    Ok(())
+}
+
+fn check(data_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let report = offline::check::check(data_dir)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    let problems = report.problems.len();
+    anyhow::ensure!(report.is_healthy(), "{} is not as it must be: {problems} found, see above", data_dir.display());
     Ok(())
 }
 

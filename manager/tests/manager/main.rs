@@ -1,5 +1,6 @@
 //! Tests on real manager processes, in one binary.
 
+mod check;
 mod cluster;
 mod group;
 mod refusals;

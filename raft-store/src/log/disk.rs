@@ -10,11 +10,12 @@ use crate::error::Error;
 use crate::record;
 use crate::types::Entry;
 
-pub(super) fn key(index: u64) -> [u8; 8] {
+pub(crate) fn key(index: u64) -> [u8; 8] {
     index.to_be_bytes()
 }
 
-fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> {
+/// The entry in one row of the log.
+pub(crate) fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> {
     let corrupt = |reason: String| Error::Corrupt { path: db.path().to_path_buf(), reason };
     let index = <[u8; 8]>::try_from(key)
         .map(u64::from_be_bytes)
