@@ -37,6 +37,9 @@ pub enum Error {
     )]
     NoDataDir { dir: PathBuf },
 
+    #[error("{dir} has changed since it was looked at: look again", dir = dir.display())]
+    Moved { dir: PathBuf },
+
     #[error(
         "the manager of {dir} has a number and has never run, so there is no log and no state yet: start it with \
          `goat-manager run`", dir = dir.display()

@@ -33,7 +33,10 @@ impl State {
             return (first.outcome.clone(), ChangeSet { index: at.index, term: at.term, ..ChangeSet::default() });
         }
         let now_ms = self.meta.clock_ms;
+        let base = self.meta.index_base;
         let changes = ChangeSet { index: at.index, term: at.term, at_ms: now_ms, ..ChangeSet::default() };
+        // Rows count on where those before them ended; the log, and whoever reads it, by the log's own indexes.
+        let at = At { index: at.index.saturating_add(base), ..at };
         let mut apply = Apply { state: self, at, now_ms, rows, changes };
         let outcome = match apply.act(&command.action) {
             Ok(answer) => Outcome::Done(answer),
@@ -57,6 +60,7 @@ impl Apply<'_> {
             Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
             Action::RemoveNode { node } => self.remove_node(*node),
             Action::AddManager { name, address } => self.add_manager(name, address),
+            Action::Recover { survivor, address, leap } => self.recover(*survivor, address.as_deref(), *leap),
             Action::SetManager { id, standing } => self.set_manager(*id, *standing),
             Action::RegisterNode { node, name, address, labels, inventory, running } => {
                 let was_down = self.is_down(*node);

@@ -66,6 +66,14 @@ pub enum Action {
         id: u64,
         standing: Standing,
     },
+    /// Written into one manager's log while none runs, after all others are lost for good: it goes on alone.
+    Recover {
+        survivor: u64,
+        /// `HOST:PORT`, where it is reached somewhere else from now on.
+        address: Option<String>,
+        /// Added to versions and fencing tokens: more than the lost managers can have given out unseen.
+        leap: u64,
+    },
 
     RotateJoinSecret {
         invited: Invited,

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! check    reads all of it, says what is there and what is damaged
+//! recover  makes a group of the one manager that is left
 //! ```
 
+pub mod aside;
 pub mod check;
+pub mod recover;
 
 use goat_core::codec;
 use goat_core::state::command::Command;

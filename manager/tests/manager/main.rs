@@ -3,6 +3,7 @@
 mod check;
 mod cluster;
 mod group;
+mod recover;
 mod refusals;
 mod sessions;
 mod worker;

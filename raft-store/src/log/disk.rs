@@ -28,7 +28,7 @@ pub(crate) fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> 
 }
 
 /// The entry at one end of the log.
-pub(super) fn entry_at(db: &Db, end: IteratorMode<'_>) -> Result<Option<Entry>, Error> {
+pub(crate) fn entry_at(db: &Db, end: IteratorMode<'_>) -> Result<Option<Entry>, Error> {
     let Some(item) = db.raw().iterator_cf(db.family(db::LOG), end).next() else {
         return Ok(None);
     };
