@@ -14,6 +14,7 @@ mod plan_steps;
 mod reports;
 mod rows;
 mod security;
+mod services;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;

@@ -14,7 +14,7 @@ use goat_core::codec;
 use goat_core::model::Manager;
 use goat_core::state::command::{Action, Command, Outcome};
 use goat_core::state::{At, State};
-use goat_raft_store::{Alone, EntryId, Member, Offline};
+use goat_raft_store::{Alone, EntryId, Member, Members, Offline};
 
 use super::aside::{Aside, copy_aside};
 use super::{Replayed, replay};
@@ -71,14 +71,12 @@ pub fn plan(dir: &Path) -> anyhow::Result<Recovery> {
         "manager {} (number {id}) was removed from the cluster; use the directory of one that was not",
         own.name
     );
-    let members = log.members.as_ref().unwrap_or(&meta.members);
     let lost: Vec<Manager> = state.managers().filter(|other| other.is_member() && other.id != id).cloned().collect();
-    let is_alone = members.voters == [id] && members.all.len() == 1;
     Ok(Recovery {
         dir: dir.to_path_buf(),
         cluster: state.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
         own: own.clone(),
-        is_done: is_alone && lost.is_empty(),
+        is_done: lost.is_empty() && is_alone(log.members.as_ref().unwrap_or(&meta.members), id),
         lost,
         last,
         term: meta.vote.map_or(0, |vote| vote.term).max(last.term),
@@ -87,6 +85,10 @@ pub fn plan(dir: &Path) -> anyhow::Result<Recovery> {
         tasks: state.tasks().len(),
         nodes: state.nodes().len(),
     })
+}
+
+fn is_alone(members: &Members, id: u64) -> bool {
+    members.voters == [id] && members.all.len() == 1
 }
 
 impl Recovery {
