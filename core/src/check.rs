@@ -131,7 +131,7 @@ fn place_problem(state: &State, task: &Task) -> Option<&'static str> {
 }
 
 fn version_problem(state: &State, task: &Task) -> Option<&'static str> {
-    let applied = state.applied_index();
+    let applied = state.newest_version();
     let newest = task.version.max(task.spec_version).max(task.fencing_token).max(task.returned);
     (task.version == 0 || newest > applied || task.fencing_token.max(task.returned) > task.version)
         .then_some("bears the index of a command that was not applied yet")

@@ -11,6 +11,7 @@
 //! leader    what runs only while this manager leads
 //! dispatcher  workers' sessions, leases, assignments
 //! control   what goatctl calls
+//! offline   what is done to a data directory while no manager runs on it
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
 //! ```
@@ -26,6 +27,7 @@ pub mod identity;
 pub mod leader;
 pub mod machine;
 pub mod newcomer;
+pub mod offline;
 pub mod presence;
 pub mod raft;
 pub mod security;

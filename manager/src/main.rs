@@ -2,14 +2,14 @@
 
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use goat_manager::config::{Config, LogFormat, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
-use goat_manager::{found, newcomer, server};
+use goat_manager::{found, newcomer, offline, server};
 use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -90,12 +90,42 @@ enum Verb {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Read a data directory to the last byte while no manager runs on it, say what it holds and what is damaged
+    Check {
+        /// The manager's data directory
+        #[arg(long, env = "GOAT_MANAGER_DATA_DIR", value_name = "DIR")]
+        data_dir: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// When a majority of managers is lost for good: make a cluster of this one alone, out of its data directory
+    ///
+    /// Says what would be kept, and does it with --yes. Run it on ONE manager only, the one with the most of the log
+    /// (`goat-manager check`), while it does not run. Its number, the cluster's id, services and tasks stay; tasks run on.
+    /// All other managers are removed for good: their directories are of no more use, and they join anew.
+    Recover {
+        /// There is no other kind of recovery: say that this one is meant
+        #[arg(long, required = true)]
+        force_new_cluster: bool,
+        /// The manager's data directory
+        #[arg(long, env = "GOAT_MANAGER_DATA_DIR", value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Address at which it is reached from now on [default: as before]
+        #[arg(long, env = "GOAT_MANAGER_ADVERTISE", value_name = "HOST:PORT")]
+        advertise: Option<String>,
+        /// Do it; without this, only say what would be done
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Verb::Init { place, client } => init(place, client),
         Verb::Join { managers, place, token, bind_source } => join(&managers, place, &token, bind_source),
+        Verb::Check { data_dir, json } => check(&data_dir, json),
+        Verb::Recover { data_dir, advertise, yes, .. } => recover(&data_dir, advertise, yes),
         Verb::Run { config, options } => match read(config, *options) {
             Ok(config) => run(config),
             Err(error) => {
@@ -139,6 +169,33 @@ fn join(managers: &[String], place: Place, token: &TokenArgs, bind_source: Optio
     let (name, dir) = (newcomer.name, newcomer.data_dir.display());
     println!("joined cluster {cluster} as manager {name}, number {id}, at {}, data in {dir}", newcomer.address);
     println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
+    Ok(())
+}
+
+fn check(data_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let report = offline::check::check(data_dir)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    let problems = report.problems.len();
+    anyhow::ensure!(report.is_healthy(), "{} is not as it must be: {problems} found, see above", data_dir.display());
+    Ok(())
+}
+
+fn recover(data_dir: &Path, advertise: Option<String>, yes: bool) -> anyhow::Result<()> {
+    let recovery = offline::recover::plan(data_dir)?;
+    print!("{recovery}");
+    if recovery.is_done {
+        return Ok(());
+    }
+    if !yes {
+        println!("nothing was changed: repeat with --yes to do it");
+        return Ok(());
+    }
+    println!("{}", recovery.perform(advertise)?);
+    println!("done. Start it with `goat-manager run`, then add managers with `goat-manager join`");
     Ok(())
 }
 

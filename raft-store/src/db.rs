@@ -66,6 +66,11 @@ impl DirLock {
             Err((_, errno)) => Err(Error::io("lock", &path)(io::Error::from(errno))),
         }
     }
+
+    /// The same without making the file: where it is missing, nothing has ever used the directory.
+    pub(crate) fn take_existing(dir: &Path) -> Result<Option<Self>, Error> {
+        if dir.join(Self::FILE_NAME).exists() { Self::take(dir).map(Some) } else { Ok(None) }
+    }
 }
 
 /// The open database. The last owner closes it, and then releases the directory.
@@ -73,7 +78,7 @@ pub(crate) struct Db {
     db: DB,
     path: PathBuf,
     // Declared last, so that it is released after the database is closed.
-    _lock: DirLock,
+    _lock: Option<DirLock>,
 }
 
 impl std::fmt::Debug for Db {
@@ -84,14 +89,20 @@ impl std::fmt::Debug for Db {
 
 impl Db {
     pub(crate) fn open(path: PathBuf, lock: DirLock) -> Result<Self, Error> {
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES).map_err(|error| classify(&path, error))?;
-        let families = [
-            // The log is written once, read back rarely and soon removed.
-            ColumnFamilyDescriptor::new(LOG, family_options(&cache, 8 * MIB)),
-            ColumnFamilyDescriptor::new(META, family_options(&cache, MIB)),
-            ColumnFamilyDescriptor::new(ROWS, family_options(&cache, 4 * MIB)),
-        ];
-        let db = DB::open_cf_descriptors(&db_options(), &path, families).map_err(|error| classify(&path, error))?;
+        let db = DB::open_cf_descriptors(&db_options(), &path, families(&path)?);
+        let db = db.map_err(|error| classify(&path, error))?;
+        Ok(Self { db, path, _lock: Some(lock) })
+    }
+
+    /// Opens it to look at, and changes no file. Only a torn end of the write-ahead log, as a crash leaves it, is passed
+    /// over in silence: damage before it is an error here, where [`Self::open`] keeps what is in front of it.
+    pub(crate) fn open_read_only(path: PathBuf, lock: Option<DirLock>) -> Result<Self, Error> {
+        let mut options = db_options();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        let db = DB::open_cf_descriptors_read_only(&options, &path, families(&path)?, false);
+        let db = db.map_err(|error| classify(&path, error))?;
         Ok(Self { db, path, _lock: lock })
     }
 
@@ -125,6 +136,16 @@ impl Db {
     pub(crate) fn put_meta<T: Serialize>(&self, batch: &mut WriteBatch, key: &str, value: &T) {
         batch.put_cf(self.family(META), key, record::encode(value));
     }
+}
+
+fn families(path: &Path) -> Result<[ColumnFamilyDescriptor; 3], Error> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES).map_err(|error| classify(path, error))?;
+    Ok([
+        // The log is written once, read back rarely and soon removed.
+        ColumnFamilyDescriptor::new(LOG, family_options(&cache, 8 * MIB)),
+        ColumnFamilyDescriptor::new(META, family_options(&cache, MIB)),
+        ColumnFamilyDescriptor::new(ROWS, family_options(&cache, 4 * MIB)),
+    ])
 }
 
 fn db_options() -> rocksdb::Options {

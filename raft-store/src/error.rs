@@ -32,6 +32,21 @@ pub enum Error {
     Claimed { dir: PathBuf, node_id: u64, cluster_id: Option<String> },
 
     #[error(
+        "{dir} is no manager's data directory (it holds no {identity}): give the directory that `goat-manager run` is \
+         given", dir = dir.display(), identity = crate::identity::FILE_NAME
+    )]
+    NoDataDir { dir: PathBuf },
+
+    #[error("{dir} has changed since it was looked at: look again", dir = dir.display())]
+    Moved { dir: PathBuf },
+
+    #[error(
+        "the manager of {dir} has a number and has never run, so there is no log and no state yet: start it with \
+         `goat-manager run`", dir = dir.display()
+    )]
+    NeverRun { dir: PathBuf },
+
+    #[error(
         "{path} is damaged ({reason}): restore it from a backup of the data directory; or move the directory away and \
          let this manager join the cluster anew, under a new id", path = path.display()
     )]

@@ -37,6 +37,10 @@ pub enum Ask {
         #[serde(default)]
         binaries: Option<PathBuf>,
     },
+    /// Makes a group of that manager alone, which does not run.
+    Recover {
+        name: String,
+    },
     /// With an empty directory.
     Join {
         name: String,
@@ -158,6 +162,7 @@ async fn perform(cluster: &Cluster, ask: Ask) -> Answer {
         Ask::Stop { name } => cluster.stop(&name).await,
         Ask::Start { name, binaries: None } => cluster.start(&name).await,
         Ask::Start { name, binaries: Some(binaries) } => cluster.start_from(&binaries, &name).await,
+        Ask::Recover { name } => cluster.recover(&name).await,
         Ask::Join { name } => cluster.join(&name).await,
         Ask::Freeze { name } => cluster.freeze(&name).await,
         Ask::Thaw { name } => cluster.thaw(&name).await,
@@ -225,6 +230,11 @@ impl Remote {
     /// Lets a manager join that does not run, with an empty directory, and starts it.
     pub async fn join(&self, name: &str) -> Result<(), Error> {
         self.ask(&Ask::Join { name: name.to_owned() }).await
+    }
+
+    /// Makes a group of a manager alone that does not run, as after the loss of all others.
+    pub async fn recover(&self, name: &str) -> Result<(), Error> {
+        self.ask(&Ask::Recover { name: name.to_owned() }).await
     }
 
     pub async fn freeze(&self, name: &str) -> Result<(), Error> {

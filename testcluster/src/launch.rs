@@ -31,6 +31,13 @@ pub fn join(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<S
     (binaries.join(program), args)
 }
 
+/// What makes a group of that manager alone.
+pub fn recover(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<String>) {
+    let dir = layout.data_dir(member).display().to_string();
+    let args = ["recover", "--force-new-cluster", "--yes", "--data-dir", &dir].map(str::to_owned);
+    (binaries.join("goat-manager"), args.into())
+}
+
 fn place(layout: &Layout, member: Member) -> Vec<String> {
     let options = [
         ("--name", member.name()),

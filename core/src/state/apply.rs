@@ -1,16 +1,12 @@
-//! Applying a command: what users ask of services, and how rows and the change set come to be. What is said of nodes is in
+//! Applying a command: how rows and the change set come to be. What is said of services is in `services`, of nodes in
 //! `nodes`, what workers report in `reports`, what planners decided in `plan_steps`.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::change::{ChangeSet, RowChange, TaskChange};
 use super::command::{Action, Answer, Command, Outcome, Refusal};
-use super::rows::{old_spec_key, request_key, service_key, task_key};
-use super::{At, OldSpec, REQUESTS_REMEMBERED, Remembered, Service, State};
+use super::rows::{old_spec_key, request_key, task_key};
+use super::{At, REQUESTS_REMEMBERED, Remembered, State};
 use crate::codec;
-use crate::model::validate::validate;
-use crate::model::{Cause, Desired, Mode, RequestId, ServiceId, ServiceSpec, Task, TaskId, TaskState};
+use crate::model::{Cause, Desired, RequestId, Task, TaskId, TaskState};
 
 pub(super) type Done = Result<Answer, Refusal>;
 
@@ -33,7 +29,10 @@ impl State {
             return (first.outcome.clone(), ChangeSet { index: at.index, term: at.term, ..ChangeSet::default() });
         }
         let now_ms = self.meta.clock_ms;
+        let base = self.meta.index_base;
         let changes = ChangeSet { index: at.index, term: at.term, at_ms: now_ms, ..ChangeSet::default() };
+        // Rows count on where those before them ended; the log, and whoever reads it, by the log's own indexes.
+        let at = At { index: at.index.saturating_add(base), ..at };
         let mut apply = Apply { state: self, at, now_ms, rows, changes };
         let outcome = match apply.act(&command.action) {
             Ok(answer) => Outcome::Done(answer),
@@ -57,6 +56,7 @@ impl Apply<'_> {
             Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
             Action::RemoveNode { node } => self.remove_node(*node),
             Action::AddManager { name, address } => self.add_manager(name, address),
+            Action::Recover { survivor, address, leap } => self.recover(*survivor, address.as_deref(), *leap),
             Action::SetManager { id, standing } => self.set_manager(*id, *standing),
             Action::RegisterNode { node, name, address, labels, inventory, running } => {
                 let was_down = self.is_down(*node);
@@ -94,113 +94,6 @@ impl Apply<'_> {
             }
         }
     }
-
-    // Services.
-
-    fn create_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Done {
-        check_spec(spec)?;
-        if self.state.index.service_names.contains_key(&spec.name) {
-            return Err(Refusal::NameTaken { name: spec.name.clone() });
-        }
-        if self.state.services.contains_key(&id) {
-            return Err(Refusal::Impossible {
-                what: format!("the id {id} is taken; repeat the request with a new one"),
-            });
-        }
-        let service = Service {
-            id,
-            spec: Arc::new(spec.clone()),
-            spec_version: self.at.index,
-            removed: false,
-            created_at_ms: self.now_ms,
-            updated_at_ms: self.now_ms,
-            version: self.at.index,
-        };
-        Ok(self.put_service(service))
-    }
-
-    fn live_service(&self, id: ServiceId) -> Result<&Service, Refusal> {
-        let service = self.state.services.get(&id).ok_or(Refusal::NoSuchService { id })?;
-        if service.removed {
-            return Err(Refusal::ServiceRemoved { name: service.spec.name.clone() });
-        }
-        Ok(service)
-    }
-
-    fn update_service(&mut self, id: ServiceId, seen_version: Option<u64>, spec: &ServiceSpec) -> Done {
-        let mut service = self.live_service(id)?.clone();
-        if let Some(seen) = seen_version
-            && seen != service.version
-        {
-            return Err(Refusal::Stale { seen, found: service.version });
-        }
-        check_spec(spec)?;
-        if spec.name != service.spec.name {
-            let problem = format!("a service cannot be renamed (it is {:?}); create another", service.spec.name);
-            return Err(Refusal::Invalid { field: "name".into(), problem });
-        }
-        if !runs_the_same(spec, &service.spec) {
-            self.keep_old_spec(&service);
-            service.spec_version = self.at.index;
-        }
-        service.spec = Arc::new(spec.clone());
-        Ok(self.put_service(service))
-    }
-
-    /// Tasks that run the current spec will need it under its version.
-    fn keep_old_spec(&mut self, service: &Service) {
-        let of_version =
-            || self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version);
-        let (tasks, live) = (of_version().count(), of_version().filter(|task| !task.state.is_terminal()).count());
-        if tasks > 0 {
-            let key = (service.id, service.spec_version);
-            self.write(old_spec_key(key.0, key.1), codec::encode(&*service.spec));
-            self.state.old_specs.insert(key, OldSpec { spec: service.spec.clone(), tasks, live });
-        }
-    }
-
-    fn scale_service(&mut self, id: ServiceId, replicas: u32) -> Done {
-        let mut service = self.live_service(id)?.clone();
-        let spec = ServiceSpec { mode: Mode::Replicated { replicas }, ..(*service.spec).clone() };
-        check_spec(&spec)?;
-        service.spec = Arc::new(spec);
-        Ok(self.put_service(service))
-    }
-
-    fn remove_service(&mut self, id: ServiceId) -> Done {
-        let mut service = self.state.services.get(&id).ok_or(Refusal::NoSuchService { id })?.clone();
-        if service.removed {
-            return Ok(Answer::Service { id, version: service.version });
-        }
-        service.removed = true;
-        let answer = self.put_service(service);
-        let tasks: Vec<TaskId> = self.state.tasks_of_service(id).map(|task| task.id).collect();
-        for task in tasks {
-            self.desire(task, Desired::Removed, Cause::User);
-        }
-        Ok(answer)
-    }
-
-    fn put_service(&mut self, mut service: Service) -> Answer {
-        service.version = self.at.index;
-        service.updated_at_ms = self.now_ms;
-        let answer = Answer::Service { id: service.id, version: service.version };
-        self.write(service_key(service.id), codec::encode(&service));
-        self.changes.services.push(service.id);
-        self.state.index.service_names.insert(service.spec.name.clone(), service.id);
-        self.state.services.insert(service.id, service);
-        answer
-    }
-
-    pub(super) fn forget_service(&mut self, id: ServiceId) {
-        if let Some(service) = self.state.services.remove(&id) {
-            self.state.index.service_names.remove(&service.spec.name);
-            self.delete(service_key(id));
-            self.changes.services.push(id);
-        }
-    }
-
-    // Tasks.
 
     /// Moves a task's desired state forward; one that no worker knows ends at once. False where it is there already.
     pub(super) fn desire(&mut self, id: TaskId, desired: Desired, cause: Cause) -> bool {
@@ -278,21 +171,4 @@ impl Apply<'_> {
     pub(super) fn delete(&mut self, key: Vec<u8>) {
         self.rows.push(RowChange { key, value: None });
     }
-}
-
-fn check_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
-    validate(spec).map_err(|invalid| Refusal::Invalid { field: invalid.field.into(), problem: invalid.problem })
-}
-
-/// Whether tasks of the one spec need not be replaced for the other.
-fn runs_the_same(a: &ServiceSpec, b: &ServiceSpec) -> bool {
-    let relevant = |spec: &ServiceSpec| ServiceSpec {
-        mode: Mode::default(),
-        labels: BTreeMap::new(),
-        restart: Default::default(),
-        placement: Default::default(),
-        on_disconnect: None,
-        ..spec.clone()
-    };
-    relevant(a) == relevant(b)
 }

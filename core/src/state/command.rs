@@ -1,6 +1,8 @@
 //! Commands: the only way state changes. Each carries its time and the versions it saw; `apply` refuses stale or
 //! impossible ones as a value.
 
+mod report;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
     Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId,
-    Secret, ServiceId, ServiceSpec, Standing, TaskId, TaskState,
+    Secret, ServiceId, ServiceSpec, Standing, TaskId,
 };
 
 pub use super::refusal::Refusal;
+pub use report::{MAX_REPORT_AHEAD_MS, MAX_REPORT_ERROR_BYTES, MAX_REPORT_WORD_BYTES, Reported, TaskReport};
 
 /// One replicated change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +70,14 @@ pub enum Action {
     SetManager {
         id: u64,
         standing: Standing,
+    },
+    /// Written into one manager's log while none runs, after all others are lost for good: it goes on alone.
+    Recover {
+        survivor: u64,
+        /// `HOST:PORT`, where it is reached somewhere else from now on.
+        address: Option<String>,
+        /// Added to versions and fencing tokens: more than the lost managers can have given out unseen.
+        leap: u64,
     },
 
     RotateJoinSecret {
@@ -151,27 +162,6 @@ impl Versioned for Command {
     }
 }
 
-/// The longest error text of a report; whoever takes a longer one from a worker cuts it. Longer ones are refused.
-pub const MAX_REPORT_ERROR_BYTES: usize = 4_096;
-/// The longest word of a report: its reason, the id of its container.
-pub const MAX_REPORT_WORD_BYTES: usize = 256;
-/// A worker's clock may be wrong by hours. What is further ahead than a year is no time.
-pub const MAX_REPORT_AHEAD_MS: u64 = 365 * 24 * 3_600_000;
-
-/// What a worker says of one of its tasks. Its words and times are believed within limits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskReport {
-    pub task: TaskId,
-    pub state: TaskState,
-    pub exit_code: Option<i32>,
-    /// Constant word (`exit`, `oom-killed`, `image-not-found`, `disk-full`, `runtime-down`, `unhealthy`, ...).
-    pub reason: Option<String>,
-    pub error: Option<String>,
-    pub container_id: Option<String>,
-    /// By the worker's clock (Unix ms); taken for now where it is later.
-    pub at_ms: u64,
-}
-
 /// One decision of a planner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Step {
@@ -237,28 +227,4 @@ pub enum Answer {
         stale: u32,
     },
     Reported(Reported),
-}
-
-/// What became of a worker's reports. Only those applied have changed anything.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Reported {
-    pub applied: u32,
-    /// Said before, or of a task that has ended: a worker that has lost its connection says things twice.
-    pub stale: u32,
-    /// Of a task that there is not. One that was away for long cannot know what was forgotten meanwhile.
-    pub unknown: u32,
-    /// Of another node's task.
-    pub foreign: u32,
-    /// A state behind the one that was reported before, or one that is not a worker's to say.
-    pub backwards: u32,
-    /// A text or a time beyond the limits.
-    pub absurd: u32,
-}
-
-impl Reported {
-    /// How many say that the worker is broken, or lies.
-    pub const fn untrue(&self) -> u32 {
-        self.foreign + self.backwards + self.absurd
-    }
 }

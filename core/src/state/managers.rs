@@ -12,6 +12,8 @@ use crate::model::{Manager, Standing};
 pub const MAX_MANAGERS: usize = 32;
 /// Of those that were removed so many are remembered, the latest.
 const REMOVED_REMEMBERED: usize = 1_000;
+/// Managers that the lost ones may have let join, unseen by the one that is left.
+const NUMBERS_SKIPPED: u64 = 100;
 const MAX_ADDRESS_BYTES: usize = 300;
 
 impl Versioned for Manager {}
@@ -27,9 +29,11 @@ impl State {
         self.managers.get(&id)
     }
 
-    /// Whether it was a manager once.
+    /// Whether it was a manager once, or may have been one unseen.
     pub fn is_removed_manager(&self, id: u64) -> bool {
-        self.managers.get(&id).is_some_and(|manager| !manager.is_member())
+        // A number that was never given here was given by managers that are lost.
+        let is_unknown = || id < self.meta.next_manager;
+        self.managers.get(&id).map_or_else(is_unknown, |manager| !manager.is_member())
     }
 }
 
@@ -53,6 +57,7 @@ impl Apply<'_> {
             });
         }
         let id = self.state.managers.last_key_value().map_or(1, |(last, _)| last + 1);
+        let id = id.max(self.state.meta.next_manager);
         self.put_manager(Manager {
             id,
             name: name.to_owned(),
@@ -78,6 +83,32 @@ impl Apply<'_> {
         }
         let manager = Manager { standing, ..manager.clone() };
         let done = self.put_manager(manager);
+        self.forget_removed();
+        done
+    }
+
+    /// The one manager that is left goes on alone. What the lost ones may have given out since (indexes, numbers of
+    /// managers) is skipped, and they are removed: nothing that they say counts if they come back.
+    pub(super) fn recover(&mut self, survivor: u64, address: Option<&str>, leap: u64) -> Done {
+        let own = self.state.managers.get(&survivor).ok_or(Refusal::NoSuchManager { id: survivor })?.clone();
+        if !own.is_member() {
+            return Err(Refusal::ManagerRemoved { name: own.name });
+        }
+        if let Some(address) = address {
+            check_address(address)?;
+        }
+        let meta = &mut self.state.meta;
+        meta.index_base = meta.index_base.saturating_add(leap);
+        let highest = self.state.managers.last_key_value().map_or(survivor, |(id, _)| *id);
+        meta.next_manager = meta.next_manager.max(highest.saturating_add(NUMBERS_SKIPPED));
+        self.at.index = self.at.index.saturating_add(leap);
+        self.rows.push(State::meta_row(&self.state.meta));
+        let members = self.state.managers.values().filter(|other| other.is_member() && other.id != survivor);
+        for lost in members.cloned().collect::<Vec<_>>() {
+            self.put_manager(Manager { standing: Standing::Removed, ..lost })?;
+        }
+        let address = address.map_or(own.address.clone(), str::to_owned);
+        let done = self.put_manager(Manager { standing: Standing::Voter, address, ..own });
         self.forget_removed();
         done
     }

@@ -15,6 +15,7 @@ mod refusal;
 mod reports;
 mod rows;
 mod security;
+mod services;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -70,6 +71,17 @@ struct Meta {
     /// None: the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     format: Option<u8>,
+    /// Added to the log's indexes: what rows bear (versions, fencing tokens) goes on above what was given out before,
+    /// also where the log does not: after a recovery, and after rows of another log were restored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    index_base: u64,
+    /// The next manager's number is not below; 0 for no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    next_manager: u64,
+}
+
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Versioned for Meta {
@@ -143,6 +155,12 @@ impl State {
     /// The last command applied; 0 for none.
     pub const fn applied_index(&self) -> u64 {
         self.meta.applied_index
+    }
+
+    /// The largest version that a row may bear, or fencing token: those of a command at log index `i` are `i` and what
+    /// recoveries and restores have added.
+    pub const fn newest_version(&self) -> u64 {
+        self.meta.index_base.saturating_add(self.meta.applied_index)
     }
 
     /// The state's clock (Unix ms): the largest time any command carried.

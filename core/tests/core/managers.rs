@@ -77,6 +77,46 @@ fn who_was_removed_does_not_come_back_and_may_be_removed_twice() {
     assert!(matches!(leader.refused(set(9, Standing::Voter)), Refusal::NoSuchManager { id: 9 }));
 }
 
+fn recover(survivor: u64, leap: u64) -> Action {
+    Action::Recover { survivor, address: Some("new.example:1".into()), leap }
+}
+
+#[test]
+fn a_manager_that_is_left_goes_on_alone_above_all_that_the_lost_ones_may_have_given_out() {
+    let mut leader = three();
+    leader.done(set(1, Standing::Learner));
+    let before = leader.state.newest_version();
+    leader.done(recover(1, 1_000));
+    assert_eq!(numbers(&leader), [1]);
+    let own = leader.state.manager(1).expect("it is left");
+    assert_eq!((own.standing, own.address.as_str()), (Standing::Voter, "new.example:1"));
+    assert_eq!(own.version, before + 1 + 1_000);
+    // Those that are known, and those that joined the lost ones unseen.
+    for lost in [2, 3, 4, 102] {
+        assert!(leader.state.is_removed_manager(lost), "{lost}");
+    }
+    assert!(!leader.state.is_removed_manager(103));
+    leader.done(add("m2"));
+    assert_eq!(numbers(&leader), [1, 103]);
+    assert_eq!(leader.state.newest_version(), before + 2 + 1_000);
+
+    let rows = leader.state.rows().into_iter().map(|row| (row.key, row.value.expect("no row is deleted here")));
+    assert_eq!(State::from_rows(rows).expect("its own rows").newest_version(), leader.state.newest_version());
+}
+
+#[test]
+fn who_was_removed_or_is_not_known_does_not_go_on_alone() {
+    let mut leader = three();
+    leader.done(set(3, Standing::Removed));
+    assert!(matches!(leader.refused(recover(3, 1)), Refusal::ManagerRemoved { .. }));
+    assert!(matches!(leader.refused(recover(9, 1)), Refusal::NoSuchManager { id: 9 }));
+    let absurd = Action::Recover { survivor: 1, address: Some("nowhere".into()), leap: 1 };
+    assert!(matches!(leader.refused(absurd), Refusal::Invalid { .. }));
+    assert_eq!(numbers(&leader), [1, 2]);
+    // Whatever it is asked to skip: a command never stops a manager.
+    leader.done(recover(1, u64::MAX));
+}
+
 #[test]
 fn managers_are_in_the_rows() {
     let mut leader = three();

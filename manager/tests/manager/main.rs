@@ -1,7 +1,9 @@
 //! Tests on real manager processes, in one binary.
 
+mod check;
 mod cluster;
 mod group;
+mod recover;
 mod refusals;
 mod security;
 mod sessions;

@@ -10,11 +10,12 @@ use crate::error::Error;
 use crate::record;
 use crate::types::Entry;
 
-pub(super) fn key(index: u64) -> [u8; 8] {
+pub(crate) fn key(index: u64) -> [u8; 8] {
     index.to_be_bytes()
 }
 
-fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> {
+/// The entry in one row of the log.
+pub(crate) fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> {
     let corrupt = |reason: String| Error::Corrupt { path: db.path().to_path_buf(), reason };
     let index = <[u8; 8]>::try_from(key)
         .map(u64::from_be_bytes)
@@ -27,7 +28,7 @@ fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> {
 }
 
 /// The entry at one end of the log.
-pub(super) fn entry_at(db: &Db, end: IteratorMode<'_>) -> Result<Option<Entry>, Error> {
+pub(crate) fn entry_at(db: &Db, end: IteratorMode<'_>) -> Result<Option<Entry>, Error> {
     let Some(item) = db.raw().iterator_cf(db.family(db::LOG), end).next() else {
         return Ok(None);
     };

@@ -1,7 +1,7 @@
 //! openraft's log store: the log, the vote, and how far it is committed. Reading comes from memory where it can; writing
 //! goes through one queue to one thread ([`writer`]), in the order it was asked for.
 
-mod disk;
+pub(crate) mod disk;
 mod tail;
 mod writer;
 

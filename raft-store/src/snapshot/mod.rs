@@ -66,7 +66,7 @@ impl SnapshotFile {
     ///
     /// # Errors
     /// [`Error::Snapshot`] where it is cut off or damaged, [`Error::NewerFormat`] where a newer build wrote it.
-    fn open_checked(path: PathBuf, is_temporary: bool) -> Result<Self, Error> {
+    pub(crate) fn open_checked(path: PathBuf, is_temporary: bool) -> Result<Self, Error> {
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let (head, len_bytes) = format::verify(&file, &path)?;
         let place = Mutex::new(Place { path, is_temporary });

@@ -41,15 +41,27 @@ impl Cluster {
 
     /// Lets a manager that does not run join with an empty directory, and starts it. Returns as soon as it runs.
     pub async fn join(&self, name: &str) -> Result<(), Error> {
+        let member = self.stopped_manager(name).await?;
+        empty(&self.layout.data_dir(member))?;
+        self.enter(member, false).await?;
+        self.start(name).await
+    }
+
+    /// Makes a group of a manager alone that does not run.
+    pub async fn recover(&self, name: &str) -> Result<(), Error> {
+        let member = self.stopped_manager(name).await?;
+        let (program, args) = launch::recover(&self.layout, &self.options.binaries, member);
+        finished(&program, &args, None, name).await
+    }
+
+    async fn stopped_manager(&self, name: &str) -> Result<Member, Error> {
         let Part::Member(member @ Member::Manager(_)) = self.layout.part(name)? else {
-            return Err(Error::usage(format!("{name} is no manager; workers join by themselves")));
+            return Err(Error::usage(format!("{name} is no manager")));
         };
         if self.members.lock().await.get_mut(name).is_some_and(|running| running.ended().is_none()) {
             return Err(Error::failed(format!("{name} runs; stop it first")));
         }
-        empty(&self.layout.data_dir(member))?;
-        self.enter(member, false).await?;
-        self.start(name).await
+        Ok(member)
     }
 
     async fn enter(&self, member: Member, is_first: bool) -> Result<(), Error> {
@@ -61,20 +73,8 @@ impl Cluster {
             true => launch::init(&self.layout, binaries, member),
             false => launch::join(&self.layout, binaries, member),
         };
-        let mut command = tokio::process::Command::new(&program);
-        if !is_first {
-            command.env(TOKEN, self.token(member).await?);
-        }
-        let running = command.args(&args).kill_on_drop(true).output();
-        let output = tokio::time::timeout(ENTER_WITHIN, running)
-            .await
-            .map_err(|_| Error::failed(format!("{} cannot become a member in time", member.name())))?
-            .map_err(Error::io("start", &program))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(Error::failed(format!("{} cannot become a member: {}", member.name(), said.trim())))
+        let token = if is_first { None } else { Some(self.token(member).await?) };
+        finished(&program, &args, token, &member.name()).await
     }
 
     async fn token(&self, member: Member) -> Result<String, Error> {
@@ -104,6 +104,23 @@ impl Cluster {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Runs goat-manager to its end.
+async fn finished(program: &Path, args: &[String], token: Option<String>, name: &str) -> Result<(), Error> {
+    let what = args.first().map_or("", String::as_str);
+    let mut command = tokio::process::Command::new(program);
+    command.envs(token.map(|token| (TOKEN, token)));
+    let running = command.args(args).kill_on_drop(true).output();
+    let output = tokio::time::timeout(ENTER_WITHIN, running)
+        .await
+        .map_err(|_| Error::failed(format!("`goat-manager {what}` for {name} does not end in time")))?
+        .map_err(Error::io("start", program))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::failed(format!("`goat-manager {what}` for {name} failed: {}", said.trim())))
 }
 
 /// Removes what is in a directory, and not itself: it may be a file system of its own.

@@ -84,6 +84,8 @@ pub enum Kind {
     ManagersGrowShrink,
     /// Kill the leader for good, remove it, and let another one join in its place
     ManagerReplace,
+    /// Lose two of three managers for good, and make a cluster of the third alone
+    QuorumRecover,
     /// Kill the leader and a follower, and bring both back
     TwoManagersKill,
     /// Kill all managers at once, and bring them back
@@ -211,6 +213,7 @@ impl Kind {
             | Self::ManagerUpgrade
             | Self::ManagersGrowShrink
             | Self::ManagerReplace
+            | Self::QuorumRecover
             | Self::TwoManagersKill
             | Self::AllManagersKill
             | Self::PlannedOutage

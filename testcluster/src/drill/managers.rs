@@ -6,6 +6,7 @@ use goat_proto::v1;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::catalogue::Kind;
 use super::role::Role;
 use super::stage::{Measured, Stage};
 use crate::client::request_id;
@@ -36,8 +37,17 @@ pub(super) async fn leader_freeze(stage: &mut Stage) -> Result<Measured, Error> 
     Ok(vec![("SIGSTOP to next accepted write", accepted)])
 }
 
+pub(super) async fn kill(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
+    match kind {
+        Kind::TwoManagersKill => two_kill(stage).await,
+        Kind::AllManagersKill => all_kill(stage).await,
+        Kind::PlannedOutage => planned_outage(stage).await,
+        _ => rolling_kill(stage).await,
+    }
+}
+
 /// The leader and a follower are killed: the third knows that it cannot decide anything.
-pub(super) async fn two_kill(stage: &mut Stage) -> Result<Measured, Error> {
+async fn two_kill(stage: &mut Stage) -> Result<Measured, Error> {
     let leader = stage.client().status().await?.leader;
     let follower = stage.managers().into_iter().find(|name| *name != leader);
     let victims: Vec<_> = [Some(leader), follower].into_iter().flatten().collect();
@@ -45,13 +55,13 @@ pub(super) async fn two_kill(stage: &mut Stage) -> Result<Measured, Error> {
 }
 
 /// All managers are killed at one moment.
-pub(super) async fn all_kill(stage: &mut Stage) -> Result<Measured, Error> {
+async fn all_kill(stage: &mut Stage) -> Result<Measured, Error> {
     let victims = stage.managers();
     without_quorum(stage, &victims, DOWN_S).await
 }
 
 /// One after the other, the leader included, and then all: no task notices.
-pub(super) async fn rolling_kill(stage: &mut Stage) -> Result<Measured, Error> {
+async fn rolling_kill(stage: &mut Stage) -> Result<Measured, Error> {
     let mut longest_ms: f64 = 0.0;
     for name in stage.managers() {
         let killed = Instant::now();
@@ -71,7 +81,7 @@ pub(super) async fn rolling_kill(stage: &mut Stage) -> Result<Measured, Error> {
 }
 
 /// All managers are killed as `goatctl cluster freeze` announced: nothing stops, whatever it chose.
-pub(super) async fn planned_outage(stage: &mut Stage) -> Result<Measured, Error> {
+async fn planned_outage(stage: &mut Stage) -> Result<Measured, Error> {
     let length = stage.length(DOWN_S);
     stage.client().freeze(length + LONGER).await?;
     stage.timeline.tell(format!("the cluster is frozen for {} s", (length + LONGER).as_secs()));

@@ -26,6 +26,7 @@ mod manager_restart;
 mod manager_upgrade;
 mod managers;
 mod membership;
+mod quorum_recover;
 mod report;
 mod role;
 mod stage;
@@ -158,10 +159,10 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::ManagerRestart => manager_restart::run(stage).await,
         Kind::ManagerUpgrade => manager_upgrade::run(stage).await,
         kind @ (Kind::ManagersGrowShrink | Kind::ManagerReplace) => membership::run(stage, kind).await,
-        Kind::TwoManagersKill => managers::two_kill(stage).await,
-        Kind::AllManagersKill => managers::all_kill(stage).await,
-        Kind::PlannedOutage => managers::planned_outage(stage).await,
-        Kind::ManagersRollingKill => managers::rolling_kill(stage).await,
+        Kind::QuorumRecover => quorum_recover::run(stage).await,
+        kind @ (Kind::TwoManagersKill | Kind::AllManagersKill | Kind::PlannedOutage | Kind::ManagersRollingKill) => {
+            managers::kill(stage, kind).await
+        }
         Kind::ManagerDiskFull => disk::full(stage).await,
         Kind::ManagerFsyncFails => disk::fsync_fails(stage).await,
         _ => Err(Error::usage("that is no single drill")),
