@@ -206,7 +206,7 @@ impl Options {
             advertise: advertised(self.advertise, listen, address)?,
             listen,
             bind_source: self.bind_source,
-            data_dir: self.data_dir.ok_or(Error::Missing { key: "data_dir" })?,
+            data_dir: values::absolute(self.data_dir.ok_or(Error::Missing { key: "data_dir" })?)?,
             labels,
             runtimes: runtimes(self.runtimes)?,
             docker_host: docker_socket(self.docker_host)?,

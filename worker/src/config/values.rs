@@ -1,11 +1,12 @@
 //! Values of options that are more than one word: sizes, lengths of time, labels.
 
-use clap::ValueEnum;
-use goat_core::model::Driver;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use goat_core::model::Driver;
 use serde::{Deserialize, Deserializer};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -117,5 +118,22 @@ impl FromStr for SpanOrNever {
 impl<'de> Deserialize<'de> for SpanOrNever {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The watchdog and the supervisors have the path too, and another working directory.
+pub(super) fn absolute(data_dir: PathBuf) -> Result<PathBuf, super::Error> {
+    let named = |error: std::io::Error| super::Error::Invalid { key: "data_dir", problem: error.to_string() };
+    std::path::absolute(data_dir).map_err(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_directory_is_one_below_the_working_directory() {
+        let dir = absolute("data/w".into()).expect("there is a working directory");
+        assert_eq!(dir, std::env::current_dir().expect("there is one").join("data/w"));
     }
 }
