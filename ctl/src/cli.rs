@@ -14,7 +14,7 @@ use crate::output::Format;
 use crate::spec::SpecFlags;
 use crate::values;
 
-pub use cluster::{ClusterCommand, ManagerCommand, OperatorCommand, RaftCommand};
+pub use cluster::{ClusterCommand, ManagerCommand, OperatorCommand, RaftCommand, SnapshotCommand};
 pub use node::NodeCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot be placed, 4 timed out, 5 no leader or no \

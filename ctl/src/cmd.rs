@@ -9,6 +9,7 @@ pub mod operator;
 pub mod ps;
 pub mod removal;
 pub mod service;
+pub mod snapshot;
 pub mod status;
 pub mod task;
 
@@ -19,7 +20,7 @@ use serde_json::json;
 
 use crate::cli::{
     Cli, ClusterCommand, Command, ManagerCommand, NodeCommand, OperatorCommand, RaftCommand, ReadFlags, ServiceCommand,
-    TaskCommand,
+    SnapshotCommand, TaskCommand,
 };
 use crate::client::Client;
 use crate::exit::{Failure, say};
@@ -46,6 +47,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Operator(OperatorCommand::Raft(command)) => match command {
             RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
             RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,
+        },
+        Command::Operator(OperatorCommand::Snapshot(command)) => match command {
+            SnapshotCommand::Save { file } => snapshot::save(&context, &file).await,
+            SnapshotCommand::Inspect { file } => snapshot::inspect(&context, &file),
         },
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,

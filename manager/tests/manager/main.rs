@@ -6,4 +6,5 @@ mod group;
 mod recover;
 mod refusals;
 mod sessions;
+mod snapshot;
 mod worker;
