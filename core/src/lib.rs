@@ -11,10 +11,12 @@
 //! lease         when a worker's tasks may be moved /
 //! membership    the next step of the managers' group towards what its rows say
 //! isolation     whether a worker is cut off, or its managers are gone
+//! archive       a cluster's state as one file
 //! check         what must never be, judged independently of the code above
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod check;
 pub mod codec;
 pub mod isolation;

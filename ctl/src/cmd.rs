@@ -11,6 +11,7 @@ pub mod operator;
 pub mod ps;
 pub mod removal;
 pub mod service;
+pub mod snapshot;
 pub mod status;
 pub mod task;
 pub mod version;
@@ -23,7 +24,7 @@ use goat_proto::v1::{ReadInfo, ReadOptions};
 
 use crate::cli::{
     Cli, ClusterCommand, Command, ContextCommand, ManagerCommand, NodeCommand, OperatorCommand, RaftCommand, ReadFlags,
-    ServiceCommand, TaskCommand,
+    ServiceCommand, SnapshotCommand, TaskCommand,
 };
 use crate::client::Client;
 use crate::context::{Way, resolve};
@@ -41,6 +42,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.globals.output);
     let command = match cli.command {
         Command::Completion { shell } => return completion(&out, shell),
+        Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { file })) => {
+            return snapshot::inspect(&out, &file);
+        }
         Command::Version { client: true } => return version::client(&out),
         Command::Context(command) if !matches!(command, ContextCommand::Renew) => {
             let file = cli.globals.credentials.clone();
@@ -62,10 +66,15 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
             RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,
         },
+        Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Save { file })) => {
+            snapshot::save(&context, &file).await
+        }
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,
         Command::Version { .. } => version::all(&context).await,
-        Command::Completion { .. } => unreachable!("it asks no manager"),
+        Command::Completion { .. } | Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { .. })) => {
+            unreachable!("it asks no manager")
+        }
     }
 }
 

@@ -12,11 +12,13 @@
 //! dispatcher  workers' sessions, leases, assignments
 //! control   what goatctl calls
 //! offline   what is done to a data directory while no manager runs on it
+//! backup    the state as a file
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -24,6 +24,7 @@ mod recovery;
 mod snapshot;
 mod state_machine;
 mod types;
+mod view;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ pub use recovery::{Alone, make_alone};
 pub use snapshot::{IncomingSnapshot, SnapshotBuilder, SnapshotFile, SnapshotReader};
 pub use state_machine::{RestoreError, RowChanges, StateMachine};
 pub use types::{EntryId, Member, Payload, Reply, TypeConfig};
+pub use view::RowsView;
 
 use db::{Db, DirLock};
 use identity::IdentityFile;

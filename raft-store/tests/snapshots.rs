@@ -222,16 +222,17 @@ async fn rows_that_make_no_state_stop_the_opening() {
     assert!(matches!(error, Error::Restore { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn rows_can_be_visited_in_order_and_left_early() {
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_seen_in_order_and_as_of_one_moment() {
     let dir = TempDir::new().unwrap();
     let mut store = try_open(dir.path()).unwrap();
     store.fill(0..100).await;
-    let mut keys = Vec::new();
-    let mut visit = |key: &[u8], _: &[u8]| {
-        keys.push(key.to_vec());
-        keys.len() < 3
-    };
-    store.log.visit_rows(&mut visit).unwrap();
+    let log = store.log.clone();
+    let keys = log.with_rows(|view| {
+        let next = put(1, 100, "key-000a=later");
+        futures::executor::block_on(store.apply(vec![next]));
+        assert_eq!(view.applied().unwrap(), Some(EntryId { term: 1, index: 99 }));
+        view.rows().take(3).map(|row| row.unwrap().0.to_vec()).collect::<Vec<_>>()
+    });
     assert_eq!(keys, [b"key-000".to_vec(), b"key-001".to_vec(), b"key-002".to_vec()]);
 }

@@ -32,7 +32,7 @@ use index::Indexes;
 
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
-pub use rows::LoadError;
+pub use rows::{LoadError, Table};
 pub use security::{Rotation, Security};
 
 /// How many requests are remembered for the sake of retries.

@@ -37,6 +37,29 @@ const MANAGER: u8 = 7;
 const SECURITY: u8 = 8;
 const REVOKED: u8 = 9;
 
+/// What a row is, as far as others than its owner need to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Service,
+    Task,
+    Node,
+    /// Everything else that this build knows.
+    Other,
+}
+
+impl Table {
+    /// By the row's key; None for a key of another build.
+    pub fn of(key: &[u8]) -> Option<Self> {
+        match *key.first()? {
+            SERVICE => Some(Self::Service),
+            TASK => Some(Self::Task),
+            NODE => Some(Self::Node),
+            META | OLD_SPEC | REQUEST | MANAGER | SECURITY => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+
 /// Rows that do not make a state.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

@@ -1,5 +1,6 @@
 //! Tests of the domain as a whole: what commands, planner and leases do together. One binary, because each costs a link.
 
+mod archive;
 mod backoff;
 mod causes;
 mod checker;

@@ -145,6 +145,23 @@ pub enum OperatorCommand {
     /// The managers' Raft group
     #[command(subcommand)]
     Raft(RaftCommand),
+    /// The cluster's state as a file
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Save services, tasks and nodes as they are now
+    ///
+    /// Nothing is stopped for it. The file holds secrets (environment variables, the cluster's authority): it can be read by
+    /// its owner only, and should stay so.
+    Save {
+        /// A file that is not there yet
+        file: PathBuf,
+    },
+    /// Read a file to the end and say what is in it; asks no manager
+    Inspect { file: PathBuf },
 }
 
 #[derive(Debug, Subcommand)]

@@ -252,6 +252,17 @@ impl Control for Fake {
         .await
     }
 
+    type SaveSnapshotStream = Stream_<SnapshotPiece>;
+
+    async fn save_snapshot(&self, _: Request<SaveSnapshotRequest>) -> Reply<Self::SaveSnapshotStream> {
+        self.reply(|state| {
+            let broken = state.breaks.then(|| Err(Refusal::unavailable("gone")));
+            let pieces: Vec<_> = state.pieces.iter().cloned().map(Ok).chain(broken).collect();
+            Ok(Box::pin(iter(pieces)) as Self::SaveSnapshotStream)
+        })
+        .await
+    }
+
     async fn list_peers(&self, _: Request<ListPeersRequest>) -> Reply<ListPeersReply> {
         self.reply(|state| Ok(ListPeersReply { peers: state.peers.clone() })).await
     }

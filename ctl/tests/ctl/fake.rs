@@ -38,6 +38,9 @@ pub struct State {
     pub updates: Vec<UpdateServiceRequest>,
     /// What was answered, by request id.
     pub answers: HashMap<String, ServiceReply>,
+    /// What a saved snapshot consists of, and then its stream breaks where it has to.
+    pub pieces: Vec<SnapshotPiece>,
+    pub breaks: bool,
     index: u64,
 }
 

@@ -8,5 +8,6 @@ mod managers;
 mod reads;
 mod run;
 mod server;
+mod snapshot;
 mod usage;
 mod waits;

@@ -8,9 +8,11 @@ mod lookup;
 mod managers;
 mod nodes;
 mod services;
+mod snapshot;
 mod tasks;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::Stream;
 use goat_core::model::RequestId;
@@ -18,6 +20,7 @@ use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal};
 use goat_proto::convert;
 use goat_proto::v1::control_server::Control as ControlService;
 use goat_proto::v1::{self, ReadInfo, ReadOptions};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -38,12 +41,13 @@ pub struct Control {
     events: EventLog,
     /// Streams end with it.
     stopping: CancellationToken,
+    saving: Arc<Semaphore>,
 }
 
 impl Control {
     /// Answers once the group runs; until then callers are told to wait.
     pub fn new(seat: Seat, desk: Desk, events: EventLog, stopping: CancellationToken) -> Self {
-        Self { seat, desk, events, stopping }
+        Self { seat, desk, events, stopping, saving: snapshot::room() }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -173,6 +177,12 @@ impl ControlService for Control {
 
     async fn watch_events(&self, request: Request<v1::WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
         self.watch_events_(request.into_inner()).await.map(Response::new)
+    }
+
+    type SaveSnapshotStream = Events<v1::SnapshotPiece>;
+
+    async fn save_snapshot(&self, _: Request<v1::SaveSnapshotRequest>) -> Reply<Self::SaveSnapshotStream> {
+        self.save_snapshot_().await.map(Response::new)
     }
 
     async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Reply<v1::ListPeersReply> {

@@ -14,6 +14,7 @@ pub mod proposer;
 pub mod seat;
 mod seated;
 pub mod service;
+mod store;
 pub mod welcome;
 pub mod wire;
 
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use goat_core::model::ClusterId;
 use goat_proto::v1::RaftMessage;
-use goat_raft_store::{IncomingSnapshot, LogStore, MachineStore, Member, TypeConfig};
+use goat_raft_store::{LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
@@ -217,10 +218,6 @@ impl Group {
             return Err(Status::failed_precondition(format!("manager {} was removed from the cluster", message.from)));
         }
         Ok(())
-    }
-
-    pub(crate) async fn receive_snapshot(&self) -> Result<IncomingSnapshot, goat_raft_store::Error> {
-        self.inner.store.receive_snapshot().await
     }
 
     /// Raft's own account of itself.

@@ -66,6 +66,7 @@ pub const RULES: &[(&str, Who)] = &[
     ("/goat.v1.Control/UpgradeCluster", Who::Roles(CLIENT)),
     ("/goat.v1.Control/GetStatus", Who::Roles(CLIENT)),
     ("/goat.v1.Control/WatchEvents", Who::Roles(CLIENT)),
+    ("/goat.v1.Control/SaveSnapshot", Who::Roles(CLIENT)),
     ("/goat.v1.Control/ListPeers", Who::Roles(CLIENT)),
     ("/goat.v1.Control/SetManager", Who::Roles(CLIENT)),
     ("/goat.v1.Control/TransferLeader", Who::Roles(CLIENT)),

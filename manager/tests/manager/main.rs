@@ -7,4 +7,5 @@ mod recover;
 mod refusals;
 mod security;
 mod sessions;
+mod snapshot;
 mod worker;

@@ -16,15 +16,15 @@ use futures::stream::{self, Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
-use rocksdb::IteratorMode;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::Options;
-use crate::db::{self, Db};
+use crate::db::Db;
 use crate::error::{Error, blocking};
 use crate::identity::IdentityFile;
 use crate::snapshot::{IncomingSnapshot, SnapshotDir};
 use crate::types::{Entry, EntryId, LogId, TypeConfig, Vote};
+use crate::view::RowsView;
 use tail::{CacheLimit, ReadLimit, Tail, next_index, size_bytes};
 use writer::Job;
 
@@ -132,16 +132,9 @@ impl LogStore {
         blocking(move || IncomingSnapshot::create(&snapshots, identity)).await
     }
 
-    /// Shows every applied row, in key order and as of one moment, until `visit` returns false. Blocks.
-    pub fn visit_rows(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Error> {
-        let db = &self.inner.db;
-        for item in db.raw().iterator_cf(db.family(db::ROWS), IteratorMode::Start) {
-            let (key, value) = item.map_err(|error| db.error(error))?;
-            if !visit(&key, &value) {
-                break;
-            }
-        }
-        Ok(())
+    /// Shows the applied rows as of now. Blocks.
+    pub fn with_rows<T>(&self, show: impl FnOnce(&RowsView<'_>) -> T) -> T {
+        show(&RowsView::take(&self.inner.db))
     }
 
     /// What is applied must be all there: what comes out of here is taken for applied, so a gap would be one for good.
