@@ -35,6 +35,9 @@ pub struct Options {
     /// Address to listen on, for clients, workers and managers [default: 127.0.0.1:7700]
     #[arg(long, env = "GOAT_MANAGER_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Address of the pages /healthz, /readyz and /metrics, over plain HTTP: nothing in them is secret [default: none]
+    #[arg(long, env = "GOAT_MANAGER_HTTP_LISTEN", value_name = "IP:PORT")]
+    pub http_listen: Option<SocketAddr>,
     /// Directory for the log and the state; this manager's alone
     #[arg(long, env = "GOAT_MANAGER_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -75,6 +78,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    pub http_listen: Option<SocketAddr>,
     pub data_dir: PathBuf,
     pub plaintext: bool,
     pub bind_source: Option<IpAddr>,
@@ -100,6 +104,7 @@ impl Options {
     pub fn or(self, file: Self) -> Self {
         Self {
             listen: self.listen.or(file.listen),
+            http_listen: self.http_listen.or(file.http_listen),
             data_dir: self.data_dir.or(file.data_dir),
             plaintext: self.plaintext || file.plaintext,
             bind_source: self.bind_source.or(file.bind_source),
@@ -118,6 +123,7 @@ impl Options {
     pub fn into_config(self) -> Result<Config, Error> {
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
+            http_listen: self.http_listen,
             data_dir: self.data_dir.ok_or(Error::Missing { key: "data_dir" })?,
             plaintext: self.plaintext,
             bind_source: self.bind_source,

@@ -15,6 +15,8 @@
 //! backup    the state as a file
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
+//! metrics   what is counted, and how it is called
+//! http      health and metrics pages
 //! ```
 #![forbid(unsafe_code)]
 
@@ -25,9 +27,11 @@ pub mod control;
 pub mod dispatcher;
 pub mod events;
 pub mod found;
+pub mod http;
 pub mod identity;
 pub mod leader;
 pub mod machine;
+pub mod metrics;
 pub mod newcomer;
 pub mod offline;
 pub mod presence;

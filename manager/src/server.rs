@@ -1,5 +1,6 @@
 //! The life of a manager: open, form or rejoin the group, serve, hand over, stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,14 +14,17 @@ use goat_tls::{Incoming, Limits, Transport};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tower_layer::Stack;
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::Control;
 use crate::dispatcher::{Desk, Dispatcher};
 use crate::events::{self, Events};
+use crate::http;
 use crate::identity::Identity;
 use crate::leader;
+use crate::metrics::{self, rpc::Rpcs};
 use crate::machine::View;
 use crate::presence::Presence;
 use crate::raft::peers::Peers;
@@ -46,6 +50,7 @@ const PING_BYTES: usize = 4 << 10;
 struct Parts {
     desk: Desk,
     events: Events,
+    rpcs: Rpcs,
 }
 
 /// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
@@ -62,7 +67,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let seat = Seat::default();
     let tasks = TaskSet::new("manager");
     let server_stop = CancellationToken::new();
-    let parts = Parts { desk: Desk::default(), events: Events::default() };
+    let parts = Parts { desk: Desk::default(), events: Events::default(), rpcs: Rpcs::default() };
+    let registry = Arc::new(metrics::registry(seat.clone(), parts.desk.clone(), parts.rpcs.clone()));
+    if let Some(at) = config.http_listen {
+        http::open(at, seat.clone(), registry.clone(), &tasks).await?;
+    }
     let server = tokio::spawn(serve(listener, transport.clone(), seat.clone(), parts.clone(), server_stop.clone()));
     info!(manager_id = seated.id, cluster_id = %seated.cluster, listen = %config.listen, "listening");
 
@@ -145,11 +154,11 @@ async fn serve(
     let presence = PresenceServer::new(Presence::new(seat.clone())).max_decoding_message_size(PING_BYTES);
     let identity =
         IdentityServer::new(Identity::new(seat.clone(), parts.desk.clone())).max_decoding_message_size(JOIN_BYTES);
-    let control = ControlServer::new(Control::new(seat.clone(), parts.desk, parts.events, stop.clone()))
+    let control = ControlServer::new(Control::new(seat.clone(), parts.desk.clone(), parts.events.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
-        .layer(GateLayer::new(seat))
+        .layer(Stack::new(GateLayer::new(seat), parts.rpcs))
         .max_concurrent_streams(Some(STREAMS))
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))

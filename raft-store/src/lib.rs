@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 pub use error::Error;
 pub use identity::Identity;
-pub use log::{LogEnds, LogStore};
+pub use log::{FamilyStats, LogEnds, LogStore, StoreStats};
 pub use machine::MachineStore;
 pub use offline::{LogSeen, Members, Meta, Offline, SnapshotSeen, Vote as VoteSeen};
 pub use recovery::{Alone, make_alone};

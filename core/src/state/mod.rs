@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
-    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId,
+    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
 };
 use command::Outcome;
 use index::Indexes;
@@ -286,6 +286,11 @@ impl State {
     /// Whether some tasks of a service run an older spec than it has; ended ones do not count.
     pub fn is_updating(&self, service: ServiceId) -> bool {
         self.old_specs.range((service, 0)..=(service, u64::MAX)).any(|(_, old)| old.live > 0)
+    }
+
+    /// How many tasks are in each state, ended ones that are remembered included; states without one are left out.
+    pub const fn tasks_by_state(&self) -> &BTreeMap<TaskState, usize> {
+        &self.index.by_state
     }
 
     /// How many tasks of a service run.

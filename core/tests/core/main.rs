@@ -8,6 +8,7 @@ mod cures;
 mod fencing;
 mod formats;
 mod managers;
+mod pending;
 mod properties;
 mod refusals;
 mod reports;

@@ -200,8 +200,7 @@ impl Active {
                 continue;
             }
             leases.granted(node, now_ms);
-            let grant = v1::LeaseGrant { heartbeat_sequence: heartbeat.sequence, ttl_ms: leases.lease_ttl_ms() as u32 };
-            let _ = heartbeat.entry.to_worker.try_send(Ok(self.message(manager_message::Message::Lease(grant))));
+            self.send_grant(&heartbeat, leases.lease_ttl_ms() as u32);
         }
         for (node, state, is_told) in self.tell(back).await {
             if is_told {
@@ -210,6 +209,13 @@ impl Active {
                 debug!(node_id = %node, ?state, "could not be told yet; the next heartbeat tries again");
             }
         }
+    }
+
+    /// One that finds no room is lost as on a bad network.
+    fn send_grant(&self, heartbeat: &Heartbeat, ttl_ms: u32) {
+        let grant = v1::LeaseGrant { heartbeat_sequence: heartbeat.sequence, ttl_ms };
+        let _ = heartbeat.entry.to_worker.try_send(Ok(self.message(manager_message::Message::Lease(grant))));
+        self.meters.grants.add(1);
     }
 
     async fn tell_silent(&self, leases: &mut LeaderLeases, now_ms: u64) {
@@ -228,6 +234,7 @@ impl Active {
             match (is_told, known.get(&node)) {
                 (true, _) => {
                     warn!(node_id = %node, state_to = state.as_str(), "a worker is silent");
+                    self.meters.silences.add(state.as_str(), 1);
                     if state == NodeState::Down
                         && let Some(session) = self.session_of(node)
                     {

@@ -121,6 +121,7 @@ impl Session<'_> {
         }
         info!(node_id = %self.entry.node, name, "a worker's session began");
         self.active.arrivals.send_modify(|count| *count += 1);
+        self.active.meters.sessions_begun.add(1);
         let (writes, to_write) = mpsc::channel(WRITES);
         tokio::select! {
             end = self.read(from_worker, writes) => end,
@@ -167,6 +168,7 @@ impl Session<'_> {
 
     /// Proposes what the worker says of its tasks. That some of it is strange is told once in a session.
     async fn report(&self, reports: Vec<TaskReport>, strange: fn(&Reported) -> u32) -> Result<(), End> {
+        self.active.meters.reports.add(reports.len());
         let accepted = self.active.propose(Action::ReportTasks { node: self.entry.node, reports }).await?;
         if let Outcome::Done(Answer::Reported(counts)) = accepted.outcome
             && strange(&counts) > 0
@@ -190,7 +192,9 @@ impl Session<'_> {
                     // One too many is lost as on a bad network: the next one renews.
                     let entry = self.entry.clone();
                     *entry.stance.lock() = heartbeat.stance;
-                    let _ = self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence });
+                    if self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence }).is_err() {
+                        self.active.meters.heartbeats_dropped.add(1);
+                    }
                     continue;
                 }
                 Some(worker_message::Message::Reports(batch)) => {

@@ -7,6 +7,7 @@
 //! ```
 
 mod handover;
+mod insight;
 mod membership;
 pub mod network;
 pub mod peers;
@@ -34,6 +35,7 @@ use tonic::Status;
 use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
+use crate::metrics::meters::Meters;
 pub use seated::{Roster, Seated};
 
 use network::{Network, Reach};
@@ -98,6 +100,7 @@ struct Inner {
     peers: Peers,
     reach: Reach,
     view: View,
+    meters: Meters,
     cluster: ClusterId,
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
     heard_ms: AtomicU64,
@@ -145,7 +148,8 @@ impl Group {
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0) };
+        let meters = Meters::new(raft.metrics().borrow_watched().current_term);
+        let inner = Inner { id, raft, store, peers, reach, view, meters, cluster, heard_ms: AtomicU64::new(0) };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -12,7 +12,7 @@ use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{Group, LEADER_WAIT, Leader, PeerInfo};
+use super::{Group, LEADER_WAIT, Leader};
 
 /// A commit takes a few milliseconds; one that takes so long has lost its quorum.
 const COMMIT_TIMEOUT: Duration = Duration::from_millis(1_800);
@@ -48,11 +48,6 @@ pub enum Error {
 impl Error {
     /// The status a client sees; it names the managers that are missing.
     pub fn into_status(self, group: &Group) -> Status {
-        let missed: Vec<_> = group.missed().iter().map(|peer| format!("{} ({})", peer.name, peer.address)).collect();
-        let missed = match missed.is_empty() {
-            true => String::new(),
-            false => format!("; not reached from here: {}", missed.join(", ")),
-        };
         let hint = match self {
             Self::Format { .. } | Self::Membership(_) => return Status::failed_precondition(self.to_string()),
             Self::NotLeader | Self::NoLeader => "no manager leads at present",
@@ -61,17 +56,11 @@ impl Error {
             }
             Self::Stopped(_) => "this manager is stopping",
         };
-        Status::unavailable(format!("{hint}{missed}"))
+        Status::unavailable(format!("{hint}{}", group.missed_text()))
     }
 }
 
 impl Group {
-    /// The managers that Raft misses.
-    fn missed(&self) -> Vec<PeerInfo> {
-        let is_missed = |member: &PeerInfo| self.inner.reach.is_missed(member.id);
-        self.members().into_iter().filter(is_missed).collect()
-    }
-
     /// Proposes at the leader, wherever it is. With a request id the proposal is repeated while the leader changes;
     /// without, only where it certainly did not take effect.
     pub async fn propose(&self, command: &Command) -> Result<Accepted, Error> {
@@ -104,6 +93,13 @@ impl Group {
 
     /// Proposes here, which must be the leader.
     pub async fn propose_here(&self, command: &Command) -> Result<Accepted, Error> {
+        let since = Instant::now();
+        let result = self.write(command).await;
+        self.meters().proposed(&result, since.elapsed());
+        result
+    }
+
+    async fn write(&self, command: &Command) -> Result<Accepted, Error> {
         let (needed, in_use) = (command.format(), self.view().read().format());
         if needed > in_use {
             return Err(Error::Format { needed, in_use });

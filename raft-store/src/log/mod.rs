@@ -2,6 +2,7 @@
 //! goes through one queue to one thread ([`writer`]), in the order it was asked for.
 
 pub(crate) mod disk;
+mod stats;
 mod tail;
 mod writer;
 
@@ -23,8 +24,9 @@ use crate::db::Db;
 use crate::error::{Error, blocking};
 use crate::identity::IdentityFile;
 use crate::snapshot::{IncomingSnapshot, SnapshotDir};
-use crate::types::{Entry, EntryId, LogId, TypeConfig, Vote};
+use crate::types::{Entry, LogId, TypeConfig, Vote};
 use crate::view::RowsView;
+pub use stats::{FamilyStats, LogEnds, StoreStats};
 use tail::{CacheLimit, ReadLimit, Tail, next_index, size_bytes};
 use writer::Job;
 
@@ -52,15 +54,6 @@ struct Inner {
     budget: Arc<Semaphore>,
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
-}
-
-/// The two ends of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogEnds {
-    /// The last entry that was removed because a snapshot has it.
-    pub purged: Option<EntryId>,
-    /// The last entry, acknowledged or not; `purged` where none is left.
-    pub last: Option<EntryId>,
 }
 
 impl Debug for LogStore {
@@ -105,12 +98,6 @@ impl LogStore {
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
         self.inner.db.path().parent().expect("the database is a directory in the data directory")
-    }
-
-    /// The two ends of the log, for metrics.
-    pub fn ends(&self) -> LogEnds {
-        let tail = self.inner.tail.lock();
-        LogEnds { purged: tail.purged.as_ref().map(EntryId::of), last: tail.last.as_ref().map(EntryId::of) }
     }
 
     /// The cluster this directory belongs to, once known.
