@@ -13,7 +13,9 @@ use goat_core::model::TaskState;
 use crate::spec::SpecFlags;
 use crate::values;
 
-pub use cluster::{CaCommand, ClusterCommand, ContextCommand, Joining, ManagerCommand, OperatorCommand, RaftCommand, SnapshotCommand};
+pub use cluster::{
+    CaCommand, ClusterCommand, ContextCommand, Joining, ManagerCommand, OperatorCommand, RaftCommand, SnapshotCommand,
+};
 pub use globals::Globals;
 pub use node::NodeCommand;
 

@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod cluster;
 pub mod context;
+pub mod debug;
 pub mod events;
 pub mod logs;
 pub mod manager;
@@ -69,6 +70,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Save { file })) => {
             snapshot::save(&context, &file).await
         }
+        Command::Operator(OperatorCommand::Debug { file }) => debug::debug(&context, file).await,
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,
         Command::Version { .. } => version::all(&context).await,

@@ -12,6 +12,7 @@ mod context;
 mod exit;
 mod health;
 mod output;
+mod redact;
 mod rows;
 mod spec;
 mod values;

@@ -13,6 +13,7 @@
 //! control   what goatctl calls
 //! offline   what is done to a data directory while no manager runs on it
 //! backup    the state as a file
+//! debug     what a bug report needs of this manager
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
 //! metrics   what is counted, and how it is called
@@ -24,6 +25,7 @@ pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod debug;
 pub mod dispatcher;
 pub mod events;
 pub mod found;

@@ -10,10 +10,13 @@ use goat_manager::config::{Config, LogFormat, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
 use goat_manager::{found, newcomer, offline, server};
+use goat_observe::Ring;
 use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -209,7 +212,8 @@ fn read(file: Option<PathBuf>, options: Options) -> Result<Config, goat_manager:
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    start_logging(&config)?;
+    let log = Ring::default();
+    start_logging(&config, &log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();
@@ -222,24 +226,21 @@ fn run(config: Config) -> anyhow::Result<()> {
             }
             on_signal.cancel();
         });
-        server::run(config, stop).await
+        server::run(config, log, stop).await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<()> {
+fn start_logging(config: &Config, log: &Ring) -> anyhow::Result<()> {
     // openraft warns of each try to reach a peer that is gone, ten times a second; `raft::network` says it once.
     let filter = EnvFilter::try_new(format!("openraft=error,{}", config.log_level))
         .map_err(|error| anyhow::anyhow!("log_level: {error}; use error, warn, info, debug or trace"))?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match config.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-    }
+    let lines = fmt::layer().with_target(false).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = match config.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(log.layer()).with(lines).init();
     Ok(())
 }

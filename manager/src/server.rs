@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use goat_observe::Ring;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_server::ControlServer;
 use goat_proto::v1::dispatcher_server::DispatcherServer;
@@ -19,13 +20,14 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::Control;
+use crate::debug::Debug;
 use crate::dispatcher::{Desk, Dispatcher};
 use crate::events::{self, Events};
 use crate::http;
 use crate::identity::Identity;
 use crate::leader;
-use crate::metrics::{self, rpc::Rpcs};
 use crate::machine::View;
+use crate::metrics::{self, rpc::Rpcs};
 use crate::presence::Presence;
 use crate::raft::peers::Peers;
 use crate::raft::seat::Seat;
@@ -51,10 +53,11 @@ struct Parts {
     desk: Desk,
     events: Events,
     rpcs: Rpcs,
+    debug: Debug,
 }
 
-/// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs a manager until `stop` is cancelled, or something makes it impossible to go on. `log`: where its log lines are kept.
+pub async fn run(config: Config, log: Ring, stop: CancellationToken) -> anyhow::Result<()> {
     let dir = config.data_dir.display().to_string();
     let seated = Seated::of(&config.data_dir)?.ok_or(Error::Empty(dir))?;
     let transport = security::transport(&config.data_dir, config.plaintext)?;
@@ -67,10 +70,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let seat = Seat::default();
     let tasks = TaskSet::new("manager");
     let server_stop = CancellationToken::new();
-    let parts = Parts { desk: Desk::default(), events: Events::default(), rpcs: Rpcs::default() };
-    let registry = Arc::new(metrics::registry(seat.clone(), parts.desk.clone(), parts.rpcs.clone()));
+    let (desk, rpcs) = (Desk::default(), Rpcs::default());
+    let registry = Arc::new(metrics::registry(seat.clone(), desk.clone(), rpcs.clone()));
+    let debug = Debug::new(config.clone(), registry.clone(), log);
+    let parts = Parts { desk, events: Events::default(), rpcs, debug };
     if let Some(at) = config.http_listen {
-        http::open(at, seat.clone(), registry.clone(), &tasks).await?;
+        http::open(at, seat.clone(), registry, &tasks).await?;
     }
     let server = tokio::spawn(serve(listener, transport.clone(), seat.clone(), parts.clone(), server_stop.clone()));
     info!(manager_id = seated.id, cluster_id = %seated.cluster, listen = %config.listen, "listening");
@@ -154,7 +159,7 @@ async fn serve(
     let presence = PresenceServer::new(Presence::new(seat.clone())).max_decoding_message_size(PING_BYTES);
     let identity =
         IdentityServer::new(Identity::new(seat.clone(), parts.desk.clone())).max_decoding_message_size(JOIN_BYTES);
-    let control = ControlServer::new(Control::new(seat.clone(), parts.desk.clone(), parts.events.clone(), stop.clone()))
+    let control = ControlServer::new(Control::new(seat.clone(), parts.desk, parts.events, parts.debug, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()

@@ -196,6 +196,16 @@ pub fn page(registry: &Registry) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
+/// The metrics as a table for the documentation, a line each.
+pub fn table(metrics: &[Metric]) -> String {
+    let mut text = String::from("| name | kind | labels | what |\n| --- | --- | --- | --- |\n");
+    for Metric { name, kind, labels, help } in metrics {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        text.push_str(&format!("| `{name}` | {} | {} | {help} |\n", kind.as_str(), labels.join(", ")));
+    }
+    text
+}
+
 /// Counts under a few words that are known beforehand.
 #[derive(Debug)]
 pub struct Tally<const N: usize> {
@@ -225,9 +235,7 @@ impl<const N: usize> Tally<N> {
 
 /// Of durations from a tenth of a millisecond, as a commit on a fast disk takes, to ten seconds.
 pub fn durations() -> Histogram {
-    Histogram::new([
-        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-    ])
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
 
 /// Of durations up to many minutes, as a pull takes.

@@ -9,8 +9,11 @@ use crate::metric::{Metric, Sheet, Show};
 
 pub const RESIDENT_MEMORY: Metric =
     Metric::gauge("process_resident_memory_bytes", &[], "Memory of this process that is in RAM");
-pub const CPU_SECONDS: Metric =
-    Metric::counter("process_cpu_seconds_total", &[], "CPU time that this process has used, the kernel's for it included");
+pub const CPU_SECONDS: Metric = Metric::counter(
+    "process_cpu_seconds_total",
+    &[],
+    "CPU time that this process has used, the kernel's for it included",
+);
 pub const OPEN_FDS: Metric = Metric::gauge("process_open_fds", &[], "Open file descriptors");
 pub const MAX_FDS: Metric = Metric::gauge("process_max_fds", &[], "File descriptors that may be open");
 pub const THREADS: Metric = Metric::gauge("process_threads", &[], "Threads of this process");

@@ -57,6 +57,7 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
     add("bind-source", ip.clone());
     add("log-level", options.log_level.clone());
     add("listen", layout.listen(member).to_string());
+    add("http-listen", layout.http(member).to_string());
     match member {
         Member::Manager(_) => {
             args.extend(options.manager_args.iter().cloned());

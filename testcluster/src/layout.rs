@@ -13,6 +13,7 @@
 //!
 //! Each cluster has a subnet 127.X.0.0/24 of its own. Manager n listens on 127.X.0.n:7800 and advertises
 //! 127.X.0.n:7700, where its link (`links`) listens; worker n is 127.X.0.(10+n), with the ports 7801 and 7701.
+//! Health and metrics of each are on port 7790.
 //! Connections leave from these addresses too, so that a link knows who is calling.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,6 +28,8 @@ pub const ADVERTISED_PORT: u16 = 7700;
 pub const LISTEN_PORT: u16 = 7800;
 const WORKER_ADVERTISED_PORT: u16 = 7701;
 const WORKER_LISTEN_PORT: u16 = 7801;
+/// Of every member, on its own address: not through a link, so that a cut does not hide it.
+const HTTP_PORT: u16 = 7790;
 /// In the cluster's directory.
 pub const CREDENTIALS: &str = "client.pem";
 pub const MAX_MANAGERS: u8 = 9;
@@ -130,6 +133,11 @@ impl Layout {
             Member::Worker(_) => WORKER_LISTEN_PORT,
         };
         (self.member_ip(member), port).into()
+    }
+
+    /// Where the member shows its health and metrics.
+    pub fn http(&self, member: Member) -> SocketAddr {
+        (self.member_ip(member), HTTP_PORT).into()
     }
 
     pub fn members(&self) -> impl Iterator<Item = Member> + Clone + use<> {

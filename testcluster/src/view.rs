@@ -11,7 +11,7 @@ use goat_proto::v1;
 use crate::client::Client;
 use crate::cluster::{Cluster, Condition, MemberStatus};
 use crate::error::Error;
-use crate::layout::Layout;
+use crate::layout::{Layout, Member};
 use crate::up::say;
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -163,6 +163,7 @@ pub fn hints(layout: &Layout, binaries: &Path) -> String {
         ("goatctl status".to_owned(), "the cluster at a glance"),
         ("goatctl service ps echo".to_owned(), "where echo runs"),
         ("goatctl service scale echo 3".to_owned(), "one more"),
+        (format!("curl {}/readyz", layout.http(Member::Manager(1))), "whether m1 can serve; also /healthz, /metrics"),
         (format!("testcluster{dir} kill leader"), "another manager takes over"),
         (format!("testcluster{dir} kill w1 --with-tasks"), "as if its machine died: its tasks move"),
         (format!("testcluster{dir} start w1"), "and back"),

@@ -1,5 +1,6 @@
 //! Options: from a TOML file, the environment and flags, the later one over the earlier one.
 
+mod checks;
 mod values;
 
 use std::collections::BTreeMap;
@@ -47,7 +48,10 @@ pub struct Options {
     /// Where this agent answers pings of managers and other workers [default: port 7701 of the address]
     #[arg(long, env = "GOAT_WORKER_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Where others reach that, if not at the same place
+    /// Address of the pages /healthz, /readyz and /metrics, over plain HTTP: nothing in them is secret [default: none]
+    #[arg(long, env = "GOAT_WORKER_HTTP_LISTEN", value_name = "IP:PORT")]
+    pub http_listen: Option<SocketAddr>,
+    /// Where others reach `listen`, if not at the same place
     #[arg(long, env = "GOAT_WORKER_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<String>,
     /// The cluster was made without encryption and certificates; on this machine's loopback only
@@ -113,6 +117,7 @@ pub struct Config {
     pub managers: Vec<String>,
     pub address: IpAddr,
     pub listen: SocketAddr,
+    pub http_listen: Option<SocketAddr>,
     pub advertise: String,
     pub plaintext: bool,
     pub bind_source: Option<IpAddr>,
@@ -159,6 +164,7 @@ impl Options {
             plaintext: self.plaintext || file.plaintext,
             address: self.address.or(file.address),
             listen: self.listen.or(file.listen),
+            http_listen: self.http_listen.or(file.http_listen),
             advertise: self.advertise.or(file.advertise),
             bind_source: self.bind_source.or(file.bind_source),
             data_dir: self.data_dir.or(file.data_dir),
@@ -190,31 +196,32 @@ impl Options {
         if self.plaintext && managers.is_empty() {
             return Err(Error::Missing { key: "managers" });
         }
-        managers.iter().try_for_each(|address| check_manager(address))?;
+        managers.iter().try_for_each(|address| checks::check_manager(address))?;
         let labels = self.labels.unwrap_or_default().0;
         if labels.keys().any(|key| key.is_empty()) {
             return Err(Error::Invalid { key: "labels", problem: "a label needs a name".into() });
         }
         let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let listen = self.listen.unwrap_or(SocketAddr::new(address, DEFAULT_PORT));
-        check_plaintext(self.plaintext, listen)?;
+        checks::check_plaintext(self.plaintext, listen)?;
         Ok(Config {
             name,
             managers,
             plaintext: self.plaintext,
             address,
-            advertise: advertised(self.advertise, listen, address)?,
+            advertise: checks::advertised(self.advertise, listen, address)?,
             listen,
+            http_listen: self.http_listen,
             bind_source: self.bind_source,
             data_dir: values::absolute(self.data_dir.ok_or(Error::Missing { key: "data_dir" })?)?,
             labels,
-            runtimes: runtimes(self.runtimes)?,
-            docker_host: docker_socket(self.docker_host)?,
+            runtimes: checks::runtimes(self.runtimes)?,
+            docker_host: checks::docker_socket(self.docker_host)?,
             offer,
             disk_pressure_below: self.disk_pressure_below.map(|bytes| bytes.0),
             prune_images_after: self.prune_images_after.unwrap_or(SpanOrNever(Some(PRUNE_IMAGES_AFTER))).0,
             runtime_down_after: self.runtime_down_after.map_or(RUNTIME_DOWN_AFTER, |span| span.0),
-            max_concurrent_starts: concurrent_starts(self.max_concurrent_starts)?,
+            max_concurrent_starts: checks::concurrent_starts(self.max_concurrent_starts)?,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
         })
@@ -233,78 +240,6 @@ impl Options {
             },
         }
     }
-}
-
-fn runtimes(named: Option<Vec<RuntimeName>>) -> Result<Vec<Driver>, Error> {
-    let mut runtimes: Vec<Driver> = named.unwrap_or(vec![RuntimeName::Docker]).into_iter().map(Driver::from).collect();
-    runtimes.sort();
-    runtimes.dedup();
-    if runtimes.is_empty() {
-        return Err(Error::Invalid { key: "runtimes", problem: "none is named; name docker, process or both".into() });
-    }
-    Ok(runtimes)
-}
-
-fn concurrent_starts(asked: Option<usize>) -> Result<usize, Error> {
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    match asked.unwrap_or((2 * cpus).max(4)) {
-        0 => {
-            Err(Error::Invalid { key: "max_concurrent_starts", problem: "0 would start nothing; use 1 or more".into() })
-        }
-        starts if starts > 1_024 => {
-            Err(Error::Invalid { key: "max_concurrent_starts", problem: format!("{starts} is over the limit of 1024") })
-        }
-        starts => Ok(starts),
-    }
-}
-
-fn docker_socket(asked: Option<String>) -> Result<String, Error> {
-    let socket = asked.unwrap_or_else(|| "/var/run/docker.sock".into());
-    let path = socket.strip_prefix("unix://").unwrap_or(&socket);
-    if !path.starts_with('/') {
-        return Err(Error::Invalid {
-            key: "docker_host",
-            problem: format!("{socket:?} is not the absolute path of a unix socket; only local daemons are supported"),
-        });
-    }
-    Ok(path.to_owned())
-}
-
-fn advertised(asked: Option<String>, listen: SocketAddr, address: IpAddr) -> Result<String, Error> {
-    let invalid = |problem| Error::Invalid { key: "advertise", problem };
-    match asked {
-        Some(asked) if is_host_and_port(&asked) => Ok(asked),
-        Some(asked) => Err(invalid(format!("{asked:?} is not HOST:PORT, as in 10.0.0.7:7701"))),
-        None if listen.port() == 0 => Err(invalid("is needed where `listen` leaves the port open".into())),
-        None if listen.ip().is_unspecified() => Ok(SocketAddr::new(address, listen.port()).to_string()),
-        None => Ok(listen.to_string()),
-    }
-}
-
-fn is_host_and_port(address: &str) -> bool {
-    match address.rsplit_once(':') {
-        Some((host, port)) => {
-            let host_fits = !host.is_empty() && !host.contains(['/', ' ', '@']);
-            host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)
-        }
-        None => false,
-    }
-}
-
-fn check_plaintext(is_plaintext: bool, listen: SocketAddr) -> Result<(), Error> {
-    if !is_plaintext || listen.ip().is_loopback() {
-        return Ok(());
-    }
-    let problem = format!("{listen} can be reached from other machines; without encryption only loopback is allowed");
-    Err(Error::Invalid { key: "plaintext", problem })
-}
-
-fn check_manager(address: &str) -> Result<(), Error> {
-    if is_host_and_port(address) {
-        return Ok(());
-    }
-    let problem = format!("{address:?} is not a manager's address: HOST:PORT is expected, as in 10.0.0.1:7700");
-    Err(Error::Invalid { key: "managers", problem })
 }
 
 #[cfg(test)]

@@ -148,6 +148,16 @@ pub enum OperatorCommand {
     /// The cluster's state as a file
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Gather what a bug report needs into a .tar.gz
+    ///
+    /// Of every manager: version, options, metrics, the last log lines, sizes of directories; of the cluster: status, nodes,
+    /// services, tasks, events. Values of environment variables, arguments, tokens and keys are left out. A manager that
+    /// does not answer is named, in the archive and here.
+    Debug {
+        /// A file that is not there yet [default: goat-debug-TIME.tar.gz]
+        #[arg(short, long)]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -135,14 +135,14 @@ pub(super) fn failed(action: &str, path: &Path, error: &std::io::Error) -> Failu
 
 /// A file that is being written, beside the one that it is to become. It goes again where it does not.
 #[derive(Debug)]
-struct Partial {
-    file: File,
+pub(super) struct Partial {
+    pub(super) file: File,
     path: PathBuf,
     is_kept: bool,
 }
 
 impl Partial {
-    fn create(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
         let name = path.file_name().ok_or_else(|| Failure::usage(format!("{} names no file", path.display())))?;
         let partial = path.with_file_name(format!("{}.partial-{}", name.to_string_lossy(), std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&partial);
@@ -150,7 +150,7 @@ impl Partial {
         Ok(Self { file, path: partial, is_kept: false })
     }
 
-    fn keep(mut self, path: &Path) -> Result<(), Failure> {
+    pub(super) fn keep(mut self, path: &Path) -> Result<(), Failure> {
         // A link and not a rename: what came to be there meanwhile is not overwritten.
         match fs::hard_link(&self.path, path) {
             Ok(()) => drop(fs::remove_file(&self.path)),

@@ -263,6 +263,16 @@ impl Control for Fake {
         .await
     }
 
+    type GetDebugStream = Stream_<DebugReport>;
+
+    async fn get_debug(&self, _: Request<GetDebugRequest>) -> Reply<Self::GetDebugStream> {
+        self.reply(|state| {
+            let reports: Vec<_> = state.reports.iter().cloned().map(Ok).collect();
+            Ok(Box::pin(iter(reports)) as Self::GetDebugStream)
+        })
+        .await
+    }
+
     async fn list_peers(&self, _: Request<ListPeersRequest>) -> Reply<ListPeersReply> {
         self.reply(|state| Ok(ListPeersReply { peers: state.peers.clone() })).await
     }

@@ -41,6 +41,8 @@ pub struct State {
     /// What a saved snapshot consists of, and then its stream breaks where it has to.
     pub pieces: Vec<SnapshotPiece>,
     pub breaks: bool,
+    /// Of managers, for a bug report.
+    pub reports: Vec<DebugReport>,
     index: u64,
 }
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod control;
+mod debug;
 mod fake;
 mod faults;
 mod managers;

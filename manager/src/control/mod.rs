@@ -2,6 +2,7 @@
 //! proposed at the leader. One file per resource.
 
 mod cluster;
+mod debug;
 mod events;
 mod logs;
 mod lookup;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::clock;
+use crate::debug::Debug;
 use crate::dispatcher::Desk;
 use crate::events::Events as EventLog;
 use crate::raft::Group;
@@ -42,12 +44,13 @@ pub struct Control {
     /// Streams end with it.
     stopping: CancellationToken,
     saving: Arc<Semaphore>,
+    debug: Debug,
 }
 
 impl Control {
     /// Answers once the group runs; until then callers are told to wait.
-    pub fn new(seat: Seat, desk: Desk, events: EventLog, stopping: CancellationToken) -> Self {
-        Self { seat, desk, events, stopping, saving: snapshot::room() }
+    pub fn new(seat: Seat, desk: Desk, events: EventLog, debug: Debug, stopping: CancellationToken) -> Self {
+        Self { seat, desk, events, stopping, saving: snapshot::room(), debug }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -183,6 +186,12 @@ impl ControlService for Control {
 
     async fn save_snapshot(&self, _: Request<v1::SaveSnapshotRequest>) -> Reply<Self::SaveSnapshotStream> {
         self.save_snapshot_().await.map(Response::new)
+    }
+
+    type GetDebugStream = Events<v1::DebugReport>;
+
+    async fn get_debug(&self, request: Request<v1::GetDebugRequest>) -> Reply<Self::GetDebugStream> {
+        self.get_debug_(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Reply<v1::ListPeersReply> {

@@ -206,7 +206,7 @@ impl Active {
             if is_told {
                 info!(node_id = %node, "a worker is heard again");
             } else {
-                debug!(node_id = %node, ?state, "could not be told yet; the next heartbeat tries again");
+                debug!(node_id = %node, state_to = state.as_str(), "could not be told yet; the next heartbeat tries again");
             }
         }
     }

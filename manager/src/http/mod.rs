@@ -73,7 +73,9 @@ async fn judge(group: Option<Group>) -> Result<String, String> {
     }
     let problem = match group.leader() {
         None => "no manager leads at present: there is no quorum, or an election is under way".to_owned(),
-        Some(leader) => format!("no majority has confirmed within a second that {} leads: there is no quorum", leader.name),
+        Some(leader) => {
+            format!("no majority has confirmed within a second that {} leads: there is no quorum", leader.name)
+        }
     };
     Err(format!("{problem}{}", group.missed_text()))
 }

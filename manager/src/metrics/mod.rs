@@ -15,6 +15,7 @@ use goat_core::state::State;
 use goat_observe::Sheet;
 use goat_observe::metric::{Show, register};
 use goat_observe::process::ThisProcess;
+use goat_proto::convert::Word as _;
 use goat_raft_store::FamilyStats;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use prometheus_client::registry::Registry;
@@ -27,19 +28,6 @@ use rpc::Rpcs;
 
 /// Of which it is looked for why their tasks wait.
 const MOST_SPECS: usize = 20;
-
-const STATES: [TaskState; 10] = [
-    TaskState::Pending,
-    TaskState::Assigned,
-    TaskState::Preparing,
-    TaskState::Starting,
-    TaskState::Running,
-    TaskState::Complete,
-    TaskState::Failed,
-    TaskState::Stopped,
-    TaskState::Rejected,
-    TaskState::Lost,
-];
 
 /// All that a manager shows.
 pub fn registry(seat: Seat, desk: Desk, rpcs: Rpcs) -> Registry {
@@ -100,7 +88,8 @@ fn show_raft(group: &Group, sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.one(&names::RAFT_APPLY_LAG, committed.saturating_sub(applied))?;
     let matched = metrics.replication.iter().flatten().filter(|(id, _)| **id != group.id());
     let peers = matched.map(|(id, matched)| {
-        let name = members.iter().find(|member| member.id == *id).map_or_else(|| id.to_string(), |member| member.name.clone());
+        let name =
+            members.iter().find(|member| member.id == *id).map_or_else(|| id.to_string(), |member| member.name.clone());
         ([name], last.saturating_sub(index(matched)))
     });
     sheet.each(&names::RAFT_PEER_LAG, peers)?;
@@ -109,7 +98,8 @@ fn show_raft(group: &Group, sheet: &mut Sheet<'_>) -> fmt::Result {
 
 fn show_store(group: &Group, sheet: &mut Sheet<'_>) -> fmt::Result {
     let (ends, stats) = (group.store().ends(), group.store().stats());
-    let of_each = |value: fn(&FamilyStats) -> u64| stats.families.iter().map(move |family| ([family.name], value(family)));
+    let of_each =
+        |value: fn(&FamilyStats) -> u64| stats.families.iter().map(move |family| ([family.name], value(family)));
     // One more than the last that is gone, where there is one at all.
     let begin = ends.purged.map_or(0, |id| id.index + 1);
     let end = ends.last.map_or(begin, |id| id.index + 1);
@@ -145,10 +135,10 @@ fn show_dispatcher(desk: &Desk, sheet: &mut Sheet<'_>) -> fmt::Result {
 
 fn show_state(state: &State, sheet: &mut Sheet<'_>) -> fmt::Result {
     let counts = state.tasks_by_state();
-    let tasks = STATES.map(|state| ([state.as_str()], counts.get(&state).copied().unwrap_or(0)));
-    let nodes = [NodeState::Ready, NodeState::Disconnected, NodeState::Down].map(|wanted| {
-        let count = state.nodes().filter(|node| node.state == wanted).count();
-        ([wanted.as_str()], count)
+    let tasks = TaskState::ALL.iter().map(|state| ([state.word()], counts.get(state).copied().unwrap_or(0)));
+    let nodes = NodeState::ALL.iter().map(|wanted| {
+        let count = state.nodes().filter(|node| node.state == *wanted).count();
+        ([wanted.word()], count)
     });
     let draining = state.nodes().filter(|node| node.availability == Availability::Drain).count();
     let pending = pending_by_reason(state, clock::now_ms(), MOST_SPECS);

@@ -7,7 +7,8 @@ pub const BUILD: Metric = Metric::gauge("goat_build_info", &["program", "version
 
 pub const RAFT_TERM: Metric = Metric::gauge("goat_raft_term", &[], "Raft's term here");
 pub const RAFT_IS_LEADER: Metric = Metric::gauge("goat_raft_is_leader", &[], "1 while this manager leads, else 0");
-pub const RAFT_HAS_LEADER: Metric = Metric::gauge("goat_raft_has_leader", &[], "1 while a leader is known here, else 0");
+pub const RAFT_HAS_LEADER: Metric =
+    Metric::gauge("goat_raft_has_leader", &[], "1 while a leader is known here, else 0");
 pub const RAFT_CONTACT_AGE: Metric = Metric::gauge(
     "goat_raft_contact_age_seconds",
     &[],
@@ -26,15 +27,22 @@ pub const RAFT_PEER_LAG: Metric = Metric::gauge(
     &["peer"],
     "Entries of the leader's log that another manager is not known to have; of the leader only",
 );
-pub const RAFT_MEMBERS: Metric = Metric::gauge("goat_raft_members", &["role"], "Managers in the group: voters, learners");
+pub const RAFT_MEMBERS: Metric =
+    Metric::gauge("goat_raft_members", &["role"], "Managers in the group: voters, learners");
 pub const RAFT_MISSED_PEERS: Metric =
     Metric::gauge("goat_raft_missed_peers", &[], "Managers that Raft's last message from here did not reach");
 pub const RAFT_ELECTIONS: Metric =
     Metric::counter("goat_raft_elections_total", &[], "Terms that have begun since this manager started");
-pub const RAFT_LEADER_CHANGES: Metric =
-    Metric::counter("goat_raft_leader_changes_total", &[], "Leaders that this manager has followed or been, one after the other");
-pub const RAFT_PROPOSALS: Metric =
-    Metric::counter("goat_raft_proposals_total", &["outcome"], "Commands proposed at this manager as leader, by what became of them");
+pub const RAFT_LEADER_CHANGES: Metric = Metric::counter(
+    "goat_raft_leader_changes_total",
+    &[],
+    "Leaders that this manager has followed or been, one after the other",
+);
+pub const RAFT_PROPOSALS: Metric = Metric::counter(
+    "goat_raft_proposals_total",
+    &["outcome"],
+    "Commands proposed at this manager as leader, by what became of them",
+);
 pub const RAFT_COMMIT_SECONDS: Metric = Metric::histogram(
     "goat_raft_commit_seconds",
     &[],
@@ -51,8 +59,7 @@ pub const STORE_FILES: Metric =
     Metric::gauge("goat_store_files_bytes", &["family"], "RocksDB's table files: of the log, meta data, rows");
 pub const STORE_LIVE: Metric =
     Metric::gauge("goat_store_live_bytes", &["family"], "What of them is not overwritten or deleted, roughly");
-pub const STORE_MEMTABLES: Metric =
-    Metric::gauge("goat_store_memtables_bytes", &["family"], "RocksDB's write buffers");
+pub const STORE_MEMTABLES: Metric = Metric::gauge("goat_store_memtables_bytes", &["family"], "RocksDB's write buffers");
 pub const STORE_PENDING_COMPACTION: Metric = Metric::gauge(
     "goat_store_pending_compaction_bytes",
     &["family"],
@@ -67,7 +74,8 @@ pub const STORE_ERRORS: Metric =
 pub const STORE_STOPPED: Metric =
     Metric::gauge("goat_store_write_stopped", &[], "1 while RocksDB takes no writes until it has compacted, else 0");
 
-pub const PLANS: Metric = Metric::counter("goat_planner_plans_total", &[], "Plans made here as leader, empty ones included");
+pub const PLANS: Metric =
+    Metric::counter("goat_planner_plans_total", &[], "Plans made here as leader, empty ones included");
 pub const PLAN_STEPS: Metric =
     Metric::counter("goat_planner_steps_total", &["kind"], "Steps of plans made here as leader");
 pub const PLAN_SECONDS: Metric = Metric::histogram("goat_planner_plan_seconds", &[], "Time to make a plan");
@@ -166,3 +174,18 @@ pub const ALL: &[Metric] = &[
     RPCS,
     RPC_SECONDS,
 ];
+
+#[cfg(test)]
+mod tests {
+    use goat_observe::metric::table;
+
+    #[test]
+    fn the_page_in_docs_has_every_metric_as_it_is_declared() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let page = std::fs::read_to_string(path).expect("it is in the tree");
+        for metrics in [super::ALL, goat_observe::process::ALL] {
+            let table = table(metrics);
+            assert!(page.contains(&table), "docs/metrics.md has to have\n{table}");
+        }
+    }
+}

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use goat_observe::metric::{Show, durations};
 use goat_observe::Sheet;
+use goat_observe::metric::{Show, durations};
 use prometheus_client::metrics::histogram::Histogram;
 use tonic::Code;
 use tonic::body::Body;

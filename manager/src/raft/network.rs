@@ -64,7 +64,7 @@ impl Reach {
     fn refused(&self, peer: u64, address: &str, status: &Status) {
         let why = status.message();
         if self.0.lock().refusals.insert(peer, why.to_owned()).as_deref() != Some(why) {
-            warn!(manager_id = peer, address, "a manager refuses to talk to this one: {why}");
+            warn!(manager_id = peer, address, error = why, "a manager refuses to talk to this one");
         }
     }
 

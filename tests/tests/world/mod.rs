@@ -76,6 +76,11 @@ impl World {
         self.dir.join(name)
     }
 
+    /// Of the managers, as goatctl is given them.
+    pub fn addresses(&self) -> &str {
+        &self.addresses
+    }
+
     /// Runs testcluster on it; what it printed.
     pub fn testcluster(&self, args: &[&str]) -> String {
         let output = Command::new(program("testcluster")).arg("--dir").arg(&self.dir).args(args).output();

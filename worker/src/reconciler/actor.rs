@@ -26,6 +26,7 @@ use super::goal::{Goal, Stop, seen_exit, stop_wanted};
 use crate::fence::FenceList;
 use crate::journal::Journal;
 use crate::lease::Lease;
+use crate::metrics::Meters;
 use crate::runtime::{Created, Error, RUNTIME_DOWN, Runtime};
 use crate::task::{Exit, Order, Record};
 use crate::{clock, durable};
@@ -44,6 +45,7 @@ pub(super) struct Actor {
     pub journal: Journal,
     pub lease: Arc<Lease>,
     pub fence: FenceList,
+    pub meters: Arc<Meters>,
     pub goal: watch::Receiver<Goal>,
     pub exit: watch::Receiver<Option<Exit>>,
     pub updates: mpsc::Sender<Record>,
@@ -64,10 +66,13 @@ enum Early {
 impl Actor {
     /// From here to the task's last state, which is journaled and told.
     pub(super) async fn run(mut self) {
-        if let Some(order) = self.order.take()
-            && self.bring_up(&order).await.is_none()
-        {
-            return self.finish().await;
+        if let Some(order) = self.order.take() {
+            let since = Instant::now();
+            let is_up = self.bring_up(&order).await.is_some();
+            self.meters.brought_up(self.record.state, since.elapsed());
+            if !is_up {
+                return self.finish().await;
+            }
         }
         // One that was found started may not be listed yet.
         if let Err(error) = self.list_for_watchdog(self.record.container_id.as_deref().unwrap_or_default()) {
@@ -159,12 +164,13 @@ impl Actor {
 
     async fn prepare(&mut self, order: &Order) -> Result<(), Early> {
         self.advance(TaskState::Preparing).await;
-        let runtime = self.runtime.clone();
+        let (runtime, since) = (self.runtime.clone(), Instant::now());
         let prepared = tokio::select! {
             biased;
             stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop).await),
             prepared = runtime.prepare(&order.spec) => prepared,
         };
+        self.meters.pulled(prepared.is_ok(), since.elapsed());
         let Err(error) = prepared else { return Ok(()) };
         Err(self.give_up(error).await)
     }

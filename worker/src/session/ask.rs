@@ -78,7 +78,7 @@ async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened
         Some(manager_message::Message::Welcome(welcome)) => {
             accept(&address, parts, term, &welcome)?;
             if is_relayed {
-                info!(manager = address, "the leader is reached through another manager");
+                info!(address, "the leader is reached through another manager");
             }
             Ok(Opened {
                 address,

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::identity::Identity;
 use crate::lease::Lease;
+use crate::metrics::Meters;
 use crate::outbox::Outbox;
 use crate::reconciler::{Gone, Handle};
 use crate::runtime::Runtimes;
@@ -52,6 +53,7 @@ pub struct Parts {
     pub reconciler: Handle,
     pub outbox: Arc<Outbox>,
     pub lease: Arc<Lease>,
+    pub meters: Arc<Meters>,
     pub inventory: watch::Receiver<Inventory>,
     pub runtimes: Runtimes,
     pub tasks: TaskSet,
@@ -107,14 +109,16 @@ pub async fn run(parts: Parts) {
             Err(dial::NoSession::Removed) => return evict(&parts).await,
         };
         let address = opened.address.clone();
-        info!(manager = address, raft_term = opened.term, "session with the leader");
+        info!(address, raft_term = opened.term, "session with the leader");
+        parts.meters.session_began(&address);
         let end = stream::hold(opened, &parts).await;
+        parts.meters.session_ended();
         match &end {
             End::Stopping => return,
             End::Redirected { leader } => dialer.redirected(leader),
             _ => dialer.lost(&address),
         }
-        warn!(manager = address, error = %end, "the session ended");
+        warn!(address, error = %end, "the session ended");
     }
 }
 

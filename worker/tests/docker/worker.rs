@@ -89,6 +89,7 @@ impl Worker {
             is_watched: watch::channel(true).1,
             fence: FenceList::open(root).expect("opened"),
             health,
+            meters: Arc::default(),
             tasks: tasks.child("tasks"),
         };
         let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found));
