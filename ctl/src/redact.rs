@@ -148,8 +148,8 @@ mod tests {
     fn a_probing_command_loses_its_arguments() {
         let mut redactor = Redactor::default();
         let probe = health_check::Probe::Command(CommandProbe { argv: vec!["check".into(), "--token=abc123".into()] });
-        let mut spec = ServiceSpec::default();
-        spec.health = Some(HealthCheck { probe: Some(probe), ..Default::default() });
+        let health = Some(HealthCheck { probe: Some(probe), ..Default::default() });
+        let mut spec = ServiceSpec { health, ..Default::default() };
         redactor.spec(&mut spec);
         let text = format!("{spec:?}");
         assert!(text.contains("\"check\", \"(redacted)\"") && !text.contains("abc123"), "{text}");

@@ -34,7 +34,7 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("core/src/scheduler/filter.rs: explain", 47),
     ("core/tests/core/refusals.rs: commands_are_refused_with_what_to_do", 53),
     ("ctl/src/client.rs: ask", 44),
-    ("manager/src/dispatcher/leases.rs: grant", 48),
+    ("manager/src/dispatcher/leases.rs: grant", 47),
     ("manager/src/dispatcher/leases.rs: run", 46),
     ("manager/src/events.rs: describe", 42),
     ("raft-store/tests/cluster.rs: a_group_replicates_brings_a_newcomer_up_by_snapshot_and_comes_back_from_disk", 47),

@@ -116,10 +116,14 @@ impl Indexes {
                 self.running.remove(&task.service);
             }
         }
-        if let Some(count) = self.by_state.get_mut(&task.state) {
+        self.uncount(task.state);
+    }
+
+    fn uncount(&mut self, state: TaskState) {
+        if let Some(count) = self.by_state.get_mut(&state) {
             *count -= 1;
             if *count == 0 {
-                self.by_state.remove(&task.state);
+                self.by_state.remove(&state);
             }
         }
     }

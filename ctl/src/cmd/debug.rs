@@ -48,10 +48,16 @@ pub async fn debug(context: &Context, file: Option<PathBuf>) -> Result<(), Failu
         return Err(Failure::failed(format!("{} is there already", path.display())).with_hint(hint));
     }
     let partial = Partial::create(&path)?;
+    // Where no manager answers there is nothing to gather.
+    let request = GetDebugRequest { own_only: false };
+    let reports = context.client.stream(request, async |control, request| control.get_debug(request).await).await?;
+    let (reports, error) = all(reports).await;
     let mut gathered = Gathered::default();
     // Services first: what they hide is then looked for in everything else.
     gathered.cluster(context).await;
-    gathered.managers(context).await?;
+    reports.into_iter().for_each(|report| gathered.manager(report));
+    gathered.missing.extend(error.map(|error| format!("some managers: the connection broke: {error}")));
+    gathered.managers.sort_by(|a, b| a.name.cmp(&b.name));
     gathered.write(&partial.file).map_err(|error| failed("write", &path, &error))?;
     let bytes = partial.file.metadata().map_or(0, |metadata| metadata.len());
     partial.keep(&path)?;
@@ -106,19 +112,6 @@ impl Gathered {
             Err(failure) => return self.put("events", Err::<(), _>(failure)),
         };
         self.put("events", Ok(events.iter().map(EventRow::from).collect::<Vec<_>>()));
-    }
-
-    /// Through one of them: not every user reaches all.
-    async fn managers(&mut self, context: &Context) -> Result<(), Failure> {
-        let request = GetDebugRequest { own_only: false };
-        let reports = context.client.stream(request, async |control, request| control.get_debug(request).await).await?;
-        let (reports, error) = all(reports).await;
-        for report in reports {
-            self.manager(report);
-        }
-        self.missing.extend(error.map(|error| format!("some managers: the connection broke: {error}")));
-        self.managers.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(())
     }
 
     fn manager(&mut self, report: DebugReport) {

@@ -266,11 +266,8 @@ impl Control for Fake {
     type GetDebugStream = Stream_<DebugReport>;
 
     async fn get_debug(&self, _: Request<GetDebugRequest>) -> Reply<Self::GetDebugStream> {
-        self.reply(|state| {
-            let reports: Vec<_> = state.reports.iter().cloned().map(Ok).collect();
-            Ok(Box::pin(iter(reports)) as Self::GetDebugStream)
-        })
-        .await
+        let reports = |state: &mut State| state.reports.clone().into_iter().map(Ok);
+        self.reply(|state| Ok(Box::pin(iter(reports(state))) as Self::GetDebugStream)).await
     }
 
     async fn list_peers(&self, _: Request<ListPeersRequest>) -> Reply<ListPeersReply> {
