@@ -13,6 +13,8 @@
 //! control   what goatctl calls
 //! offline   what is done to a data directory while no manager runs on it
 //! backup    the state as a file
+//! man       the man pages, beside what clap knows
+//! notify    what systemd hears
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
 //! ```
@@ -28,7 +30,9 @@ pub mod found;
 pub mod identity;
 pub mod leader;
 pub mod machine;
+pub mod man;
 pub mod newcomer;
+pub mod notify;
 pub mod offline;
 pub mod presence;
 pub mod raft;

@@ -17,6 +17,8 @@ pub mod inventory;
 pub mod journal;
 pub mod lease;
 pub mod logging;
+pub mod man;
+pub mod notify;
 pub mod outbox;
 pub mod peers;
 pub mod reconciler;
