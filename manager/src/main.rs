@@ -129,7 +129,9 @@ fn main() -> ExitCode {
         Verb::Join { managers, place, token, bind_source } => join(&managers, place, &token, bind_source),
         Verb::Check { data_dir, json } => check(&data_dir, json),
         Verb::Recover { data_dir, advertise, yes, .. } => recover(&data_dir, advertise, yes),
-        Verb::Man { dir } => Ok(goat_system::man::write(Cli::command(), &goat_manager::man::BOOK, &dir)?),
+        Verb::Man { dir } => {
+            goat_system::man::write(Cli::command(), &goat_manager::man::BOOK, &dir).map_err(anyhow::Error::from)
+        }
         Verb::Run { config, options } => match read(config, *options) {
             Ok(config) => run(config),
             Err(error) => {

@@ -20,7 +20,8 @@ pub async fn run(group: Group) {
     }
     notify::status(&standing(&group));
     let own = group.id();
-    let leader = group.raft().wait(None).metrics(|metrics| leader_of(metrics, own).is_some(), "a leader");
+    let wait = group.raft().wait(None);
+    let leader = wait.metrics(|metrics| leader_of(metrics, own).is_some(), "a leader");
     let _ = timeout(LEADER_WITHIN, leader).await;
     notify::run(|| look(&group)).await;
 }
