@@ -20,6 +20,13 @@ fix:
 test *args:
     tests/run {{ args }}
 
+# Debian packages, in target/deb; and their test on a new root file system, with systemd (root, Docker)
+deb *args:
+    deploy/deb/build {{ args }}
+
+test-deb:
+    tests/package
+
 # The simulated cluster, one seed: just sim seed=7
 sim seed="1":
     GOAT_SIM_SEED={{ trim_start_match(seed, "seed=") }} cargo test --locked -p goat-core --test core simulation -- --nocapture

@@ -43,6 +43,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.globals.output);
     let command = match cli.command {
         Command::Completion { shell } => return completion(&out, shell),
+        Command::Man { dir } => {
+            let written = goat_system::man::write(Cli::command(), &crate::man::BOOK, &dir);
+            return written.map_err(|error| Failure::failed(format!("{}: {error}", dir.display())));
+        }
         Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { file })) => {
             return snapshot::inspect(&out, &file);
         }
@@ -74,7 +78,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,
         Command::Version { .. } => version::all(&context).await,
-        Command::Completion { .. } | Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { .. })) => {
+        Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { .. })) => {
             unreachable!("it asks no manager")
         }
     }

@@ -11,6 +11,7 @@ mod cmd;
 mod context;
 mod exit;
 mod health;
+mod man;
 mod output;
 mod redact;
 mod rows;

@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use goat_core::lease::LeasePolicy;
+use goat_system::config_file;
 use serde::Deserialize;
 
 /// The options are wrong; the text says which and what is right.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read the config file {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("config file {path}: {source}")]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error(transparent)]
+    File(#[from] config_file::Error),
     #[error("{key} is missing: set it in the config file, with --{flag} or with {env}", flag = .key.replace('_', "-"), env = format!("GOAT_MANAGER_{}", .key.to_uppercase()))]
     Missing { key: &'static str },
     #[error("{key}: {problem}")]
@@ -95,8 +94,7 @@ pub struct Config {
 impl Options {
     /// Reads a config file. Unknown keys are errors.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
+        Ok(config_file::read(path)?)
     }
 
     /// These options, with `file`'s where these say nothing.

@@ -14,6 +14,8 @@
 //! offline   what is done to a data directory while no manager runs on it
 //! backup    the state as a file
 //! debug     what a bug report needs of this manager
+//! man       the man pages, beside what clap knows
+//! notify    what systemd hears
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
 //! metrics   what is counted, and how it is called
@@ -33,8 +35,10 @@ pub mod http;
 pub mod identity;
 pub mod leader;
 pub mod machine;
+pub mod man;
 pub mod metrics;
 pub mod newcomer;
+pub mod notify;
 pub mod offline;
 pub mod presence;
 pub mod raft;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_manager::config::{Config, LogFormat, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
-/// Removed, or on an old disk: to start it again is of no use.
+/// Removed, on an old disk, or on a directory that is nobody's yet: to start it again is of no use.
 const EXIT_UNWELCOME: u8 = 3;
 
 /// A manager of a GOAT cluster: replicates the cluster's state and, while it leads, decides
@@ -121,6 +121,9 @@ enum Verb {
         #[arg(long)]
         yes: bool,
     },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -129,6 +132,9 @@ fn main() -> ExitCode {
         Verb::Join { managers, place, token, bind_source } => join(&managers, place, &token, bind_source),
         Verb::Check { data_dir, json } => check(&data_dir, json),
         Verb::Recover { data_dir, advertise, yes, .. } => recover(&data_dir, advertise, yes),
+        Verb::Man { dir } => {
+            goat_system::man::write(Cli::command(), &goat_manager::man::BOOK, &dir).map_err(anyhow::Error::from)
+        }
         Verb::Run { config, options } => match read(config, *options) {
             Ok(config) => run(config),
             Err(error) => {
@@ -147,7 +153,8 @@ fn main() -> ExitCode {
 }
 
 fn is_unwelcome(error: &anyhow::Error) -> bool {
-    error.is::<welcome::Error>() || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_)))
+    error.is::<welcome::Error>()
+        || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_) | raft::Error::Empty(_)))
 }
 
 fn init(place: Place, client: Option<PathBuf>) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use goat_proto::v1::dispatcher_server::DispatcherServer;
 use goat_proto::v1::identity_server::IdentityServer;
 use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
+use goat_system::notify as systemd;
 use goat_tls::{Incoming, Limits, Transport};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use crate::identity::Identity;
 use crate::leader;
 use crate::machine::View;
 use crate::metrics::{self, rpc::Rpcs};
+use crate::notify;
 use crate::presence::Presence;
 use crate::raft::peers::Peers;
 use crate::raft::seat::Seat;
@@ -84,6 +86,7 @@ pub async fn run(config: Config, log: Ring, stop: CancellationToken) -> anyhow::
         () = stop.cancelled() => Ok(()),
         outcome = live(&config, seated, transport, &seat, &parts, &tasks) => outcome,
     };
+    systemd::stopping("stops; a leader hands over first");
     if let Some(group) = seat.group() {
         stop_group(&group, &parts.desk, &tasks).await;
     }
@@ -106,10 +109,12 @@ async fn live(
     parts: &Parts,
     tasks: &TaskSet,
 ) -> anyhow::Result<()> {
+    systemd::status("opens its data directory");
     let view = View::new();
     tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
     let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view).await?;
     seat.take(group.clone());
+    tasks.spawn("notify", notify::run(group.clone()));
     let credentials = security::path(&config.data_dir);
     tasks.spawn("certificate", security::keeper::run(group.clone(), transport, credentials));
     let dir = config.data_dir.display().to_string();

@@ -75,9 +75,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &["goat-core"]),
     ("tls", &[]),
     ("observe", &[]),
-    ("manager", &["goat-core", "goat-observe", "goat-proto", "goat-raft-store", "goat-tls"]),
-    ("worker", &["goat-core", "goat-observe", "goat-proto", "goat-tls"]),
-    ("ctl", &["goat-core", "goat-proto", "goat-tls"]),
+    ("system", &[]),
+    ("manager", &["goat-core", "goat-observe", "goat-proto", "goat-raft-store", "goat-system", "goat-tls"]),
+    ("worker", &["goat-core", "goat-observe", "goat-proto", "goat-system", "goat-tls"]),
+    ("ctl", &["goat-core", "goat-proto", "goat-system", "goat-tls"]),
     ("testcluster", &["goat-proto", "goat-tls"]),
 ];
 /// It, and the crates in its folder, may use everything.
@@ -106,6 +107,7 @@ const TOP_LEVEL: &[&str] = &[
     "proto",
     "raft-store",
     "rustfmt.toml",
+    "system",
     "target",
     "testcluster",
     "tests",

@@ -29,7 +29,7 @@ use crate::runtime::process::ProcessRuntime;
 use crate::runtime::{self, Found, Runtime, Runtimes};
 use crate::task::Record;
 use crate::taskset::TaskSet;
-use crate::{credentials, durable, housekeeping, http, peers, session};
+use crate::{credentials, durable, housekeeping, http, notify, peers, session};
 
 /// What the children of the agent are given to end.
 const STOP: Duration = Duration::from_secs(1);
@@ -62,6 +62,13 @@ pub enum Error {
         "task {task} was started with the runtime {driver:?}, which is not enabled now; enable it until the node is drained"
     )]
     RuntimeGone { task: goat_core::model::TaskId, driver: Driver },
+}
+
+impl Error {
+    /// To start the agent again changes nothing.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Removed { .. } | Self::Credentials(credentials::Error::Missing(_)))
+    }
 }
 
 /// Runs the agent until `stop` is cancelled. `supervisor`: the program that supervises processes (see
@@ -121,9 +128,10 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         runtimes,
         tasks: tasks.clone(),
         removed: removed.clone(),
+        standing: watch::Sender::default(),
     };
     show(config.http_listen, &parts, health_seen).await?;
-    tasks.spawn("session", session::run(parts));
+    meet_managers(parts);
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
         () = removed.notified() => Err(Error::Removed { node: node_id, dir: config.data_dir }),
@@ -171,6 +179,13 @@ fn reconcile(service: reconciler::Service, runtimes: &Runtimes, tasks: &TaskSet)
         let (runtime, events) = (runtime.clone(), events.clone());
         tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
     }
+}
+
+/// From here on everything runs, and managers may come and go.
+fn meet_managers(parts: session::Parts) {
+    let tasks = parts.tasks.clone();
+    tasks.spawn("notify", notify::run(parts.reconciler.clone(), parts.standing.subscribe()));
+    tasks.spawn("session", session::run(parts));
 }
 
 /// Answers pings, asks other workers when no manager answers, and keeps the lease.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use goat_core::model::{Driver, validate};
+use goat_system::config_file;
 use serde::Deserialize;
 
 use crate::identity;
@@ -22,10 +23,8 @@ const RUNTIME_DOWN_AFTER: Duration = Duration::from_secs(60);
 /// The options are wrong; the text says which and what is right.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read the config file {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("config file {path}: {source}")]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error(transparent)]
+    File(#[from] config_file::Error),
     #[error("{key} is missing: set it in the config file, with --{flag} or with {env}", flag = .key.replace('_', "-"), env = format!("GOAT_WORKER_{}", .key.to_uppercase()))]
     Missing { key: &'static str },
     #[error("{key}: {problem}")]
@@ -151,8 +150,7 @@ pub struct Offer {
 impl Options {
     /// Reads a config file. Unknown keys are errors.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
+        Ok(config_file::read(path)?)
     }
 
     /// These options, with `file`'s where these say nothing.

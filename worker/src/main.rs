@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_core::model::NodeId;
+use goat_system::notify;
 use goat_tls::{JoinToken, token};
 use goat_worker::config::{Config, LogFormat, Options};
 use goat_worker::fence::watchdog;
-use goat_worker::{agent, credentials, logging};
+use goat_worker::{agent, credentials, logging, man};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Wrong options, as clap has it.
 const USAGE: u8 = 2;
-/// Removed from the cluster: to start it again is of no use.
+/// Removed from the cluster, or not in one yet: to start it again is of no use.
 const REMOVED: u8 = 3;
 /// For what blocks when the agent stops.
 const SHUTDOWN: Duration = Duration::from_millis(300);
@@ -36,7 +37,7 @@ enum Command {
     /// Run the agent until SIGTERM or SIGINT; its tasks run on and are adopted by the next one
     ///
     /// Options come from flags, GOAT_WORKER_* variables and the config file, the first that says something. Exit codes: 0
-    /// stopped as asked, 1 cannot run, 2 wrong options, 3 removed from the cluster.
+    /// stopped as asked, 1 cannot run, 2 wrong options, 3 removed from the cluster or not in one yet.
     Run {
         /// TOML file with the keys named as the flags are, with _ for -
         #[arg(long, env = "GOAT_WORKER_CONFIG", value_name = "FILE")]
@@ -70,6 +71,9 @@ enum Command {
         #[arg(long)]
         docker_host: String,
     },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
 }
 
 /// How the token comes here. As a word of the command line it is seen by every user of the machine while this runs.
@@ -109,13 +113,10 @@ fn main() -> ExitCode {
         }
         Command::Watchdog { dir, node, docker_host } => watchdog(&dir, node, &docker_host),
         Command::Join { managers, data_dir, token, bind_source } => {
-            match join(&managers, &data_dir, &token, bind_source) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("goat-worker: {error:#}");
-                    ExitCode::FAILURE
-                }
-            }
+            ended(join(&managers, &data_dir, &token, bind_source))
+        }
+        Command::Man { dir } => {
+            ended(goat_system::man::write(Cli::command(), &man::BOOK, &dir).map_err(anyhow::Error::from))
         }
         Command::Run { config, options } => run(config, *options),
     }
@@ -163,12 +164,16 @@ fn run(file: Option<PathBuf>, options: Options) -> ExitCode {
         }
     });
     runtime.shutdown_timeout(SHUTDOWN);
-    match result {
+    ended(result)
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("goat-worker: {error:#}");
-            let is_removed = matches!(error.downcast_ref(), Some(agent::Error::Removed { .. }));
-            if is_removed { ExitCode::from(REMOVED) } else { ExitCode::FAILURE }
+            let is_final = error.downcast_ref().is_some_and(agent::Error::is_final);
+            if is_final { ExitCode::from(REMOVED) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -200,6 +205,7 @@ async fn told_to_stop(stop: CancellationToken) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    notify::stopping("stops; its tasks run on");
     stop.cancel();
     std::future::pending().await
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod cluster;
+mod config;
 mod group;
 mod logs;
 mod recover;

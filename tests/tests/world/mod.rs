@@ -20,7 +20,7 @@ pub struct World {
 }
 
 /// A program of this workspace: built beside the tests by `tests/run`.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test has a path");
     let path = own.ancestors().nth(2).expect("target/debug/deps").join(name);
     assert!(path.is_file(), "{} is missing: build the workspace first, as tests/run does", path.display());

@@ -59,6 +59,15 @@ pub struct Parts {
     pub tasks: TaskSet,
     /// Told when this node was removed from the cluster and nothing runs here any more.
     pub removed: Arc<Notify>,
+    /// The session that is held; None while one is sought.
+    pub standing: watch::Sender<Option<Standing>>,
+}
+
+/// With whom a session is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub manager: String,
+    pub term: u64,
 }
 
 /// A session that a leader has welcomed.
@@ -109,9 +118,11 @@ pub async fn run(parts: Parts) {
             Err(dial::NoSession::Removed) => return evict(&parts).await,
         };
         let address = opened.address.clone();
-        info!(address, raft_term = opened.term, "session with the leader");
+        info!(manager = address, raft_term = opened.term, "session with the leader");
         parts.meters.session_began(&address);
+        parts.standing.send_replace(Some(Standing { manager: address.clone(), term: opened.term }));
         let end = stream::hold(opened, &parts).await;
+        parts.standing.send_replace(None);
         parts.meters.session_ended();
         match &end {
             End::Stopping => return,

@@ -34,13 +34,12 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 
 use super::{Created, Error, Event, Found, FoundState, LogOptions, LogStream, Runtime, Started};
-use crate::durable;
 use crate::task::{Exit, Order, TaskMeta};
 use crate::taskset::TaskSet;
+use crate::{durable, notify};
 use state::{Launch, State};
 
 pub use fence::kill_now;
@@ -152,8 +151,7 @@ impl ProcessRuntime {
             let reason = if error.is_disk_full() { "disk-full" } else { "agent-error" };
             Error::failed(reason, error.to_string())
         })?;
-        let mut child = Command::new(&self.supervisor)
-            .arg0("goat-worker")
+        let mut child = notify::own(&self.supervisor)
             .arg("supervise")
             .arg(&dir)
             .stdin(Stdio::null())
