@@ -19,6 +19,9 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::check_state;
+use crate::state::{LoadError, State};
+
 const MAGIC: [u8; 8] = *b"GOATSAVE";
 /// The newest format that this build reads and writes.
 pub const VERSION: u32 = 1;
@@ -50,6 +53,8 @@ pub struct Head {
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("it is empty: use another snapshot")]
+    Empty,
     #[error("it is no snapshot of a cluster: it does not begin like one")]
     Foreign,
     #[error("it has format {found} and this program reads formats up to {VERSION}: a newer version wrote it, use that")]
@@ -58,8 +63,42 @@ pub enum Error {
     Short,
     #[error("it is damaged ({0}); make another copy or use another snapshot")]
     Damaged(String),
+    #[error("its rows make no state: {0}")]
+    Rows(#[from] LoadError),
+    #[error("its state contradicts itself: {0}; use another snapshot, and report this")]
+    Contradiction(String),
     #[error("it cannot be read: {0}")]
     Io(io::Error),
+}
+
+/// A file that was read to its end, and makes a state.
+#[derive(Debug)]
+pub struct Loaded {
+    pub head: Head,
+    /// In the order of their keys.
+    pub rows: Vec<Row>,
+    pub state: State,
+}
+
+/// Reads all of a file, and checks all that can be checked.
+///
+/// # Errors
+/// See [`Error`].
+pub fn load(input: impl Read) -> Result<Loaded, Error> {
+    let mut reader = Reader::begin(input)?;
+    let mut rows = Vec::new();
+    while let Some(row) = reader.next_row()? {
+        rows.push(row);
+    }
+    let head = reader.head().clone();
+    let state = State::from_rows(rows.iter().map(|(key, value)| (key, value)))?;
+    if let Some(violation) = check_state(&state).first() {
+        return Err(Error::Contradiction(violation.to_string()));
+    }
+    if state.cluster_id().is_none_or(|id| id.to_string() != head.cluster_id) {
+        return Err(Error::Damaged("it is not of the cluster that it names".into()));
+    }
+    Ok(Loaded { head, rows, state })
 }
 
 /// Key and value.
@@ -129,7 +168,12 @@ impl<R: Read> Reader<R> {
         let mut reader =
             Self { input, crc: crc32fast::Hasher::new(), head: Head::default(), rows: 0, has_ended: false };
         let mut magic = [0; 8];
-        match reader.fill(&mut magic) {
+        let mut begun = (&mut reader.input).take(1);
+        if begun.read(&mut magic[..1]).map_err(Error::Io)? == 0 {
+            return Err(Error::Empty);
+        }
+        reader.crc.update(&magic[..1]);
+        match reader.fill(&mut magic[1..]) {
             Err(Error::Short) => return Err(Error::Foreign),
             read => read?,
         }

@@ -13,6 +13,7 @@ mod nodes;
 mod plan_steps;
 mod refusal;
 mod reports;
+mod restore;
 mod rows;
 mod security;
 mod services;
@@ -32,6 +33,7 @@ use index::Indexes;
 
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
+pub use restore::Restored;
 pub use rows::{LoadError, Table};
 pub use security::{Rotation, Security};
 
@@ -78,6 +80,8 @@ struct Meta {
     /// The next manager's number is not below; 0 for no limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     next_manager: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restored: Option<Restored>,
 }
 
 const fn is_zero(number: &u64) -> bool {

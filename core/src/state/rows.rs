@@ -54,7 +54,7 @@ impl Table {
             SERVICE => Some(Self::Service),
             TASK => Some(Self::Task),
             NODE => Some(Self::Node),
-            META | OLD_SPEC | REQUEST | MANAGER | SECURITY => Some(Self::Other),
+            META | OLD_SPEC | REQUEST | MANAGER | SECURITY | REVOKED => Some(Self::Other),
             _ => None,
         }
     }
