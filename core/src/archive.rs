@@ -48,6 +48,8 @@ pub struct Head {
     pub services: u64,
     pub tasks: u64,
     pub nodes: u64,
+    /// The largest that a row in it may bear: unlike the index it goes on growing where the log began anew.
+    pub newest_version: u64,
 }
 
 /// Why a file cannot be used.
@@ -271,12 +273,14 @@ pub struct Counts {
     pub services: u64,
     pub tasks: u64,
     pub nodes: u64,
+    pub newest_version: u64,
 }
 
 impl Counts {
-    /// Counts a row by its key.
-    pub fn add(&mut self, key: &[u8]) {
-        use crate::state::Table;
+    /// Counts a row by its key, and looks into one.
+    pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        use crate::state::{Table, newest_version_in};
+        self.newest_version = newest_version_in(key, value).unwrap_or(self.newest_version);
         self.rows += 1;
         match Table::of(key) {
             Some(Table::Service) => self.services += 1,

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use goat_core::lease::LeasePolicy;
 use serde::Deserialize;
+
+use crate::backup::schedule::Schedule;
 
 /// The options are wrong; the text says which and what is right.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,15 @@ pub struct Options {
     /// A snapshot is taken after so many log entries [default: 20000]
     #[arg(long, env = "GOAT_MANAGER_SNAPSHOT_ENTRIES", value_name = "COUNT")]
     pub snapshot_entries: Option<u64>,
+    /// Directory for snapshots of the state that this manager saves at intervals; it has to exist
+    #[arg(long, env = "GOAT_MANAGER_BACKUP_DIR", value_name = "DIR")]
+    pub backup_dir: Option<PathBuf>,
+    /// Between those, as 30m or 1h [default: 1h]
+    #[arg(long, env = "GOAT_MANAGER_BACKUP_EVERY", value_name = "TIME")]
+    pub backup_every: Option<String>,
+    /// How many of them stay [default: 24]
+    #[arg(long, env = "GOAT_MANAGER_BACKUP_KEEP", value_name = "COUNT")]
+    pub backup_keep: Option<usize>,
     /// What is logged: error, warn, info, debug, trace, or directives such as goat_manager=debug [default: info]
     #[arg(long, env = "GOAT_MANAGER_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -84,6 +96,7 @@ pub struct Config {
     pub worker_heartbeat_ms: u64,
     pub lease_ttl_ms: u64,
     pub snapshot_entries: u64,
+    pub backup: Option<Schedule>,
     pub log_level: String,
     pub log_format: LogFormat,
 }
@@ -109,6 +122,9 @@ impl Options {
             worker_heartbeat_ms: self.worker_heartbeat_ms.or(file.worker_heartbeat_ms),
             lease_ttl_ms: self.lease_ttl_ms.or(file.lease_ttl_ms),
             snapshot_entries: self.snapshot_entries.or(file.snapshot_entries),
+            backup_dir: self.backup_dir.or(file.backup_dir),
+            backup_every: self.backup_every.or(file.backup_every),
+            backup_keep: self.backup_keep.or(file.backup_keep),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
         }
@@ -116,6 +132,7 @@ impl Options {
 
     /// Fills in defaults and checks what can be checked without looking at the machine.
     pub fn into_config(self) -> Result<Config, Error> {
+        let backup = backup(self.backup_dir, self.backup_every.as_deref(), self.backup_keep)?;
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
             data_dir: self.data_dir.ok_or(Error::Missing { key: "data_dir" })?,
@@ -127,6 +144,7 @@ impl Options {
             worker_heartbeat_ms: self.worker_heartbeat_ms.unwrap_or(500),
             lease_ttl_ms: self.lease_ttl_ms.unwrap_or(2_500),
             snapshot_entries: self.snapshot_entries.unwrap_or(20_000),
+            backup,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
         };
@@ -134,6 +152,20 @@ impl Options {
         config.check_times()?;
         Ok(config)
     }
+}
+
+fn backup(dir: Option<PathBuf>, every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>, Error> {
+    let invalid = |key, problem: String| Error::Invalid { key, problem };
+    let every = humantime::parse_duration(every.unwrap_or("1h"))
+        .map_err(|error| invalid("backup_every", format!("{error}; a time as 30m or 1h is expected")))?;
+    if every < Duration::from_secs(1) {
+        return Err(invalid("backup_every", "use at least 1s".into()));
+    }
+    let keep = keep.unwrap_or(24);
+    if keep == 0 {
+        return Err(invalid("backup_keep", "use at least 1, or leave out backup_dir".into()));
+    }
+    Ok(dir.map(|dir| Schedule { dir, every, keep }))
 }
 
 impl Config {

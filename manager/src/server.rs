@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
+use crate::backup;
 use crate::config::Config;
 use crate::control::Control;
 use crate::dispatcher::{Desk, Dispatcher};
@@ -107,6 +108,7 @@ async fn live(
 
 async fn serve_in_group(config: &Config, parts: &Parts, tasks: &TaskSet, group: &Group) -> anyhow::Result<()> {
     group.wait_for_members().await?;
+    tasks.spawn("backups", backup::schedule::run(group.clone(), config.backup.clone()));
     tasks.spawn("leader events", events::run_leaders(parts.events.clone(), group.clone()));
     tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
     let reason = group.stopped().await;

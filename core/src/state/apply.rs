@@ -53,6 +53,7 @@ impl Apply<'_> {
             Action::UpdateService { id, seen_version, spec } => self.update_service(*id, *seen_version, spec),
             Action::ScaleService { id, replicas } => self.scale_service(*id, *replicas),
             Action::RemoveService { id } => self.remove_service(*id),
+            Action::RestoreServices { changes } => self.restore_services(changes),
             Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
             Action::RemoveNode { node } => self.remove_node(*node),
             Action::AddManager { name, address } => self.add_manager(name, address),

@@ -53,6 +53,10 @@ pub enum Action {
     RemoveService {
         id: ServiceId,
     },
+    /// All of it, or none: one that was seen otherwise is refused with all others.
+    RestoreServices {
+        changes: Vec<ServiceChange>,
+    },
     SetAvailability {
         node: NodeId,
         availability: Availability,
@@ -182,6 +186,16 @@ impl Versioned for Command {
             _ => FIRST_FORMAT,
         }
     }
+}
+
+/// What becomes of one service among many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceChange {
+    pub id: ServiceId,
+    /// 0: there was none.
+    pub seen_version: u64,
+    /// None: it is removed.
+    pub spec: Option<Box<ServiceSpec>>,
 }
 
 /// One decision of a planner.

@@ -17,6 +17,7 @@ mod restore;
 mod rows;
 mod security;
 mod services;
+mod undo;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -34,7 +35,7 @@ use index::Indexes;
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
 pub use restore::Restored;
-pub use rows::{LoadError, Table};
+pub use rows::{LoadError, Table, newest_version_in};
 pub use security::{Rotation, Security};
 
 /// How many requests are remembered for the sake of retries.

@@ -124,6 +124,13 @@ fn parse_u64(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
+/// What [`State::newest_version`] of the rows is, where this is the row that says so.
+pub fn newest_version_in(key: &[u8], value: &[u8]) -> Option<u64> {
+    (key == meta_key()).then_some(())?;
+    let meta: Meta = codec::decode("meta row", value).ok()?;
+    Some(meta.index_base.saturating_add(meta.applied_index))
+}
+
 impl State {
     /// The state that wrote these rows.
     pub fn from_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(

@@ -31,6 +31,7 @@ use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
 use tonic::Status;
 
+use crate::backup::schedule::Account;
 use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
@@ -101,6 +102,7 @@ struct Inner {
     cluster: ClusterId,
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
     heard_ms: AtomicU64,
+    backups: Account,
 }
 
 fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
@@ -145,7 +147,7 @@ impl Group {
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0) };
+        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0), backups: Account::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -177,6 +179,11 @@ impl Group {
     /// The applied state.
     pub fn view(&self) -> &View {
         &self.inner.view
+    }
+
+    /// How saving the state at intervals goes.
+    pub fn backups(&self) -> &Account {
+        &self.inner.backups
     }
 
     /// Connections to the other managers.
