@@ -41,6 +41,7 @@ pub struct State {
     /// What a saved snapshot consists of, and then its stream breaks where it has to.
     pub pieces: Vec<SnapshotPiece>,
     pub breaks: bool,
+    pub restores: Vec<RestoreServicesRequest>,
     index: u64,
 }
 

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use futures::future::join_all;
 use goat_core::archive::{self, Head, Loaded};
 use goat_core::codec;
@@ -65,6 +65,9 @@ pub async fn restore(newcomer: &Newcomer, file: &Path, client: &Path) -> anyhow:
         own.claim_where_empty(&dir)?;
         if !goat_raft_store::has_log(&dir)? {
             fill(&dir, &rows, applied, &own.seated, &member, &state)?;
+        } else if member.is_plaintext {
+            // Without credentials that come last, this is all that tells.
+            return Err(taken(&dir, own.seated));
         }
         finish(&dir, own.seated)?;
         Ok(state)
@@ -112,14 +115,15 @@ fn seat_in(dir: &Path, cluster: ClusterId, state: &State) -> anyhow::Result<Seat
         return Ok(Seat { seated: Seated { id, cluster }, is_claimed: false });
     };
     let is_begun = seated.cluster == cluster && seated.id >= first_free && !security::path(dir).exists();
-    ensure!(
-        is_begun,
-        "{} belongs to manager number {} of cluster {} already: start it with `goat-manager run`, or give an empty directory",
-        dir.display(),
-        seated.id,
-        seated.cluster
-    );
-    Ok(Seat { seated, is_claimed: true })
+    if is_begun { Ok(Seat { seated, is_claimed: true }) } else { Err(taken(dir, seated)) }
+}
+
+fn taken(dir: &Path, Seated { id, cluster }: Seated) -> anyhow::Error {
+    anyhow!(
+        "{} belongs to manager number {id} of cluster {cluster} already: start it with `goat-manager run`, or give an empty \
+         directory",
+        dir.display()
+    )
 }
 
 /// While one of the cluster's managers runs, there is a better way, and two clusters of one name would fight for workers.

@@ -5,6 +5,7 @@ mod cluster;
 mod group;
 mod recover;
 mod refusals;
+mod restore;
 mod security;
 mod sessions;
 mod snapshot;
