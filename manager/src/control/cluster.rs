@@ -154,7 +154,7 @@ impl Control {
         warnings.extend(state.restored().map(|restored| {
             let heard = state.nodes().filter(|node| node.stocked > restored.version).count();
             let all = state.nodes().len();
-            format!("restored from a snapshot: {heard} of {all} workers have said what they run, and nothing is started before all have")
+            format!("restored from a snapshot: {heard} of {all} workers have said what they run; nothing is started until all have, or have had their time")
         }));
         warnings.extend(state.freeze().map(|freeze| {
             let until = humantime::format_rfc3339_seconds(

@@ -130,7 +130,8 @@ fn taken(dir: &Path, Seated { id, cluster }: Seated) -> anyhow::Error {
 async fn refuse_alive(state: &State, cluster: ClusterId) -> anyhow::Result<()> {
     let transport = match state.security() {
         None => Transport::plaintext(),
-        Some(security) => Transport::new(issue(security, cluster, Role::Client, "restore")?)?,
+        // As a manager that has no number yet: how far they are is for managers only.
+        Some(security) => Transport::new(issue(security, cluster, Role::Manager, "0")?)?,
     };
     let peers = Peers::new(transport, None);
     let members: Vec<&Manager> = state.managers().filter(|manager| manager.is_member()).collect();
