@@ -225,3 +225,30 @@ impl Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>, String> {
+        let options = Options {
+            data_dir: Some("d".into()),
+            backup_dir: Some("b".into()),
+            backup_every: every.map(str::to_owned),
+            backup_keep: keep,
+            ..Options::default()
+        };
+        options.into_config().map(|config| config.backup).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn saving_at_intervals_has_defaults_and_limits() {
+        let hourly = Schedule { dir: "b".into(), every: Duration::from_secs(3_600), keep: 24 };
+        assert_eq!(with(None, None), Ok(Some(hourly.clone())));
+        let often = Schedule { every: Duration::from_secs(90), keep: 1, ..hourly };
+        assert_eq!(with(Some("1m 30s"), Some(1)), Ok(Some(often)));
+        assert!(with(Some("soon"), None).is_err_and(|error| error.contains("backup_every")));
+        assert!(with(Some("20ms"), None).is_err_and(|error| error.contains("at least 1s")));
+        assert!(with(None, Some(0)).is_err_and(|error| error.contains("backup_keep")));
+    }
+}

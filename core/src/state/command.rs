@@ -15,7 +15,7 @@ use crate::model::{
 };
 
 pub use super::refusal::Refusal;
-pub use known::KnownTask;
+pub use known::{KnownTask, Origin};
 pub use report::{MAX_REPORT_AHEAD_MS, MAX_REPORT_ERROR_BYTES, MAX_REPORT_WORD_BYTES, Reported, TaskReport};
 
 /// One replicated change.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use super::apply::{Apply, Done};
-use super::command::{Answer, KnownTask, Refusal};
+use super::command::{Answer, KnownTask, Origin, Refusal};
 use super::managers::{NUMBERS_SKIPPED, check_address};
 use crate::model::validate::validate_name;
 use crate::model::{Cause, Desired, Manager, NodeId, NodeState, Resources, Standing, Task, TaskId, TaskState, reason};
@@ -46,7 +46,8 @@ impl Apply<'_> {
         check_address(address)?;
         let first_free = self.state.first_free_manager();
         if id < first_free {
-            let what = format!("manager number {id} may have been given before; {first_free} is the first that was not");
+            let what =
+                format!("manager number {id} may have been given before; {first_free} is the first that was not");
             return Err(Refusal::Impossible { what });
         }
         self.leap(leap, id.saturating_add(1));
@@ -87,12 +88,13 @@ impl Apply<'_> {
             return Ok(Answer::Nothing);
         };
         self.lose_unknown(node, known);
-        let mut oldest_first: Vec<&KnownTask> = known.iter().filter(|task| !task.state.is_terminal()).collect();
-        oldest_first.sort_by_key(|task| task.fencing_token);
-        for task in oldest_first {
-            let is_of_the_lost = (1..restored.version).contains(&task.fencing_token);
+        let live = known.iter().filter(|task| !task.state.is_terminal());
+        let mut oldest_first: Vec<(&KnownTask, Origin)> = live.filter_map(|task| Some((task, task.origin?))).collect();
+        oldest_first.sort_by_key(|(_, origin)| origin.fencing_token);
+        for (task, origin) in oldest_first {
+            let is_of_the_lost = (1..restored.version).contains(&origin.fencing_token);
             if is_of_the_lost && self.state.task(task.task).is_none() {
-                self.take_in(node, task);
+                self.take_in(node, task, origin);
             }
         }
         self.stocked(node);
@@ -113,12 +115,12 @@ impl Apply<'_> {
 
     /// A task that lost managers had made. It stays where it is what its slot wants; else it is to be stopped, and its
     /// slot waits for that.
-    fn take_in(&mut self, node: NodeId, known: &KnownTask) {
-        let Some(service) = self.state.service(known.service) else { return };
+    fn take_in(&mut self, node: NodeId, known: &KnownTask, origin: Origin) {
+        let Some(service) = self.state.service(origin.service) else { return };
         let (wanted, is_removed) = (service.spec.replicas(), service.removed);
         let is_as_wanted =
-            !is_removed && (1..=wanted).contains(&known.slot) && known.spec_version == service.spec_version;
-        let Some(mut task) = self.row_of(node, known) else { return };
+            !is_removed && (1..=wanted).contains(&origin.slot) && origin.spec_version == service.spec_version;
+        let Some(mut task) = self.row_of(node, known, origin) else { return };
         let (newest, keeper) = (self.newest_of(&task), self.alive_in(&task));
         let keeps = is_as_wanted && keeper.is_none() && self.has_room(node, &task);
         if let Some(newest) = &newest {
@@ -150,19 +152,19 @@ impl Apply<'_> {
         }
     }
 
-    fn row_of(&self, node: NodeId, known: &KnownTask) -> Option<Task> {
-        let service = self.state.service(known.service)?;
+    fn row_of(&self, node: NodeId, known: &KnownTask, origin: Origin) -> Option<Task> {
+        let service = self.state.service(origin.service)?;
         let running = (known.state == TaskState::Running).then_some(known.at_ms.min(self.now_ms));
-        (known.slot > 0 && known.state != TaskState::Pending).then(|| Task {
+        (origin.slot > 0 && known.state != TaskState::Pending).then(|| Task {
             id: known.task,
-            service: known.service,
-            slot: known.slot,
+            service: origin.service,
+            slot: origin.slot,
             // Of one that runs another spec only this much is true, and needed: that it is to be stopped.
             spec_version: service.spec_version,
             node: Some(node),
             desired: Desired::Running,
             state: known.state,
-            attempt: known.attempt.max(1),
+            attempt: origin.attempt.max(1),
             failures: 0,
             not_before_ms: 0,
             cause: Cause::NodeBack,
@@ -176,7 +178,7 @@ impl Apply<'_> {
             container_id: known.container_id.clone(),
             reservations: service.spec.reservations,
             ports: service.spec.ports.clone(),
-            fencing_token: known.fencing_token,
+            fencing_token: origin.fencing_token,
             stop_cause: None,
             fenced: false,
             returned: self.at.index,

@@ -8,7 +8,7 @@ use goat_core::model::{
     TaskId, TaskState,
 };
 use goat_core::state::State;
-use goat_core::state::command::{Action, KnownTask, Refusal};
+use goat_core::state::command::{Action, KnownTask, Origin, Refusal};
 
 use crate::support::{Leader, Random, report_of, roomy, spec};
 
@@ -56,11 +56,13 @@ fn stopping(name: &str, replicas: u32) -> ServiceSpec {
 fn known(task: &Task) -> KnownTask {
     KnownTask {
         task: task.id,
-        service: task.service,
-        slot: task.slot,
-        attempt: task.attempt,
-        spec_version: task.spec_version,
-        fencing_token: task.fencing_token,
+        origin: Some(Origin {
+            service: task.service,
+            slot: task.slot,
+            attempt: task.attempt,
+            spec_version: task.spec_version,
+            fencing_token: task.fencing_token,
+        }),
         state: if task.state == TaskState::Lost { TaskState::Running } else { task.state },
         container_id: None,
         at_ms: 1,
@@ -215,6 +217,19 @@ fn what_its_node_has_forgotten_is_not_begun_for_a_second_time() {
 }
 
 #[test]
+fn what_an_older_worker_has_runs_on_though_it_says_no_more_than_that() {
+    let mut truth = cluster(1);
+    truth.service(1, stopping("web", 2));
+    truth.work();
+    let mut new = restored(&save(&truth));
+    let before = wanted(&new, WEB);
+    let bare = all_of(&truth, node(1)).into_iter().map(|task| KnownTask { origin: None, ..task });
+    returns(&mut new, node(1), bare.collect());
+    settle(&mut new);
+    assert_eq!(wanted(&new, WEB), before);
+}
+
+#[test]
 fn once_settled_an_unknown_task_is_left_to_be_stopped() {
     let mut truth = cluster(2);
     truth.service(1, spec("web", 1));
@@ -258,7 +273,9 @@ struct World {
 impl World {
     fn of(truth: &State) -> Self {
         let running = truth.tasks().filter(|task| task.state == TaskState::Running);
-        Self { running: running.map(|task| (task.id, (task.node.expect("it runs"), task.service, task.slot))).collect() }
+        Self {
+            running: running.map(|task| (task.id, (task.node.expect("it runs"), task.service, task.slot))).collect(),
+        }
     }
 
     /// The node does what it is told: it stops what is not wanted of it, and begins nothing that it knows to have ended.

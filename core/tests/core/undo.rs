@@ -91,7 +91,10 @@ fn exactly_as_in_the_file_means_that_later_services_go_and_names_narrow_it() {
     restore(&mut leader, &all);
     assert!(leader.state.service_by_name("new").is_none());
     let unknown = plan(&saved, &present(&leader), &Wish { only: vec!["nobodys".into()], ..Wish::default() });
-    assert_eq!(unknown.expect_err("nobody has it").to_string(), "no service nobodys, neither in the file nor in the cluster");
+    assert_eq!(
+        unknown.expect_err("nobody has it").to_string(),
+        "no service nobodys, neither in the file nor in the cluster"
+    );
 }
 
 #[test]

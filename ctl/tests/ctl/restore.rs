@@ -38,11 +38,8 @@ async fn it_is_shown_first_and_done_when_it_is_said_so() {
     let restore = format!("operator snapshot restore {}", path.display());
     let ended = goatctl(&manager.address, &restore).await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    for line in [
-        "a is changed back: replicas",
-        "b comes back: it was removed",
-        "c is untouched: it is not in the file",
-    ] {
+    for line in ["a is changed back: replicas", "b comes back: it was removed", "c is untouched: it is not in the file"]
+    {
         assert!(ended.stdout.contains(line), "{line}: {ended:?}");
     }
     assert!(ended.stderr.contains("repeat with --yes"), "{ended:?}");

@@ -185,10 +185,7 @@ impl ControlService for Control {
         self.save_snapshot_().await.map(Response::new)
     }
 
-    async fn restore_services(
-        &self,
-        request: Request<v1::RestoreServicesRequest>,
-    ) -> Reply<v1::RestoreServicesReply> {
+    async fn restore_services(&self, request: Request<v1::RestoreServicesRequest>) -> Reply<v1::RestoreServicesReply> {
         self.restore_services_(request.into_inner()).await.map(Response::new)
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use goat_core::model::{ClusterId, Inventory, NodeId, ServiceId, TaskId};
-use goat_core::state::command::TaskReport;
+use goat_core::model::{ClusterId, Inventory, NodeId, TaskId};
+use goat_core::state::command::{Origin, TaskReport};
 use goat_proto::convert;
 use goat_proto::v1;
 use goat_tls::{Caller, Role};
@@ -25,23 +25,11 @@ pub(super) struct Hello {
     pub origins: HashMap<TaskId, Origin>,
 }
 
-/// What a task was made for.
-#[derive(Debug)]
-pub(super) struct Origin {
-    pub service: ServiceId,
-    pub slot: u32,
-    pub attempt: u32,
-    pub spec_version: u64,
-    pub fencing_token: u64,
-}
-
-impl Origin {
-    fn read(wire: &v1::TaskOrigin) -> Result<(TaskId, Self), Status> {
-        let service = convert::parse("service_id", &wire.service_id)?;
-        let v1::TaskOrigin { slot, attempt, spec_version, fencing_token, .. } = *wire;
-        let origin = Self { service, slot, attempt, spec_version, fencing_token };
-        Ok((convert::parse("task_id", &wire.task_id)?, origin))
-    }
+fn origin(wire: &v1::TaskOrigin) -> Result<(TaskId, Origin), Status> {
+    let service = convert::parse("service_id", &wire.service_id)?;
+    let v1::TaskOrigin { slot, attempt, spec_version, fencing_token, .. } = *wire;
+    let origin = Origin { service, slot, attempt, spec_version, fencing_token };
+    Ok((convert::parse("task_id", &wire.task_id)?, origin))
 }
 
 impl Hello {
@@ -59,7 +47,7 @@ impl Hello {
             labels: wire.labels.into_iter().collect(),
             inventory: wire.inventory.unwrap_or_default().into(),
             tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
-            origins: wire.origins.iter().map(Origin::read).collect::<Result<_, _>>()?,
+            origins: wire.origins.iter().map(origin).collect::<Result<_, _>>()?,
         })
     }
 }

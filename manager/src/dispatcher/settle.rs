@@ -38,21 +38,14 @@ impl Active {
     }
 }
 
-/// What it says of its tasks and where they come from, side by side; what says only one of the two is left out.
+/// What it says of its tasks and where they come from, side by side.
 pub(super) fn known(hello: &hello::Hello) -> Vec<KnownTask> {
-    let known = hello.tasks.iter().filter_map(|report| {
-        let origin = hello.origins.get(&report.task)?;
-        Some(KnownTask {
-            task: report.task,
-            service: origin.service,
-            slot: origin.slot,
-            attempt: origin.attempt,
-            spec_version: origin.spec_version,
-            fencing_token: origin.fencing_token,
-            state: report.state,
-            container_id: report.container_id.clone(),
-            at_ms: report.at_ms,
-        })
+    let known = hello.tasks.iter().map(|report| KnownTask {
+        task: report.task,
+        origin: hello.origins.get(&report.task).copied(),
+        state: report.state,
+        container_id: report.container_id.clone(),
+        at_ms: report.at_ms,
     });
     known.collect()
 }

@@ -137,7 +137,8 @@ async fn refuse_alive(state: &State, cluster: ClusterId) -> anyhow::Result<()> {
     let members: Vec<&Manager> = state.managers().filter(|manager| manager.is_member()).collect();
     let replies = join_all(members.iter().map(|manager| ask(&peers, 0, &manager.address))).await;
     let own = cluster.to_string();
-    let alive = members.iter().zip(replies).find(|(_, reply)| reply.as_ref().is_some_and(|reply| reply.cluster_id == own));
+    let alive =
+        members.iter().zip(replies).find(|(_, reply)| reply.as_ref().is_some_and(|reply| reply.cluster_id == own));
     if let Some((manager, _)) = alive {
         bail!(
             "a manager of cluster {own} runs at {}: this is for when none is left. Bring services back with `goatctl operator \

@@ -147,7 +147,17 @@ impl Group {
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0), backups: Account::default() };
+        let inner = Inner {
+            id,
+            raft,
+            store,
+            peers,
+            reach,
+            view,
+            cluster,
+            heard_ms: AtomicU64::new(0),
+            backups: Account::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

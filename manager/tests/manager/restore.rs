@@ -163,8 +163,7 @@ async fn managers_save_the_state_by_themselves_and_keep_the_newest() {
     let path = dir.path().display().to_string();
     let others = dir.path().join("notes.txt");
     fs::write(&others, "mine").expect("there is room");
-    let mut cluster =
-        Cluster::with(43, &["--backup-dir", &path, "--backup-every", "1s", "--backup-keep", "2"]);
+    let mut cluster = Cluster::with(43, &["--backup-dir", &path, "--backup-every", "1s", "--backup-keep", "2"]);
     cluster.settled().await;
     let of = |name: &str| -> Vec<PathBuf> {
         let is_its = |path: &PathBuf| path.to_string_lossy().ends_with(&format!("-{name}.snapshot"));
