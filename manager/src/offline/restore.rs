@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use futures::future::join_all;
@@ -22,6 +23,7 @@ use goat_core::state::{At, State};
 use goat_raft_store::{EntryId, Member, Restoring};
 use goat_tls::{Role, Transport};
 
+use super::check::Report;
 use super::recover::{INDEXES_SKIPPED, TERMS_SKIPPED};
 use crate::clock;
 use crate::found::write_credentials;
@@ -35,6 +37,8 @@ use crate::security::{self, issue::issue};
 /// Two clusters that are made of one file by mistake shall not have managers of one number.
 const NUMBERS_DRAWN_FROM: u64 = 1_000;
 const READ_BYTES: usize = 256 << 10;
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What was made.
 #[derive(Debug)]
@@ -189,15 +193,31 @@ fn finish(dir: &Path, seated: Seated) -> anyhow::Result<()> {
         ..goat_raft_store::Options::default()
     };
     drop(goat_raft_store::open(options, Machine::new(View::new()))?);
-    let report = super::check::check(dir)?;
+    let report = checked(dir)?;
     ensure!(report.is_healthy(), "{} is not as it must be: {}", dir.display(), report.problems.join("; "));
     Ok(())
+}
+
+/// The store's own threads may hold it for a moment longer.
+fn checked(dir: &Path) -> anyhow::Result<Report> {
+    let deadline = Instant::now() + CLOSED_WITHIN;
+    loop {
+        match super::check::check(dir) {
+            Err(error)
+                if matches!(error.downcast_ref(), Some(goat_raft_store::Error::Locked { .. }))
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            checked => return checked,
+        }
+    }
 }
 
 impl fmt::Display for Restored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { head, own, name, cluster, .. } = self;
-        let made = std::time::UNIX_EPOCH + std::time::Duration::from_millis(head.made_at_ms);
+        let made = UNIX_EPOCH + Duration::from_millis(head.made_at_ms);
         let made = humantime::format_rfc3339_seconds(made);
         writeln!(f, "cluster {cluster} made again from {}: manager {name}, number {own}", self.file.display())?;
         writeln!(f, "as of:        {made}, index {} of term {}, by manager {}", head.index, head.term, head.made_by)?;
