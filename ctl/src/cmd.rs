@@ -11,6 +11,7 @@ pub mod node;
 pub mod operator;
 pub mod ps;
 pub mod removal;
+pub mod restore;
 pub mod service;
 pub mod snapshot;
 pub mod status;
@@ -75,6 +76,13 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             snapshot::save(&context, &file).await
         }
         Command::Operator(OperatorCommand::Debug { file }) => debug::debug(&context, file).await,
+        Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Restore {
+            file,
+            only,
+            exact,
+            from_other_cluster: is_other_allowed,
+            yes,
+        })) => restore::restore(&context, restore::Restore { file, only, exact, is_other_allowed, yes }).await,
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,
         Command::Version { .. } => version::all(&context).await,

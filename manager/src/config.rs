@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use goat_core::lease::LeasePolicy;
 use goat_system::config_file;
 use serde::Deserialize;
+
+use crate::backup::schedule::Schedule;
 
 /// The options are wrong; the text says which and what is right.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,15 @@ pub struct Options {
     /// A snapshot is taken after so many log entries [default: 20000]
     #[arg(long, env = "GOAT_MANAGER_SNAPSHOT_ENTRIES", value_name = "COUNT")]
     pub snapshot_entries: Option<u64>,
+    /// Directory for snapshots of the state that this manager saves at intervals; it has to exist
+    #[arg(long, env = "GOAT_MANAGER_BACKUP_DIR", value_name = "DIR")]
+    pub backup_dir: Option<PathBuf>,
+    /// Between those, as 30m or 1h [default: 1h]
+    #[arg(long, env = "GOAT_MANAGER_BACKUP_EVERY", value_name = "TIME")]
+    pub backup_every: Option<String>,
+    /// How many of them stay [default: 24]
+    #[arg(long, env = "GOAT_MANAGER_BACKUP_KEEP", value_name = "COUNT")]
+    pub backup_keep: Option<usize>,
     /// What is logged: error, warn, info, debug, trace, or directives such as goat_manager=debug [default: info]
     #[arg(long, env = "GOAT_MANAGER_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -87,6 +99,7 @@ pub struct Config {
     pub worker_heartbeat_ms: u64,
     pub lease_ttl_ms: u64,
     pub snapshot_entries: u64,
+    pub backup: Option<Schedule>,
     pub log_level: String,
     pub log_format: LogFormat,
 }
@@ -112,6 +125,9 @@ impl Options {
             worker_heartbeat_ms: self.worker_heartbeat_ms.or(file.worker_heartbeat_ms),
             lease_ttl_ms: self.lease_ttl_ms.or(file.lease_ttl_ms),
             snapshot_entries: self.snapshot_entries.or(file.snapshot_entries),
+            backup_dir: self.backup_dir.or(file.backup_dir),
+            backup_every: self.backup_every.or(file.backup_every),
+            backup_keep: self.backup_keep.or(file.backup_keep),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
         }
@@ -119,6 +135,7 @@ impl Options {
 
     /// Fills in defaults and checks what can be checked without looking at the machine.
     pub fn into_config(self) -> Result<Config, Error> {
+        let backup = backup(self.backup_dir, self.backup_every.as_deref(), self.backup_keep)?;
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
             http_listen: self.http_listen,
@@ -131,6 +148,7 @@ impl Options {
             worker_heartbeat_ms: self.worker_heartbeat_ms.unwrap_or(500),
             lease_ttl_ms: self.lease_ttl_ms.unwrap_or(2_500),
             snapshot_entries: self.snapshot_entries.unwrap_or(20_000),
+            backup,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
         };
@@ -138,6 +156,20 @@ impl Options {
         config.check_times()?;
         Ok(config)
     }
+}
+
+fn backup(dir: Option<PathBuf>, every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>, Error> {
+    let invalid = |key, problem: String| Error::Invalid { key, problem };
+    let every = humantime::parse_duration(every.unwrap_or("1h"))
+        .map_err(|error| invalid("backup_every", format!("{error}; a time as 30m or 1h is expected")))?;
+    if every < Duration::from_secs(1) {
+        return Err(invalid("backup_every", "use at least 1s".into()));
+    }
+    let keep = keep.unwrap_or(24);
+    if keep == 0 {
+        return Err(invalid("backup_keep", "use at least 1, or leave out backup_dir".into()));
+    }
+    Ok(dir.map(|dir| Schedule { dir, every, keep }))
 }
 
 impl Config {
@@ -195,5 +227,32 @@ impl Config {
             return invalid("snapshot_entries", format!("{} is too often; use at least 100", self.snapshot_entries));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>, String> {
+        let options = Options {
+            data_dir: Some("d".into()),
+            backup_dir: Some("b".into()),
+            backup_every: every.map(str::to_owned),
+            backup_keep: keep,
+            ..Options::default()
+        };
+        options.into_config().map(|config| config.backup).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn saving_at_intervals_has_defaults_and_limits() {
+        let hourly = Schedule { dir: "b".into(), every: Duration::from_secs(3_600), keep: 24 };
+        assert_eq!(with(None, None), Ok(Some(hourly.clone())));
+        let often = Schedule { every: Duration::from_secs(90), keep: 1, ..hourly };
+        assert_eq!(with(Some("1m 30s"), Some(1)), Ok(Some(often)));
+        assert!(with(Some("soon"), None).is_err_and(|error| error.contains("backup_every")));
+        assert!(with(Some("20ms"), None).is_err_and(|error| error.contains("at least 1s")));
+        assert!(with(None, Some(0)).is_err_and(|error| error.contains("backup_keep")));
     }
 }

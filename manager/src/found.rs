@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use goat_core::model::{Authority, ClusterId, JoinSecrets, Secret};
+use goat_core::state::Security;
 use goat_core::state::command::{Action, Command, Outcome};
 use goat_tls::token::new_secret;
 use goat_tls::{Role, Transport};
@@ -98,7 +99,10 @@ async fn fill(group: &Group, newcomer: &Newcomer, client: &Path) -> anyhow::Resu
         propose(group, action, deadline).await.context("the first entries could not be written; look at the disk")?;
     }
     if !newcomer.is_plaintext {
-        write_credentials(group, newcomer, client)?;
+        let security = group.view().read().security().cloned();
+        let security = security.context("the certificate authority is not in the state")?;
+        let seated = Seated { id: FIRST, cluster: group.cluster() };
+        write_credentials(&security, seated, &newcomer.data_dir, client)?;
     }
     Ok(())
 }
@@ -111,11 +115,15 @@ fn new_authority(cluster: ClusterId) -> Result<Action, goat_tls::Error> {
 }
 
 /// The manager's own last: with them the directory counts as complete.
-fn write_credentials(group: &Group, newcomer: &Newcomer, client: &Path) -> anyhow::Result<()> {
-    let security = group.view().read().security().cloned();
-    let security = security.context("the certificate authority is not in the state")?;
-    issue(&security, group.cluster(), Role::Client, FIRST_CLIENT)?.store(client)?;
-    issue(&security, group.cluster(), Role::Manager, &FIRST.to_string())?.store(&security::path(&newcomer.data_dir))?;
+pub(crate) fn write_credentials(
+    security: &Security,
+    seated: Seated,
+    data_dir: &Path,
+    client: &Path,
+) -> anyhow::Result<()> {
+    let Seated { id, cluster } = seated;
+    issue(security, cluster, Role::Client, FIRST_CLIENT)?.store(client)?;
+    issue(security, cluster, Role::Manager, &id.to_string())?.store(&security::path(data_dir))?;
     Ok(())
 }
 

@@ -71,6 +71,11 @@ enum Verb {
         /// Where the first user's credentials go, for goatctl [default: client.pem in the data directory]
         #[arg(long, value_name = "FILE")]
         client: Option<PathBuf>,
+        /// Not a new cluster, but the one of a file that `goatctl operator snapshot save` or `backup_dir` made: for when
+        /// all managers are lost with their data. On ONE machine only; the others join it. Workers come back by themselves
+        /// where they know its address
+        #[arg(long, value_name = "FILE")]
+        from_snapshot: Option<PathBuf>,
     },
     /// Join a cluster: get a number, mark the data directory with it, and end; `run` starts the manager
     Join {
@@ -128,7 +133,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Verb::Init { place, client } => init(place, client),
+        Verb::Init { place, client, from_snapshot } => init(place, client, from_snapshot),
         Verb::Join { managers, place, token, bind_source } => join(&managers, place, &token, bind_source),
         Verb::Check { data_dir, json } => check(&data_dir, json),
         Verb::Recover { data_dir, advertise, yes, .. } => recover(&data_dir, advertise, yes),
@@ -157,12 +162,20 @@ fn is_unwelcome(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_) | raft::Error::Empty(_)))
 }
 
-fn init(place: Place, client: Option<PathBuf>) -> anyhow::Result<()> {
+fn init(place: Place, client: Option<PathBuf>, from_snapshot: Option<PathBuf>) -> anyhow::Result<()> {
     let newcomer = place.into_newcomer()?;
     let client = client.unwrap_or_else(|| newcomer.data_dir.join("client.pem"));
-    let cluster = small_runtime()?.block_on(found::found(&newcomer, &client))?;
-    let (name, dir) = (newcomer.name, newcomer.data_dir.display());
-    println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
+    let (name, dir) = (&newcomer.name, newcomer.data_dir.display());
+    match from_snapshot {
+        Some(file) => {
+            let restoring = offline::restore::restore(&newcomer, &file, &client);
+            println!("{}", small_runtime()?.block_on(restoring)?);
+        }
+        None => {
+            let cluster = small_runtime()?.block_on(found::found(&newcomer, &client))?;
+            println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
+        }
+    }
     println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
     if !newcomer.is_plaintext {
         println!("credentials:  {}, for goatctl --credentials; keep them secret", client.display());

@@ -19,6 +19,7 @@ use tonic::transport::Server;
 use tower_layer::Stack;
 use tracing::{info, warn};
 
+use crate::backup;
 use crate::config::Config;
 use crate::control::Control;
 use crate::debug::Debug;
@@ -126,6 +127,7 @@ async fn live(
 
 async fn serve_in_group(config: &Config, parts: &Parts, tasks: &TaskSet, group: &Group) -> anyhow::Result<()> {
     group.wait_for_members().await?;
+    tasks.spawn("backups", backup::schedule::run(group.clone(), config.backup.clone()));
     tasks.spawn("leader events", events::run_leaders(parts.events.clone(), group.clone()));
     tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
     let reason = group.stopped().await;

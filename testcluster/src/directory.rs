@@ -60,7 +60,7 @@ pub fn remove_files(dir: &Path) -> Result<(), Error> {
         let name = name.to_string_lossy();
         let is_member = name.starts_with(['m', 'w', 'd']) && name[1..].parse::<u8>().is_ok();
         let removed = match &*name {
-            "logs" | "upgrade" | "load" => std::fs::remove_dir_all(&path),
+            "logs" | "upgrade" | "load" | "backups" => std::fs::remove_dir_all(&path),
             _ if is_member => std::fs::remove_dir_all(&path),
             "cluster.json" | "processes.json" | "processes.new" | "control.sock" | CREDENTIALS => {
                 std::fs::remove_file(&path)

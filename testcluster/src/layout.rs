@@ -108,6 +108,11 @@ pub fn tagged_dir(tag: &str) -> PathBuf {
 }
 
 impl Layout {
+    /// Where managers save the state, where they are told to.
+    pub fn backups(&self) -> PathBuf {
+        self.dir.join("backups")
+    }
+
     pub fn member_ip(&self, member: Member) -> Ipv4Addr {
         let last = match member {
             Member::Manager(n) => n,

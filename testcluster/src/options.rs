@@ -31,6 +31,8 @@ pub struct Options {
     pub manager_disk_mib: Option<u32>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
+    /// Managers save the state every second, into the cluster's directory.
+    pub is_backed_up: bool,
 }
 
 impl Options {
@@ -61,6 +63,7 @@ impl Options {
             is_direct: false,
             manager_disk_mib: None,
             daemons: None,
+            is_backed_up: false,
         })
     }
 }

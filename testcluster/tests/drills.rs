@@ -84,6 +84,16 @@ fn leadership_moves_on_request() {
 }
 
 #[test]
+fn a_cluster_comes_back_out_of_a_snapshot_that_a_manager_saved_by_itself() {
+    passes("snapshot-restore", &["restoring itself", "restoring begun to whole, three managers"]);
+}
+
+#[test]
+fn services_that_were_removed_or_changed_by_mistake_come_back() {
+    passes("snapshot-undo", &["restore to whole, the longer"]);
+}
+
+#[test]
 fn a_drill_can_use_a_running_cluster_and_leaves_it_as_it_was() {
     let world = World::new();
     world.up(&["--no-echo"]);

@@ -21,6 +21,8 @@ pub struct TaskMeta {
     pub slot: u32,
     pub attempt: u32,
     pub fencing_token: u64,
+    #[serde(default)]
+    pub spec_version: u64,
     pub driver: Driver,
     pub on_disconnect: OnDisconnect,
     pub stop_grace_ms: u64,
@@ -54,6 +56,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             slot: wire.slot,
             attempt: wire.attempt,
             fencing_token: wire.fencing_token,
+            spec_version: wire.spec_version,
             driver: spec.as_ref().map(|spec| spec.driver).unwrap_or_default(),
             on_disconnect: spec.as_ref().map_or(OnDisconnect::Keep, |spec| spec.on_disconnect()),
             stop_grace_ms: spec.as_ref().map_or(convert::DEFAULT_STOP_GRACE_MS, |spec| spec.stop_grace_ms),
@@ -163,6 +166,19 @@ impl Record {
         }
     }
 
+    /// Where it comes from, for managers that may have lost it.
+    pub fn origin(&self) -> v1::TaskOrigin {
+        let meta = &self.meta;
+        v1::TaskOrigin {
+            task_id: meta.task.to_string(),
+            service_id: meta.service_id.to_string(),
+            slot: meta.slot,
+            attempt: meta.attempt,
+            spec_version: meta.spec_version,
+            fencing_token: meta.fencing_token,
+        }
+    }
+
     /// As a report to managers.
     pub fn report(&self) -> v1::TaskReport {
         v1::TaskReport {
@@ -212,6 +228,7 @@ pub(crate) mod tests {
             slot: 1,
             attempt: 1,
             fencing_token: 42,
+            spec_version: 41,
             driver: Driver::Docker,
             on_disconnect: OnDisconnect::Keep,
             stop_grace_ms: 10_000,

@@ -20,8 +20,15 @@ pub struct Node {
     pub registered_at_ms: u64,
     /// When `state` last changed (Unix ms).
     pub state_since_ms: u64,
+    /// The version at which it last said all that it has, to managers who had lost the rest; 0 for never.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub stocked: u64,
     /// The log index of its last change.
     pub version: u64,
+}
+
+const fn is_never(version: &u64) -> bool {
+    *version == 0
 }
 
 /// What managers know of a worker's life.

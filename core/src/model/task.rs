@@ -139,6 +139,8 @@ pub mod reason {
     pub const UNHEALTHY: &str = "unhealthy";
     /// Its node was given up.
     pub const NODE_LOST: &str = "node-lost";
+    /// Its node knows nothing of it any more, as managers found out that had been restored from a snapshot.
+    pub const NOT_THERE: &str = "not-there";
 }
 
 /// Why a task was made or changed.

@@ -83,6 +83,7 @@ impl Planner {
             let has_ended = change.to.is_none_or(TaskState::is_terminal);
             self.capacity |= has_ended && change.node.is_some();
         }
+        self.capacity |= changes.settled;
         for change in &changes.nodes {
             self.capacity = true;
             for task in state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal()) {
@@ -202,6 +203,9 @@ fn placed(task: &Task, found: Result<NodeId, &str>) -> Option<Step> {
     }
 }
 
+/// Why nothing is placed while workers may run what the rows do not know of.
+const UNSETTLED: &str = "restored from a snapshot: waiting until every worker has said what it runs";
+
 /// Looks for nodes within one plan.
 struct Placing<'a> {
     state: &'a State,
@@ -213,6 +217,9 @@ struct Placing<'a> {
 impl Placing<'_> {
     /// A node, or why there is none; None where the task's spec is not there.
     fn node_for(&mut self, task: &Task) -> Option<Result<NodeId, &str>> {
+        if self.state.restored().is_some() {
+            return Some(Err(UNSETTLED));
+        }
         let kind = (task.service, task.spec_version);
         if !self.refusals.contains_key(&kind) {
             let spec = self.state.spec_of(task)?;

@@ -13,9 +13,11 @@ mod nodes;
 mod plan_steps;
 mod refusal;
 mod reports;
+mod restore;
 mod rows;
 mod security;
 mod services;
+mod undo;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -32,7 +34,8 @@ use index::Indexes;
 
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
-pub use rows::{LoadError, Table};
+pub use restore::Restored;
+pub use rows::{LoadError, Table, newest_version_in};
 pub use security::{Rotation, Security};
 
 /// How many requests are remembered for the sake of retries.
@@ -78,6 +81,8 @@ struct Meta {
     /// The next manager's number is not below; 0 for no limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     next_manager: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restored: Option<Restored>,
 }
 
 const fn is_zero(number: &u64) -> bool {

@@ -90,6 +90,7 @@ impl Apply<'_> {
             inventory: inventory.clone(),
             registered_at_ms: known.map_or(self.now_ms, |node| node.registered_at_ms),
             state_since_ms,
+            stocked: known.map_or(0, |node| node.stocked),
             version: 0,
         };
         Ok(self.put_node(node))
@@ -162,6 +163,12 @@ impl Apply<'_> {
         self.state.index.node_names.insert(node.name.clone(), node.id);
         self.state.nodes.insert(node.id, node);
         answer
+    }
+
+    pub(super) fn stocked(&mut self, id: NodeId) {
+        if let Some(node) = self.state.node(id).cloned() {
+            self.put_node(Node { stocked: self.at.index, ..node });
+        }
     }
 
     pub(super) fn is_down(&self, id: NodeId) -> bool {

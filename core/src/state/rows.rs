@@ -54,7 +54,7 @@ impl Table {
             SERVICE => Some(Self::Service),
             TASK => Some(Self::Task),
             NODE => Some(Self::Node),
-            META | OLD_SPEC | REQUEST | MANAGER | SECURITY => Some(Self::Other),
+            META | OLD_SPEC | REQUEST | MANAGER | SECURITY | REVOKED => Some(Self::Other),
             _ => None,
         }
     }
@@ -122,6 +122,13 @@ pub(super) fn revoked_row(id: NodeId, at_ms: u64) -> RowChange {
 
 fn parse_u64(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// What [`State::newest_version`] of the rows is, where this is the row that says so.
+pub fn newest_version_in(key: &[u8], value: &[u8]) -> Option<u64> {
+    (key == meta_key()).then_some(())?;
+    let meta: Meta = codec::decode("meta row", value).ok()?;
+    Some(meta.index_base.saturating_add(meta.applied_index))
 }
 
 impl State {

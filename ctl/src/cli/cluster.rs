@@ -172,6 +172,26 @@ pub enum SnapshotCommand {
     },
     /// Read a file to the end and say what is in it; asks no manager
     Inspect { file: PathBuf },
+    /// Bring services back as they were when a file was saved: one change, all of it or none
+    ///
+    /// Says first what comes back, is changed back or stays as it is. Tasks of services that are as in the file are not
+    /// touched; nodes, managers, certificates and tokens stay as they are. For when no manager is left, there is
+    /// `goat-manager init --from-snapshot`.
+    Restore {
+        file: PathBuf,
+        /// Only these services [default: all]
+        #[arg(value_name = "NAME")]
+        only: Vec<String>,
+        /// Remove services that are not in the file
+        #[arg(long)]
+        exact: bool,
+        /// Also a file of another cluster
+        #[arg(long)]
+        from_other_cluster: bool,
+        /// Do it without asking
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

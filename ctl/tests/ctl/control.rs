@@ -270,6 +270,15 @@ impl Control for Fake {
         self.reply(|state| Ok(Box::pin(iter(reports(state))) as Self::GetDebugStream)).await
     }
 
+    async fn restore_services(&self, request: Request<RestoreServicesRequest>) -> Reply<RestoreServicesReply> {
+        let request = request.into_inner();
+        self.reply(|state| {
+            state.restores.push(request);
+            Ok(RestoreServicesReply { index: state.next() })
+        })
+        .await
+    }
+
     async fn list_peers(&self, _: Request<ListPeersRequest>) -> Reply<ListPeersReply> {
         self.reply(|state| Ok(ListPeersReply { peers: state.peers.clone() })).await
     }

@@ -43,6 +43,7 @@ pub struct State {
     pub breaks: bool,
     /// Of managers, for a bug report.
     pub reports: Vec<DebugReport>,
+    pub restores: Vec<RestoreServicesRequest>,
     index: u64,
 }
 

@@ -7,6 +7,7 @@ mod fake;
 mod faults;
 mod managers;
 mod reads;
+mod restore;
 mod run;
 mod server;
 mod snapshot;

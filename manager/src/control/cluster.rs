@@ -83,6 +83,7 @@ fn peer(
             false => 0,
         },
         standing: standing.map_or("", Standing::as_str).to_owned(),
+        backup_problem: progress.backup_problem,
     }
 }
 
@@ -145,9 +146,16 @@ impl Control {
         }
         warnings.extend(mixed_versions(&peers, group.view().read().format()));
         warnings.extend(standing_warnings(&peers));
+        let unsaved = peers.iter().filter(|peer| !peer.backup_problem.is_empty());
+        warnings.extend(unsaved.map(|peer| format!("{} saves no snapshots: {}", peer.name, peer.backup_problem)));
         let managers = v1::Managers { total: peers.len() as u32, reachable: (peers.len() - missing.len()) as u32 };
         let state = group.view().read();
         warnings.extend(mass_loss(&state, clock::now_ms()));
+        warnings.extend(state.restored().map(|restored| {
+            let heard = state.nodes().filter(|node| node.stocked > restored.version).count();
+            let all = state.nodes().len();
+            format!("restored from a snapshot: {heard} of {all} workers have said what they run; nothing is started until all have, or have had their time")
+        }));
         warnings.extend(state.freeze().map(|freeze| {
             let until = humantime::format_rfc3339_seconds(
                 UNIX_EPOCH + Duration::from_millis(freeze.began_at_ms + freeze.for_ms),

@@ -194,6 +194,10 @@ impl ControlService for Control {
         self.get_debug_(request.into_inner()).await.map(Response::new)
     }
 
+    async fn restore_services(&self, request: Request<v1::RestoreServicesRequest>) -> Reply<v1::RestoreServicesReply> {
+        self.restore_services_(request.into_inner()).await.map(Response::new)
+    }
+
     async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Reply<v1::ListPeersReply> {
         self.list_peers_().await.map(Response::new)
     }

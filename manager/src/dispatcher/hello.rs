@@ -1,9 +1,9 @@
 //! A worker's first message: what it says of itself, and whether it is admitted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use goat_core::model::{ClusterId, Inventory, NodeId};
-use goat_core::state::command::TaskReport;
+use goat_core::model::{ClusterId, Inventory, NodeId, TaskId};
+use goat_core::state::command::{Origin, TaskReport};
 use goat_proto::convert;
 use goat_proto::v1;
 use goat_tls::{Caller, Role};
@@ -22,6 +22,14 @@ pub(super) struct Hello {
     pub labels: BTreeMap<String, String>,
     pub inventory: Inventory,
     pub tasks: Vec<TaskReport>,
+    pub origins: HashMap<TaskId, Origin>,
+}
+
+fn origin(wire: &v1::TaskOrigin) -> Result<(TaskId, Origin), Status> {
+    let service = convert::parse("service_id", &wire.service_id)?;
+    let v1::TaskOrigin { slot, attempt, spec_version, fencing_token, .. } = *wire;
+    let origin = Origin { service, slot, attempt, spec_version, fencing_token };
+    Ok((convert::parse("task_id", &wire.task_id)?, origin))
 }
 
 impl Hello {
@@ -39,6 +47,7 @@ impl Hello {
             labels: wire.labels.into_iter().collect(),
             inventory: wire.inventory.unwrap_or_default().into(),
             tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
+            origins: wire.origins.iter().map(origin).collect::<Result<_, _>>()?,
         })
     }
 }

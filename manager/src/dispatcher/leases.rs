@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::opinions::{Opinions, Reached};
-use super::{Active, Heartbeat};
+use super::{Active, Heartbeat, settle};
 use crate::clock;
 
 /// Between looks at the clock at the most.
@@ -50,6 +50,7 @@ pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Hear
             leases = fresh(&active);
         }
         freeze.follow(&active, &mut leases).await;
+        settle::settle(&active, &leases).await;
         match heard {
             Heard::Heartbeat(None) => return,
             Heard::Heartbeat(Some(first)) => active.grant(first, &mut heartbeats, &mut leases).await,

@@ -19,6 +19,7 @@ mod opinions;
 mod relay;
 mod router;
 mod session;
+mod settle;
 mod stance;
 
 use std::collections::{HashMap, HashSet};

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::book::Book;
 use super::hello::Hello;
-use super::{Active, Dirty, Entry, Heartbeat, ToWorker};
+use super::{Active, Dirty, Entry, Heartbeat, ToWorker, settle};
 use crate::raft::proposer::Error as ProposeError;
 
 /// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
@@ -139,6 +139,7 @@ impl Session<'_> {
 
     async fn register(&self, hello: Hello) -> Result<(), End> {
         let node = hello.node;
+        let known = settle::known(&hello);
         let running = hello.tasks.iter().filter(|report| report.state == TaskState::Running);
         let register = Action::RegisterNode {
             node,
@@ -155,6 +156,7 @@ impl Session<'_> {
             // It cannot know what was forgotten while it was away.
             self.report(hello.tasks, |counts| counts.untrue()).await?;
         }
+        self.active.take_stock(node, known).await?;
         let cluster = self.active.group.cluster().to_string();
         let policy = &self.active.policy;
         self.send(manager_message::Message::Welcome(v1::Welcome {

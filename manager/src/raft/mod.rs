@@ -32,6 +32,7 @@ use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
 use tonic::Status;
 
+use crate::backup::schedule::Account;
 use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
@@ -104,6 +105,7 @@ struct Inner {
     cluster: ClusterId,
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
     heard_ms: AtomicU64,
+    backups: Account,
 }
 
 fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
@@ -149,7 +151,18 @@ impl Group {
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
         let meters = Meters::new(raft.metrics().borrow_watched().current_term);
-        let inner = Inner { id, raft, store, peers, reach, view, meters, cluster, heard_ms: AtomicU64::new(0) };
+        let inner = Inner {
+            id,
+            raft,
+            store,
+            peers,
+            reach,
+            view,
+            meters,
+            cluster,
+            heard_ms: AtomicU64::new(0),
+            backups: Account::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -181,6 +194,11 @@ impl Group {
     /// The applied state.
     pub fn view(&self) -> &View {
         &self.inner.view
+    }
+
+    /// How saving the state at intervals goes.
+    pub fn backups(&self) -> &Account {
+        &self.inner.backups
     }
 
     /// Connections to the other managers.

@@ -46,6 +46,24 @@ impl Manager {
         assert_eq!(code, Some(0), "{text}");
     }
 
+    /// One that is none yet, with a directory and an address beside another's.
+    pub fn beside(other: &Self, name: &str) -> Self {
+        Self {
+            name: name.into(),
+            address: "127.84.255.9:7700".into(),
+            data_dir: other.data_dir.with_file_name(name),
+            arguments: Vec::new(),
+            child: None,
+            log: other.log.with_file_name(format!("{name}.log")),
+        }
+    }
+
+    /// Joins with a directory that is not there, and starts.
+    pub fn join_fresh(&mut self, asked: &str) {
+        self.enter(asked);
+        self.start();
+    }
+
     /// Joins with an empty directory, and starts.
     pub fn join_anew(&mut self, asked: &str) {
         std::fs::remove_dir_all(&self.data_dir).expect("it was there");

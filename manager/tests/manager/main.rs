@@ -7,6 +7,7 @@ mod group;
 mod logs;
 mod recover;
 mod refusals;
+mod restore;
 mod security;
 mod sessions;
 mod snapshot;

@@ -80,6 +80,7 @@ pub fn assignment(row: &Task, service: &str, spec: &ServiceSpec) -> v1::Assignme
         desired: row.desired.word().into(),
         fencing_token: row.fencing_token,
         spec: Some(resolved),
+        spec_version: row.spec_version,
     }
 }
 

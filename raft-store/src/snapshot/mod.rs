@@ -206,6 +206,23 @@ fn build(
     snapshots.adopt(&built)
 }
 
+/// A snapshot of rows that are no database's.
+pub(crate) fn write<'a>(
+    snapshots: &SnapshotDir,
+    cluster_id: Option<String>,
+    meta: SnapshotMeta,
+    rows: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<SnapshotFile, Error> {
+    let temporary = snapshots.create("building")?;
+    let mut writer = Writer::begin(temporary.file(), temporary.path(), &Head { cluster_id, meta })?;
+    for (key, value) in rows {
+        writer.row(key, value)?;
+    }
+    writer.finish()?;
+    let written = SnapshotFile::open_checked(temporary.into_path(), true)?;
+    snapshots.adopt(&written)
+}
+
 /// How far the view goes. From the view itself, so that it fits the rows whatever is applied meanwhile.
 fn applied_meta(db: &Db, view: &rocksdb::Snapshot<'_>) -> Result<SnapshotMeta, Error> {
     let get = |key| view.get_pinned_cf(db.family(db::META), key).map_err(|error| db.error(error));

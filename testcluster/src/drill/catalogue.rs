@@ -86,6 +86,10 @@ pub enum Kind {
     ManagerReplace,
     /// Lose two of three managers for good, and make a cluster of the third alone
     QuorumRecover,
+    /// Lose all managers with their data, and make the cluster again from a snapshot that one had saved by itself
+    SnapshotRestore,
+    /// Remove a service and scale another by mistake, and bring both back from a snapshot
+    SnapshotUndo,
     /// Kill the leader and a follower, and bring both back
     TwoManagersKill,
     /// Kill all managers at once, and bring them back
@@ -214,6 +218,8 @@ impl Kind {
             | Self::ManagersGrowShrink
             | Self::ManagerReplace
             | Self::QuorumRecover
+            | Self::SnapshotRestore
+            | Self::SnapshotUndo
             | Self::TwoManagersKill
             | Self::AllManagersKill
             | Self::PlannedOutage
@@ -252,6 +258,7 @@ impl Kind {
     pub fn scene(self) -> Scene {
         match self {
             Self::ManagersGrowShrink => Scene { managers: 1, spares: 4, ..Scene::default() },
+            Self::SnapshotRestore => Scene { is_backed_up: true, ..Scene::default() },
             Self::ManagersRollingKill => Scene { keep_replicas: 46, ..Scene::default() },
             Self::RegistryDown | Self::DockerKill | Self::DockerRestart | Self::DockerFreeze => {
                 Scene { daemons: Some(DaemonOptions::default()), ..Scene::default() }

@@ -43,11 +43,11 @@ pub struct Stage {
     pub checks: Checks,
     pub timeline: Timeline,
     /// These three run during a repeat.
-    recorder: Option<Recorder>,
+    pub(super) recorder: Option<Recorder>,
     witness: Option<Witness>,
     pulse: Option<Pulse>,
     /// When the repeat began.
-    began_ms: u64,
+    pub(super) began_ms: u64,
     pub rules: Rules,
     /// What the drill itself saw that must not be.
     pub wrong: Vec<String>,
@@ -57,7 +57,7 @@ pub struct Stage {
     /// Of this repeat.
     pub rng: StdRng,
     pub nth: u32,
-    options: DrillOptions,
+    pub(super) options: DrillOptions,
     interrupted: CancellationToken,
     _signals: TaskSet,
 }

@@ -20,7 +20,7 @@ use goat_core::model::TaskId;
 use goat_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::task::{Assignment, TaskMeta};
+use crate::task::{Assignment, Record, TaskMeta};
 
 pub use service::{Parts, Service};
 
@@ -33,7 +33,7 @@ enum Command {
         set: Vec<Assignment>,
         removed: Vec<TaskId>,
     },
-    Snapshot(oneshot::Sender<Vec<v1::TaskReport>>),
+    Snapshot(oneshot::Sender<Vec<Record>>),
     Find(TaskId, oneshot::Sender<Option<TaskMeta>>),
 }
 
@@ -61,6 +61,11 @@ impl Handle {
 
     /// Every task that is known, as it is now.
     pub async fn snapshot(&self) -> Result<Vec<v1::TaskReport>, Gone> {
+        Ok(self.records().await?.iter().map(Record::report).collect())
+    }
+
+    /// The same, with where each comes from.
+    pub async fn records(&self) -> Result<Vec<Record>, Gone> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command::Snapshot(answer)).await.map_err(|_| Gone)?;
         answered.await.map_err(|_| Gone)

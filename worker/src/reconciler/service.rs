@@ -178,8 +178,8 @@ impl Service {
                 assigned.extend(set.into_iter().map(|assignment| (assignment.meta.task, assignment)));
             }
             Command::Snapshot(answer) => {
-                let reports = self.known.values().map(|known| known.record.report()).collect();
-                let _ = answer.send(reports);
+                let records = self.known.values().map(|known| known.record.clone()).collect();
+                let _ = answer.send(records);
             }
             Command::Find(task, answer) => {
                 let _ = answer.send(self.known.get(&task).map(|known| known.record.meta.clone()));

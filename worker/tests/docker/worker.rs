@@ -130,6 +130,7 @@ impl Worker {
             slot: self.next,
             attempt: 1,
             fencing_token: 1,
+            spec_version: 1,
             desired: "running".into(),
             spec: Some(v1::ServiceSpec {
                 name: "web".into(),

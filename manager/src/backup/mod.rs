@@ -1,5 +1,8 @@
 //! The state as a file (`goat_core::archive`), from a view of one moment: applying goes on meanwhile.
 
+mod name;
+pub mod schedule;
+
 use goat_core::archive::{Counts, Head, Writer};
 use goat_raft_store::Error;
 
@@ -26,7 +29,8 @@ pub fn write(group: &Group, emit: &mut dyn FnMut(Piece) -> bool) -> Result<Head,
     group.with_rows(|view| {
         let mut counts = Counts::default();
         for row in view.rows() {
-            counts.add(&row?.0);
+            let (key, value) = row?;
+            counts.add(&key, &value);
         }
         let applied = view.applied()?;
         let head = Head {
@@ -40,6 +44,7 @@ pub fn write(group: &Group, emit: &mut dyn FnMut(Piece) -> bool) -> Result<Head,
             services: counts.services,
             tasks: counts.tasks,
             nodes: counts.nodes,
+            newest_version: counts.newest_version,
         };
         let mut writer = Writer::begin(&head);
         let mut rows_done = 0;
