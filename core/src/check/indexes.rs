@@ -18,6 +18,11 @@ pub(super) fn check(state: &State, by_slot: &BySlot<'_>, holders: &Holders<'_>, 
     if state.pending().len() != pending.len() || !state.pending().all(|id| pending.contains(&id)) {
         wrong("pending tasks".into());
     }
+    for of in TaskState::ALL {
+        if state.count(of) != state.tasks().filter(|task| task.state == of).count() {
+            wrong(format!("how many tasks are {}", of.as_str()));
+        }
+    }
     if !state.tasks().all(|task| state.task(task.id) == Some(task)) {
         wrong("tasks by id".into());
     }

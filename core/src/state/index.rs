@@ -13,6 +13,8 @@ pub(super) struct Indexes {
     pub by_node: HashMap<NodeId, BTreeSet<TaskId>>,
     pub pending: BTreeSet<TaskId>,
     pub running: HashMap<ServiceId, u32>,
+    /// How many tasks are in each state.
+    pub states: BTreeMap<TaskState, usize>,
     pub node_use: HashMap<NodeId, NodeUse>,
 }
 
@@ -67,6 +69,7 @@ impl Indexes {
                 self.node_use.entry(node).or_default().add(task);
             }
         }
+        *self.states.entry(task.state).or_default() += 1;
         if is_pending(task) {
             self.pending.insert(task.id);
         }
@@ -105,6 +108,9 @@ impl Indexes {
             }
         }
         self.pending.remove(&task.id);
+        if let Some(count) = self.states.get_mut(&task.state) {
+            *count -= 1;
+        }
         if task.state == TaskState::Running
             && let Some(count) = self.running.get_mut(&task.service)
         {

@@ -135,13 +135,26 @@ impl Group {
             ..goat_raft_store::Options::default()
         };
         let machine = Machine::new(view.clone());
+        let began = std::time::Instant::now();
         let (store, machine) = tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
             .await
             .map_err(|error| Error::Raft(error.to_string()))??;
-        let last = store.ends().last.map_or(0, |last| last.index);
+        let ends = store.ends();
+        let last = ends.last.map_or(0, |last| last.index);
+        {
+            let state = view.read();
+            tracing::info!(
+                took_ms = began.elapsed().as_millis() as u64,
+                tasks = state.tasks().len(),
+                applied_index = state.applied_index(),
+                first_log_index = ends.purged.map_or(0, |purged| purged.index + 1),
+                last_log_index = last,
+                "the data directory was read"
+            );
+        }
         welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
-        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone() };
+        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone(), view: view.clone() };
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;

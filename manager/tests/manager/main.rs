@@ -3,6 +3,7 @@
 mod check;
 mod cluster;
 mod group;
+mod readdress;
 mod recover;
 mod refusals;
 mod security;
