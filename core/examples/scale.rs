@@ -44,7 +44,12 @@ impl Times {
 
     fn tell(&self, what: &str) {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        println!("  {what:<46} {:>6} times, longest {:>8.1} ms, all {:>9.1} ms", self.count, ms(self.longest), ms(self.total));
+        println!(
+            "  {what:<46} {:>6} times, longest {:>8.1} ms, all {:>9.1} ms",
+            self.count,
+            ms(self.longest),
+            ms(self.total)
+        );
     }
 }
 
@@ -69,7 +74,10 @@ impl World {
         }
         for number in 0..tasks.div_ceil(PER_SERVICE) {
             let replicas = PER_SERVICE.min(tasks - number * PER_SERVICE);
-            world.apply(Action::CreateService { id: ServiceId::from_random(u64::from(number) + 1), spec: spec(number, replicas, is_stuck) });
+            world.apply(Action::CreateService {
+                id: ServiceId::from_random(u64::from(number) + 1),
+                spec: spec(number, replicas, is_stuck),
+            });
         }
         world.settle();
         if !is_stuck {
@@ -80,7 +88,12 @@ impl World {
 
     fn register(&mut self, number: u64) {
         let total = Resources { cpu_millis: 1_000_000, memory_bytes: 1_000 * GIB, disk_bytes: 1_000 * GIB };
-        let inventory = Inventory { total, drivers: BTreeSet::from([Driver::Process]), disk_free_bytes: 1_000 * GIB, ..Inventory::default() };
+        let inventory = Inventory {
+            total,
+            drivers: BTreeSet::from([Driver::Process]),
+            disk_free_bytes: 1_000 * GIB,
+            ..Inventory::default()
+        };
         self.apply(Action::RegisterNode {
             node: NodeId::from_random(number + 1),
             name: format!("w{number}"),

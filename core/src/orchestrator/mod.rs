@@ -164,7 +164,8 @@ impl Planner {
     }
 
     fn place(&mut self, draft: Draft<'_>) -> Plan {
-        let Draft { state, seed, mut plan, created, now_ms, policy, mut wanted, mut looks, search, leaving, .. } = draft;
+        let Draft { state, seed, mut plan, created, now_ms, policy, mut wanted, mut looks, search, leaving, .. } =
+            draft;
         if created.is_empty() && leaving.is_empty() && !self.pending.has_due() {
             return plan;
         }

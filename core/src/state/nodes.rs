@@ -37,7 +37,8 @@ impl Apply<'_> {
 
     pub(super) fn drain_node(&mut self, id: NodeId, within_ms: u64) -> Done {
         if within_ms == 0 || within_ms > MAX_DRAIN_MS {
-            let problem = format!("{within_ms} ms is not between 1 ms and 30 days; without a deadline tasks go at once");
+            let problem =
+                format!("{within_ms} ms is not between 1 ms and 30 days; without a deadline tasks go at once");
             return Err(Refusal::Invalid { field: "deadline".into(), problem });
         }
         let mut node = self.node(id)?.clone();

@@ -28,7 +28,8 @@ fn stops_one(leader: &mut Leader) {
 }
 
 fn start_all(leader: &mut Leader) {
-    let starting = |task: &&goat_core::model::Task| task.state == TaskState::Assigned && task.desired == Desired::Running;
+    let starting =
+        |task: &&goat_core::model::Task| task.state == TaskState::Assigned && task.desired == Desired::Running;
     let ids: Vec<_> = leader.state.tasks().filter(starting).map(|task| task.id).collect();
     for id in ids {
         leader.report(id, TaskState::Running);

@@ -39,11 +39,13 @@ async fn role_of(context: &Context, name: &str, role: Option<Joining>) -> Result
         (_, true, Some(Joining::Manager)) | (false, true, None) => Ok(Joining::Manager),
         (true, true, None) => {
             let text = format!("{name} is a worker and a manager: which of them leaves?");
-            Err(Failure::new(Exit::Usage, text).with_hint("say --as worker or --as manager; both go one after the other"))
+            Err(Failure::new(Exit::Usage, text)
+                .with_hint("say --as worker or --as manager; both go one after the other"))
         }
         (_, _, role) => {
             let what = role.map_or("worker or manager", Joining::word);
-            Err(Failure::failed(format!("no {what} {name:?}")).with_hint("`goatctl node ls` and `manager ls` list them"))
+            Err(Failure::failed(format!("no {what} {name:?}"))
+                .with_hint("`goatctl node ls` and `manager ls` list them"))
         }
     }
 }

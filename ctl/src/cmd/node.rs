@@ -88,7 +88,7 @@ pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> 
         ("ID", node.id.clone()),
         ("Name", node.name.clone()),
         ("State", format!("{} since {} ({})", node.state, local_time(node.state_since_ms), age(node.state_since_ms))),
-        ("Availability", until(node)),
+        ("Availability", until(&node)),
         ("Problems", conditions.join(", ")),
         ("Address", node.address.clone()),
         ("Labels", pairs(&node.labels)),
@@ -160,7 +160,9 @@ pub(super) fn goes_on(context: &Context, reference: &str) -> Result<(), Failure>
     if context.out.is_json() {
         return context.out.json(&json!({ "name": reference, "removed": false }));
     }
-    context.out.line(format_args!("{reference}  draining; when it is empty, repeat the command or run `goatctl node rm {reference}`"))
+    context.out.line(format_args!(
+        "{reference}  draining; when it is empty, repeat the command or run `goatctl node rm {reference}`"
+    ))
 }
 
 pub async fn activate(context: &Context, reference: String) -> Result<(), Failure> {

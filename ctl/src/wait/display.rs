@@ -75,9 +75,11 @@ impl Display {
     /// What is left of those that were on a node, and what each waits for.
     pub fn leaving(&mut self, name: &str, tasks: &[Task], total: usize) {
         let text = format!("{} of {total} tasks left", tasks.len());
-        let mut waits = tasks.iter().filter(|task| !task.waits_for.is_empty()).take(MAX_BARS).map(|task| {
-            format!("{}.{} waits for {}", task.service, task.slot, task.waits_for)
-        });
+        let mut waits = tasks
+            .iter()
+            .filter(|task| !task.waits_for.is_empty())
+            .take(MAX_BARS)
+            .map(|task| format!("{}.{} waits for {}", task.service, task.slot, task.waits_for));
         match &mut self.screen {
             Screen::Nothing => {}
             Screen::Lines(lines) => {

@@ -60,6 +60,8 @@ impl Goal for Drained {
 
     fn goes_on(&self) -> String {
         let name = &self.name;
-        format!("the node goes on draining; `goatctl task ls --node {name}` shows what is left, `goatctl node activate {name}` undoes it")
+        format!(
+            "the node goes on draining; `goatctl task ls --node {name}` shows what is left, `goatctl node activate {name}` undoes it"
+        )
     }
 }

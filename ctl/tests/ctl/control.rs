@@ -14,6 +14,9 @@ use tonic::{Request, Response, Status as Refusal};
 use crate::fake::{State, World};
 use crate::server::Fault;
 
+/// Few, so that whoever asks has to ask on.
+pub const TASKS_A_PAGE: usize = 5;
+
 #[derive(Debug)]
 pub struct Fake {
     pub world: Arc<World>,
@@ -147,11 +150,10 @@ impl Control for Fake {
                     && (request.node.is_empty() || [&task.node, &task.node_id].contains(&&request.node))
                     && (request.all || !matches!(task.state.as_str(), "failed" | "complete" | "stopped"))
             };
-            // Pages of one, so that whoever asks has to ask on.
             let from: usize = request.page.parse().unwrap_or(0);
             let mut tasks: Vec<_> = state.tasks.iter().filter(fits).skip(from).cloned().collect();
-            let next = if tasks.len() > 1 { (from + 1).to_string() } else { String::new() };
-            tasks.truncate(1);
+            let next = if tasks.len() > TASKS_A_PAGE { (from + TASKS_A_PAGE).to_string() } else { String::new() };
+            tasks.truncate(TASKS_A_PAGE);
             Ok(ListTasksReply { read: None, tasks, next })
         })
         .await

@@ -7,12 +7,24 @@ use goat_proto::v1::{Event, Peer};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::fake::{CREATED_MS, Fate, World};
+use crate::control::TASKS_A_PAGE;
+use crate::fake::{CREATED_MS, Fate, World, task};
 use crate::run::{command, goatctl, start};
 use crate::server::{Fault, Manager};
 
 fn fields(value: &Value) -> BTreeSet<&str> {
     value.as_object().expect("it is an object").keys().map(String::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_whole_however_many_pages_it_comes_in() {
+    let world = World::new();
+    let wanted = 2 * TASKS_A_PAGE + 1;
+    world.change(|state| {
+        state.tasks = (1..=wanted as u32).map(|slot| task("web", "service00001", slot, slot.into())).collect();
+    });
+    let manager = Manager::start(&world);
+    assert_eq!(goatctl(&manager.address, "task ls -q").await.lines().len(), wanted);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,9 +35,9 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
     });
     let manager = Manager::start(&world);
     let task = "id service slot node state desired attempt exit_code error created_at started_at container_id \
-                cause reason finished_at next_attempt_at";
+                cause reason finished_at next_attempt_at waits_for";
     let expected = [
-        ("node ls", "id name state availability address labels tasks problems"),
+        ("node ls", "id name state availability drain_until address labels tasks problems"),
         ("task ls", task),
         ("service ps web", task),
         ("service ls", "id name replicas_desired replicas_running image"),

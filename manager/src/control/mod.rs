@@ -194,10 +194,7 @@ impl ControlService for Control {
         self.set_manager_(request.into_inner()).await.map(Response::new)
     }
 
-    async fn set_manager_address(
-        &self,
-        request: Request<v1::SetManagerAddressRequest>,
-    ) -> Reply<v1::SetManagerReply> {
+    async fn set_manager_address(&self, request: Request<v1::SetManagerAddressRequest>) -> Reply<v1::SetManagerReply> {
         self.set_manager_address_(request.into_inner()).await.map(Response::new)
     }
 

@@ -1,8 +1,8 @@
 //! Tasks: list, look at one.
 
 use goat_core::model::{Task, TaskId};
-use goat_core::{orchestrator, scheduler};
 use goat_core::state::State;
+use goat_core::{orchestrator, scheduler};
 use goat_proto::{convert, v1};
 use tonic::Status;
 

@@ -65,7 +65,8 @@ impl Flood {
         let mut writers = Vec::new();
         for number in 0..clients {
             let client = hosted.cluster.client()?;
-            let spec = v1::ServiceSpec { name: format!("{prefix}-{number}"), image: "none:1".into(), ..Default::default() };
+            let spec =
+                v1::ServiceSpec { name: format!("{prefix}-{number}"), image: "none:1".into(), ..Default::default() };
             let id = client.create_service(spec.clone()).await?.id;
             writers.push(Writer { client, at: number, id, spec, tally: tally.clone() });
         }

@@ -47,7 +47,10 @@ pub(super) async fn run(hosted: &Hosted, client: &Client, scale: Scale) -> Resul
     let record = recorder.finish().await?;
     figures.extend(gaps?);
     if record.failed > 0 || !record.violations.is_empty() {
-        return Err(Error::failed(format!("writes failed or were lost: {:?} {:?}", record.failures, record.violations)));
+        return Err(Error::failed(format!(
+            "writes failed or were lost: {:?} {:?}",
+            record.failures, record.violations
+        )));
     }
     figures.extend(grow(hosted, client, scale.entries).await?);
     figures.push(memory(hosted, format!("the same after {} log entries", scale.entries)).await);
@@ -177,7 +180,10 @@ async fn grow(hosted: &Hosted, client: &Client, entries: u64) -> Result<Vec<Figu
         tokio::time::sleep(Duration::from_secs(5)).await;
         gaps.push(ms(flood.tally.take_gap()));
         reached = index().await?;
-        eprintln!("{reached} of {entries} log entries; longest write gap in the last 5 s {:.0} ms", gaps[gaps.len() - 1]);
+        eprintln!(
+            "{reached} of {entries} log entries; longest write gap in the last 5 s {:.0} ms",
+            gaps[gaps.len() - 1]
+        );
         if started.elapsed() > PATIENCE {
             return Err(Error::failed(format!("{reached} log entries after {} s", PATIENCE.as_secs())));
         }
@@ -205,7 +211,8 @@ async fn restarts(hosted: &Hosted, client: &Client, scale: Scale) -> Result<Vec<
     }
     let figure = |how: &str, samples: Vec<f64>| {
         let longest = samples.iter().copied().fold(f64::NAN, f64::max);
-        let what = format!("manager started after {how}, {} tasks, {} log entries: to ready", scale.tasks, scale.entries);
+        let what =
+            format!("manager started after {how}, {} tasks, {} log entries: to ready", scale.tasks, scale.entries);
         Figure::absolute(PART, what, longest, "s", Bound::AtMost(START_S)).with_samples(samples)
     };
     Ok(vec![figure("SIGTERM", after_stop), figure("SIGKILL", after_kill)])

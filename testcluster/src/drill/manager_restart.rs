@@ -49,10 +49,9 @@ async fn restart_leader(stage: &mut Stage, leader: &str, term: u64) -> Result<Du
     stage.remote().start(leader).await?;
     stage.whole().await?;
     let gap = stage.recorder()?.longest_gap(began);
-    stage.timeline.tell(format!(
-        "{leader} is back; longest time without an accepted write {:.0} ms",
-        gap.as_secs_f64() * 1e3
-    ));
+    stage
+        .timeline
+        .tell(format!("{leader} is back; longest time without an accepted write {:.0} ms", gap.as_secs_f64() * 1e3));
     Ok(gap)
 }
 
