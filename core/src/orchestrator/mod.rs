@@ -4,6 +4,7 @@
 //! be made again from the state; a new leader starts with [`Planner::new`], which looks at everything once.
 
 mod cure;
+mod draft;
 mod drain;
 mod pending;
 mod restart;
@@ -13,11 +14,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::model::{Cause, Desired, NodeId, ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
-use crate::scheduler::{Scheduler, describe, mix};
+use crate::scheduler::{Scheduler, describe};
 use crate::state::State;
 use crate::state::change::ChangeSet;
-use crate::state::command::{NewTask, Step};
+use crate::state::command::Step;
 
+use draft::Draft;
 use drain::Unsettled;
 use pending::{Kind, Pending};
 use slots::Progress;
@@ -254,72 +256,6 @@ impl Placing<'_> {
             }
         }
         self.refusals.get(&kind).map(|text| Err(text.as_str()))
-    }
-}
-
-/// What it costs to look for a node, in terms of a look at a slot: it takes all nodes into view.
-const NODES_PER_LOOK: usize = 40;
-
-/// A plan in the making.
-struct Draft<'a> {
-    state: &'a State,
-    now_ms: u64,
-    seed: u64,
-    policy: Policy,
-    plan: Plan,
-    /// Slots that were looked at, and what it costs to look for nodes.
-    looks: usize,
-    /// One search for a node.
-    search: usize,
-    /// Pending tasks that may need a node.
-    pending: Vec<TaskId>,
-    /// Tasks that want a node at once: the step that makes each, and its row as far as placing needs it.
-    created: Vec<(usize, Box<Task>)>,
-    /// Tasks that are to leave their nodes until then (Unix ms).
-    leaving: Vec<(TaskId, u64)>,
-    /// Tasks whose desired state this plan moves: a second step would come too late.
-    wanted: HashSet<TaskId>,
-    /// Services that this plan forgets.
-    forgotten: HashSet<ServiceId>,
-}
-
-impl<'a> Draft<'a> {
-    fn new(state: &'a State, policy: Policy, now_ms: u64, seed: u64) -> Self {
-        Self {
-            state,
-            now_ms,
-            seed,
-            policy,
-            plan: Plan::default(),
-            looks: 0,
-            search: state.nodes().len() / NODES_PER_LOOK,
-            pending: Vec::new(),
-            created: Vec::new(),
-            leaving: Vec::new(),
-            wanted: HashSet::new(),
-            forgotten: HashSet::new(),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.plan.steps.len() >= self.policy.max_steps || self.looks >= self.policy.max_looks
-    }
-
-    /// An id that the same plan on the same view gives again.
-    fn task_id(&self, service: ServiceId, slot: u32, attempt: u32) -> TaskId {
-        // Mixed one after the other: in one sum, neighbouring services and attempts would make the same number.
-        let position = mix(mix(service.bits()) ^ (u64::from(slot) << 32 | u64::from(attempt)));
-        TaskId::from_random(mix(self.seed ^ position))
-    }
-
-    fn create(&mut self, new: NewTask) {
-        let is_due = new.not_before_ms <= self.now_ms;
-        let index = self.plan.steps.len();
-        if is_due && let Some(service) = self.state.service(new.service) {
-            self.looks += self.search;
-            self.created.push((index, Box::new(new.row(service, self.now_ms))));
-        }
-        self.plan.steps.push(Step::CreateTask(new));
     }
 }
 

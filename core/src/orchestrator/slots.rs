@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Draft;
+use super::draft::Draft;
 use super::drain::{self, Way};
 use super::restart::{Decision, decide};
 use crate::model::{Cause, Desired, ServiceId, Task, TaskId, TaskState};
@@ -38,9 +38,8 @@ impl Draft<'_> {
         let service = self.state.service(id)?;
         let wanted = service.spec.replicas();
         let mut at = match at {
-            _ if !service.removed => at,
-            Progress::Removed(_) => at,
-            Progress::Wanted(_) | Progress::Surplus(_) => Progress::Removed(0),
+            Progress::Wanted(_) | Progress::Surplus(_) if service.removed => Progress::Removed(0),
+            at => at,
         };
         if let Progress::Wanted(from) = at {
             for slot in from..=wanted {

@@ -108,9 +108,7 @@ impl Indexes {
             }
         }
         self.pending.remove(&task.id);
-        if let Some(count) = self.states.get_mut(&task.state) {
-            *count -= 1;
-        }
+        *self.states.entry(task.state).or_insert(1) -= 1;
         if task.state == TaskState::Running
             && let Some(count) = self.running.get_mut(&task.service)
         {

@@ -10,6 +10,7 @@ pub mod command;
 mod index;
 mod managers;
 mod nodes;
+mod parts;
 mod plan_steps;
 mod refusal;
 mod reports;
@@ -18,14 +19,14 @@ mod security;
 mod services;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::{Bound, RangeBounds};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
-    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
+    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId,
 };
 use command::Outcome;
 use index::Indexes;
@@ -193,11 +194,6 @@ impl State {
         self.services.values()
     }
 
-    /// Those whose ids are within bounds, in the order of their ids.
-    pub fn services_in(&self, bounds: impl RangeBounds<ServiceId>) -> impl Iterator<Item = &Service> {
-        self.services.range(bounds).map(|(_, service)| service)
-    }
-
     pub fn service(&self, id: ServiceId) -> Option<&Service> {
         self.services.get(&id)
     }
@@ -211,16 +207,6 @@ impl State {
         self.tasks.values()
     }
 
-    /// Those whose ids are within bounds, in the order of their ids.
-    pub fn tasks_in(&self, bounds: impl RangeBounds<TaskId>) -> impl Iterator<Item = &Task> {
-        self.tasks.range(bounds).map(|(_, task)| task)
-    }
-
-    /// How many tasks are in that state.
-    pub fn count(&self, state: TaskState) -> usize {
-        self.index.states.get(&state).copied().unwrap_or(0)
-    }
-
     pub fn task(&self, id: TaskId) -> Option<&Task> {
         self.tasks.get(&id)
     }
@@ -228,18 +214,6 @@ impl State {
     /// A service's slots that have or had a task, in order; each slot's tasks oldest first.
     pub fn slots(&self, service: ServiceId) -> impl Iterator<Item = (u32, &[TaskId])> {
         self.index.slots.get(&service).into_iter().flatten().map(|(slot, tasks)| (*slot, tasks.as_slice()))
-    }
-
-    /// Those of a service's slots, in order, that have or had a task and are within bounds.
-    pub fn slots_in(
-        &self,
-        service: ServiceId,
-        bounds: impl RangeBounds<u32>,
-    ) -> impl DoubleEndedIterator<Item = (u32, &[TaskId])> {
-        let bounds = (bounds.start_bound().cloned(), bounds.end_bound().cloned());
-        let is_empty = matches!(bounds, (Bound::Included(from), Bound::Included(to)) if from > to);
-        let slots = self.index.slots.get(&service).filter(|_| !is_empty);
-        slots.into_iter().flat_map(move |slots| slots.range(bounds)).map(|(slot, tasks)| (*slot, tasks.as_slice()))
     }
 
     /// A slot's tasks, oldest first.
@@ -255,13 +229,6 @@ impl State {
     /// A node's tasks, ended ones that are remembered included, in the order of their ids.
     pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Task> {
         self.tasks_of_node_in(node, ..)
-    }
-
-    /// Those of a node's tasks whose ids are within bounds.
-    pub fn tasks_of_node_in(&self, node: NodeId, bounds: impl RangeBounds<TaskId>) -> impl Iterator<Item = &Task> {
-        let bounds = (bounds.start_bound().cloned(), bounds.end_bound().cloned());
-        let ids = self.index.by_node.get(&node).into_iter().flat_map(move |tasks| tasks.range(bounds));
-        ids.filter_map(|id| self.tasks.get(id))
     }
 
     /// Tasks that are wanted to run and have no node, in the order of their ids.
@@ -280,11 +247,6 @@ impl State {
 
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
         self.nodes.values()
-    }
-
-    /// Those whose ids are within bounds, in the order of their ids.
-    pub fn nodes_in(&self, bounds: impl RangeBounds<NodeId>) -> impl Iterator<Item = &Node> {
-        self.nodes.range(bounds).map(|(_, node)| node)
     }
 
     /// All other nodes, in a ring that begins after this one: each node has other neighbours.

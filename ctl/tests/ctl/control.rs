@@ -14,9 +14,6 @@ use tonic::{Request, Response, Status as Refusal};
 use crate::fake::{State, World};
 use crate::server::Fault;
 
-/// Few, so that whoever asks has to ask on.
-pub const TASKS_A_PAGE: usize = 5;
-
 #[derive(Debug)]
 pub struct Fake {
     pub world: Arc<World>,
@@ -143,20 +140,7 @@ impl Control for Fake {
     }
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Reply<ListTasksReply> {
-        let request = request.into_inner();
-        self.reply(|state| {
-            let fits = |task: &&Task| {
-                (request.service.is_empty() || [&task.service, &task.service_id].contains(&&request.service))
-                    && (request.node.is_empty() || [&task.node, &task.node_id].contains(&&request.node))
-                    && (request.all || !matches!(task.state.as_str(), "failed" | "complete" | "stopped"))
-            };
-            let from: usize = request.page.parse().unwrap_or(0);
-            let mut tasks: Vec<_> = state.tasks.iter().filter(fits).skip(from).cloned().collect();
-            let next = if tasks.len() > TASKS_A_PAGE { (from + TASKS_A_PAGE).to_string() } else { String::new() };
-            tasks.truncate(TASKS_A_PAGE);
-            Ok(ListTasksReply { read: None, tasks, next })
-        })
-        .await
+        self.reply(|state| Ok(state.list_tasks(&request.into_inner()))).await
     }
 
     async fn get_task(&self, request: Request<GetTaskRequest>) -> Reply<TaskDetail> {
@@ -214,7 +198,7 @@ impl Control for Fake {
         self.reply(|state| {
             let node = state.node(&request.get_ref().reference)?;
             Err(Refusal::failed_precondition(format!(
-                "node {:?} is ready, and only a node that is down, or drained and empty, can be removed",
+                "node {:?} is ready; one must be down, or drained and empty, to go",
                 node.name
             )))
         })

@@ -4,6 +4,7 @@ mod changes;
 mod control;
 mod fake;
 mod faults;
+mod lists;
 mod managers;
 mod reads;
 mod run;

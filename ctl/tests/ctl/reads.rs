@@ -7,24 +7,12 @@ use goat_proto::v1::{Event, Peer};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::control::TASKS_A_PAGE;
-use crate::fake::{CREATED_MS, Fate, World, task};
+use crate::fake::{CREATED_MS, Fate, World};
 use crate::run::{command, goatctl, start};
 use crate::server::{Fault, Manager};
 
 fn fields(value: &Value) -> BTreeSet<&str> {
     value.as_object().expect("it is an object").keys().map(String::as_str).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_list_is_whole_however_many_pages_it_comes_in() {
-    let world = World::new();
-    let wanted = 2 * TASKS_A_PAGE + 1;
-    world.change(|state| {
-        state.tasks = (1..=wanted as u32).map(|slot| task("web", "service00001", slot, slot.into())).collect();
-    });
-    let manager = Manager::start(&world);
-    assert_eq!(goatctl(&manager.address, "task ls -q").await.lines().len(), wanted);
 }
 
 #[tokio::test(flavor = "multi_thread")]

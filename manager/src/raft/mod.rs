@@ -141,17 +141,7 @@ impl Group {
             .map_err(|error| Error::Raft(error.to_string()))??;
         let ends = store.ends();
         let last = ends.last.map_or(0, |last| last.index);
-        {
-            let state = view.read();
-            tracing::info!(
-                took_ms = began.elapsed().as_millis() as u64,
-                tasks = state.tasks().len(),
-                applied_index = state.applied_index(),
-                first_log_index = ends.purged.map_or(0, |purged| purged.index + 1),
-                last_log_index = last,
-                "the data directory was read"
-            );
-        }
+        store::tell_read(began.elapsed(), ends, &view);
         welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
         let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone(), view: view.clone() };

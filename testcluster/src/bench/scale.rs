@@ -22,6 +22,7 @@ const PART: &str = "scale";
 const PER_SERVICE: u32 = 1_000;
 /// Of the writer beside which things are done.
 const WRITES_PER_S: f64 = 200.0;
+const WRITERS: usize = 10;
 const GAP_MS: f64 = 200.0;
 const START_S: f64 = 5.0;
 const ROUNDS: usize = 5;
@@ -42,7 +43,7 @@ pub struct Scale {
 pub(super) async fn run(hosted: &Hosted, client: &Client, scale: Scale) -> Result<Vec<Figure>, Error> {
     let mut figures = vec![fill(client, scale.tasks).await?];
     figures.push(memory(hosted, format!("manager, resident, with {} tasks (largest)", scale.tasks)).await);
-    let recorder = Recorder::start(client, usize::from(hosted.cluster.layout().managers), WRITES_PER_S);
+    let recorder = Recorder::start(client, WRITERS, WRITES_PER_S);
     let gaps = gaps(hosted, client, &recorder, scale).await;
     let record = recorder.finish().await?;
     figures.extend(gaps?);

@@ -42,6 +42,7 @@ use crate::durable;
 use crate::task::{Exit, Order, TaskMeta};
 use crate::taskset::TaskSet;
 use state::{Launch, State};
+use watcher::finished;
 
 pub use fence::kill_now;
 pub use state::Process;
@@ -197,7 +198,7 @@ async fn read_blocking<T: Send + 'static>(
     path: PathBuf,
     read: impl FnOnce(&Path) -> Result<Option<T>, durable::Error> + Send + 'static,
 ) -> Result<Option<T>, Error> {
-    let result = tokio::task::spawn_blocking(move || read(&path)).await.expect("reading does not panic");
+    let result = finished(tokio::task::spawn_blocking(move || read(&path))).await;
     result.map_err(|error| Error::failed("agent-error", error.to_string()))
 }
 
@@ -302,10 +303,7 @@ impl Runtime for ProcessRuntime {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         });
-        removed
-            .await
-            .expect("removing does not panic")
-            .map_err(|error| Error::Unreachable { problem: error.to_string() })?;
+        finished(removed).await.map_err(|error| Error::Unreachable { problem: error.to_string() })?;
         self.watched.lock().remove(&meta.task);
         self.turns.lock().remove(&meta.task);
         Ok(())
