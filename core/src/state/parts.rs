@@ -1,11 +1,17 @@
-//! Reading parts of the tables: rows between two ids, slots between two numbers, counts.
+//! Reading parts of the tables: rows between two ids, slots between two numbers, counts, an answer.
 
 use std::ops::{Bound, RangeBounds};
 
+use super::command::Outcome;
 use super::{Service, State};
-use crate::model::{Node, NodeId, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Node, NodeId, RequestId, ServiceId, Task, TaskId, TaskState};
 
 impl State {
+    /// The answer to a request that is remembered.
+    pub fn remembered(&self, request: RequestId) -> Option<&Outcome> {
+        self.requests.get(&request).map(|remembered| &remembered.outcome)
+    }
+
     /// Those whose ids are within bounds, in the order of their ids.
     pub fn services_in(&self, bounds: impl RangeBounds<ServiceId>) -> impl Iterator<Item = &Service> {
         self.services.range(bounds).map(|(_, service)| service)

@@ -41,7 +41,7 @@ impl Control {
         request: v1::SetNodeAvailabilityRequest,
     ) -> Result<v1::NodeReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let node = lookup::node(&group.view().read(), &request.reference)?.id;
+        let node = lookup::node_of(&group.view().read(), &request.reference, &request.request_id)?;
         let availability: Availability = convert::word("availability", &request.availability)?;
         let action = match (availability, request.within_ms) {
             (Availability::Drain, Some(within_ms)) => Action::DrainNode { node, within_ms },
@@ -52,7 +52,7 @@ impl Control {
 
     pub(super) async fn remove_node_(&self, request: v1::RemoveNodeRequest) -> Result<v1::NodeReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let node = lookup::node(&group.view().read(), &request.reference)?.id;
+        let node = lookup::node_of(&group.view().read(), &request.reference, &request.request_id)?;
         reply(self.mutate(&group, &request.request_id, Action::RemoveNode { node }).await?)
     }
 }

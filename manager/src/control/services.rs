@@ -35,21 +35,21 @@ impl Control {
 
     pub(super) async fn update_service_(&self, request: v1::UpdateServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let id = lookup::service_of(&group.view().read(), &request.reference, &request.request_id)?;
         let action = Action::UpdateService { id, seen_version: request.seen_version, spec: spec_of(request.spec)? };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn scale_service_(&self, request: v1::ScaleServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let id = lookup::service_of(&group.view().read(), &request.reference, &request.request_id)?;
         let action = Action::ScaleService { id, replicas: request.replicas };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn remove_service_(&self, request: v1::RemoveServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let id = lookup::service_of(&group.view().read(), &request.reference, &request.request_id)?;
         reply(self.mutate(&group, &request.request_id, Action::RemoveService { id }).await?)
     }
 

@@ -6,6 +6,7 @@ mod group;
 mod readdress;
 mod recover;
 mod refusals;
+mod retries;
 mod security;
 mod sessions;
 mod snapshot;
