@@ -3,6 +3,7 @@
 //! Every request of ours may be repeated: reads by nature, mutations by the request id inside them. So whenever it is
 //! unclear what became of one, the next manager is asked the same thing, until one answers or the time is up.
 
+mod lists;
 mod reason;
 
 use std::cell::{Cell, RefCell};

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod context;
 pub mod debug;
 pub mod events;
+pub mod leave;
 pub mod logs;
 pub mod manager;
 pub mod node;
@@ -130,7 +131,7 @@ async fn run_node(context: &Context, command: NodeCommand) -> Result<(), Failure
     match command {
         NodeCommand::Ls { state, list } => node::ls(context, state, &list).await,
         NodeCommand::Inspect { reference, read } => node::inspect(context, reference, &read).await,
-        NodeCommand::Drain { reference, wait } => node::drain(context, reference, &wait).await,
+        NodeCommand::Drain { reference, deadline, wait } => node::drain(context, reference, deadline, &wait).await,
         NodeCommand::Activate { reference } => node::activate(context, reference).await,
         NodeCommand::Rm { reference } => node::rm(context, reference).await,
     }
@@ -142,6 +143,9 @@ async fn run_cluster(context: &Context, command: ClusterCommand, file: Option<&P
         ClusterCommand::Ca { command } => authority::ca(context, command, file).await,
         ClusterCommand::IssueClient { name, file } => authority::issue_client(context, name, file).await,
         ClusterCommand::Freeze { length } => cluster::freeze(context, length).await,
+        ClusterCommand::Leave { name, role, deadline, wait } => {
+            leave::leave(context, name, role, deadline, &wait).await
+        }
         ClusterCommand::Upgrade => cluster::upgrade(context).await,
     }
 }
@@ -152,6 +156,9 @@ async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), F
         ManagerCommand::Ls { quiet } => manager::ls(context, quiet).await,
         ManagerCommand::Promote { manager, wait } => manager::set(context, manager, Voter, false, &wait).await,
         ManagerCommand::Demote { manager, force, wait } => manager::set(context, manager, Learner, force, &wait).await,
+        ManagerCommand::SetAddress { manager, address, force, wait } => {
+            manager::set_address(context, manager, address, force, &wait).await
+        }
         ManagerCommand::Rm { manager, force, wait } => manager::set(context, manager, Removed, force, &wait).await,
     }
 }

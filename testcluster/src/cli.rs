@@ -242,8 +242,14 @@ impl Default for UpArgs {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure: idle, writes, create, many, restart [default: all]
+    /// What to measure: idle, writes, create, many, restart [default: these]; and scale, which takes some ten minutes
     pub parts: Vec<String>,
+    /// Tasks in part scale
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tasks: u32,
+    /// Log entries in part scale
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub entries: u64,
     /// Seconds of writing
     #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,

@@ -71,6 +71,14 @@ fn a_crash_loop_keeps_its_waits_through_a_change_of_leader() {
 }
 
 #[test]
+fn all_managers_restart_in_turn_without_a_failed_request_or_a_restarted_task() {
+    passes(
+        "managers-rolling-restart",
+        &["write gap, follower restarted", "write gap, leader restarted", "all restarted, cluster whole"],
+    );
+}
+
+#[test]
 fn managers_restart_without_a_failed_request() {
     passes(
         "manager-restart",

@@ -16,6 +16,9 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     pub state: NodeState,
     pub availability: Availability,
+    /// While it drains gently: what is still there by then is stopped in any case (Unix ms, by the state's clock).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_until_ms: Option<u64>,
     pub inventory: Inventory,
     pub registered_at_ms: u64,
     /// When `state` last changed (Unix ms).
@@ -59,7 +62,7 @@ impl NodeState {
 pub enum Availability {
     #[default]
     Active,
-    /// Runs nothing: its tasks are moved elsewhere.
+    /// Runs nothing: its tasks are moved elsewhere, at once or until a deadline.
     Drain,
 }
 

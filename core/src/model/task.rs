@@ -109,6 +109,20 @@ pub enum TaskState {
 }
 
 impl TaskState {
+    /// All of them, in the order of a task's life.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Assigned,
+        Self::Preparing,
+        Self::Starting,
+        Self::Running,
+        Self::Complete,
+        Self::Failed,
+        Self::Stopped,
+        Self::Rejected,
+        Self::Lost,
+    ];
+
     /// Whether it counts as ended: nothing is expected of it any more.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Complete | Self::Failed | Self::Stopped | Self::Rejected | Self::Lost)

@@ -61,6 +61,12 @@ pub enum Action {
         node: NodeId,
         availability: Availability,
     },
+    /// As `SetAvailability` to `Drain`, but gently: its tasks go one of a service at a time, where another node has room,
+    /// and those that are still there after so long in any case. Replaces an earlier deadline.
+    DrainNode {
+        node: NodeId,
+        within_ms: u64,
+    },
     /// Only a node that is down.
     RemoveNode {
         node: NodeId,
@@ -76,6 +82,12 @@ pub enum Action {
     SetManager {
         id: u64,
         standing: Standing,
+    },
+    /// Where a manager is reached from now on. Accepted whether it is or not.
+    SetManagerAddress {
+        id: u64,
+        /// `HOST:PORT`
+        address: String,
     },
     /// Written into one manager's log while none runs, after all others are lost for good: it goes on alone.
     Recover {

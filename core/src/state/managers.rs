@@ -87,6 +87,20 @@ impl Apply<'_> {
         done
     }
 
+    pub(super) fn set_manager_address(&mut self, id: u64, address: &str) -> Done {
+        check_address(address)?;
+        let manager = self.state.managers.get(&id).ok_or(Refusal::NoSuchManager { id })?;
+        if !manager.is_member() {
+            return Err(Refusal::ManagerRemoved { name: manager.name.clone() });
+        }
+        let mut others = self.state.managers.values().filter(|other| other.is_member() && other.id != id);
+        if let Some(holder) = others.find(|other| other.address == address) {
+            return Err(Refusal::ManagerAddressTaken { address: address.to_owned(), name: holder.name.clone() });
+        }
+        let manager = Manager { address: address.to_owned(), ..manager.clone() };
+        self.put_manager(manager)
+    }
+
     /// The one manager that is left goes on alone. What the lost ones may have given out since (indexes, numbers of
     /// managers) is skipped, and they are removed: nothing that they say counts if they come back.
     pub(super) fn recover(&mut self, survivor: u64, address: Option<&str>, leap: u64) -> Done {

@@ -10,6 +10,7 @@ pub mod command;
 mod index;
 mod managers;
 mod nodes;
+mod parts;
 mod plan_steps;
 mod refusal;
 mod reports;
@@ -230,9 +231,9 @@ impl State {
         self.slots(service).flat_map(|(_, tasks)| tasks).filter_map(|id| self.tasks.get(id))
     }
 
-    /// A node's tasks, ended ones that are remembered included.
+    /// A node's tasks, ended ones that are remembered included, in the order of their ids.
     pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Task> {
-        self.index.by_node.get(&node).into_iter().flatten().filter_map(|id| self.tasks.get(id))
+        self.tasks_of_node_in(node, ..)
     }
 
     /// Tasks that are wanted to run and have no node, in the order of their ids.

@@ -5,6 +5,7 @@ mod backoff;
 mod causes;
 mod checker;
 mod cures;
+mod drains;
 mod fencing;
 mod formats;
 mod managers;

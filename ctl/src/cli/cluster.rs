@@ -41,6 +41,21 @@ pub enum ClusterCommand {
     /// version again. When all are of the new version and doing well, this ends that: the cluster uses the newest format
     /// that all of them read, and refuses older managers from then on. Repeating it changes nothing.
     Upgrade,
+    /// Let a machine leave: a worker is drained, then forgotten; a manager hands over where it leads, and is removed
+    ///
+    /// Its process ends by itself with exit code 3 then. A manager is refused where `manager rm` refuses it.
+    Leave {
+        /// Name of a worker or a manager
+        name: String,
+        /// As what, where both bear the name
+        #[arg(long = "as", value_enum, value_name = "ROLE")]
+        role: Option<Joining>,
+        /// Of a worker: move its tasks gently, within so long (see `node drain`)
+        #[arg(long, value_name = "DURATION", value_parser = values::timeout)]
+        deadline: Option<Duration>,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
     /// Announce an outage of the managers: leased tasks run on without them
     ///
     /// Tasks with `on-disconnect stop` or `stop-if-isolated` stop when their worker hears from no leader for the length of
@@ -120,6 +135,21 @@ pub enum ManagerCommand {
         /// Name or number
         manager: String,
         /// Even if the managers that are left could not decide anything any more
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
+    /// Say where a manager is reached from now on, after its machine got another address
+    ///
+    /// Start it at the new address first (`listen`): it is looked for there. Nothing else changes, and nobody else has to
+    /// be restarted.
+    SetAddress {
+        /// Name or number
+        manager: String,
+        /// HOST:PORT where managers, workers and clients reach it
+        address: String,
+        /// Even if it does not answer there
         #[arg(long)]
         force: bool,
         #[command(flatten)]

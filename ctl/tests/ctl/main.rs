@@ -5,6 +5,7 @@ mod control;
 mod debug;
 mod fake;
 mod faults;
+mod lists;
 mod managers;
 mod reads;
 mod restore;

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use goat_core::codec;
 use goat_core::lease::{LeasePolicy, MASS_WINDOW_MS};
 use goat_core::membership::advice;
-use goat_core::model::{Manager, Node, NodeState, Standing};
+use goat_core::model::{Manager, Node, NodeState, Standing, TaskState};
 use goat_core::state::State;
 use goat_core::state::command::Action;
 use goat_proto::v1;
@@ -125,6 +125,15 @@ fn standing_warnings(peers: &[v1::Peer]) -> Vec<String> {
     advice(voters.count()).into_iter().chain(joining).collect()
 }
 
+/// Those that have not ended.
+fn counted_tasks(state: &State) -> HashMap<String, u32> {
+    let live = state.tasks_by_state().iter().filter(|(of, _)| !of.is_terminal());
+    let counts: Vec<_> = live.map(|(of, count)| (of, *count as u32)).collect();
+    let total: u32 = counts.iter().map(|(_, count)| count).sum();
+    let named = counts.into_iter().map(|(of, count)| (of.as_str().to_owned(), count));
+    named.chain([("total".to_owned(), total)]).collect()
+}
+
 fn counted<'a>(words: impl Iterator<Item = &'a str>) -> HashMap<String, u32> {
     let mut counts = HashMap::from([("total".to_owned(), 0)]);
     for word in words {
@@ -169,7 +178,7 @@ impl Control {
             managers: Some(managers),
             nodes: counted(state.nodes().map(|node| node.state.as_str())),
             services: state.services().len() as u32,
-            tasks: counted(state.tasks().filter(|task| !task.state.is_terminal()).map(|task| task.state.as_str())),
+            tasks: counted_tasks(&state),
             read: Some(read),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             warnings,

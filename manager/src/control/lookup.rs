@@ -1,6 +1,7 @@
 //! What a client means by a reference: a name, an id, or a prefix of an id that fits one only; for a task, also its slot.
 
-use goat_core::model::{Node, Task};
+use goat_core::model::{Node, NodeId, ServiceId, Task, TaskId};
+use goat_core::state::command::{Answer, Outcome};
 use goat_core::state::{Service, State};
 use tonic::Status;
 
@@ -30,6 +31,30 @@ pub(super) fn service<'a>(state: &'a State, reference: &str) -> Result<&'a Servi
     }
 }
 
+/// The service that a mutation means. One that was answered before may have removed what it named: its retry gets the first
+/// answer all the same, which the command with that request id brings.
+pub(super) fn service_of(state: &State, reference: &str, request_id: &str) -> Result<ServiceId, Status> {
+    service(state, reference).map(|row| row.id).or_else(|status| match answer(state, request_id) {
+        Some(Answer::Service { id, .. }) => Ok(*id),
+        _ => Err(status),
+    })
+}
+
+/// As [`service_of`].
+pub(super) fn node_of(state: &State, reference: &str, request_id: &str) -> Result<NodeId, Status> {
+    node(state, reference).map(|row| row.id).or_else(|status| match answer(state, request_id) {
+        Some(Answer::Node { id, .. }) => Ok(*id),
+        _ => Err(status),
+    })
+}
+
+fn answer<'a>(state: &'a State, request_id: &str) -> Option<&'a Answer> {
+    match state.remembered(request_id.parse().ok()?)? {
+        Outcome::Done(answer) => Some(answer),
+        Outcome::Refused(_) => None,
+    }
+}
+
 pub(super) fn node<'a>(state: &'a State, reference: &str) -> Result<&'a Node, Status> {
     match state.node_by_name(reference) {
         Some(node) => Ok(node),
@@ -44,7 +69,8 @@ pub(super) fn task<'a>(state: &'a State, reference: &str) -> Result<&'a Task, St
     if let Some(task) = newest_in_slot(state, reference) {
         return Ok(task);
     }
-    one("task", reference, state.tasks().map(|task| (task.id.to_string(), task)))
+    let found = TaskId::beginning_with(reference).into_iter().flat_map(|ids| state.tasks_in(ids));
+    one("task", reference, found.map(|task| (task.id.to_string(), task)))
 }
 
 /// SERVICE.SLOT.

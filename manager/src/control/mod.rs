@@ -8,6 +8,7 @@ mod logs;
 mod lookup;
 mod managers;
 mod nodes;
+mod pages;
 mod services;
 mod snapshot;
 mod tasks;
@@ -204,6 +205,10 @@ impl ControlService for Control {
 
     async fn set_manager(&self, request: Request<v1::SetManagerRequest>) -> Reply<v1::SetManagerReply> {
         self.set_manager_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_manager_address(&self, request: Request<v1::SetManagerAddressRequest>) -> Reply<v1::SetManagerReply> {
+        self.set_manager_address_(request.into_inner()).await.map(Response::new)
     }
 
     async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Reply<v1::TransferLeaderReply> {

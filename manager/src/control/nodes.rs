@@ -1,11 +1,12 @@
 //! Nodes: list, drain, activate, remove.
 
-use goat_core::model::{Availability, Node};
+use goat_core::model::{Availability, Node, NodeId};
 use goat_core::state::State;
 use goat_core::state::command::{Action, Answer};
 use goat_proto::{convert, v1};
 use tonic::Status;
 
+use super::pages::{after, page};
 use super::{Control, lookup};
 
 fn shown(state: &State, row: &Node) -> v1::Node {
@@ -24,7 +25,9 @@ impl Control {
     pub(super) async fn list_nodes_(&self, request: v1::ListNodesRequest) -> Result<v1::ListNodesReply, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
-        Ok(v1::ListNodesReply { read: Some(read), nodes: state.nodes().map(|row| shown(&state, row)).collect() })
+        let rows = state.nodes_in(after::<NodeId>(&request.page)?);
+        let (nodes, next) = page(rows, |row: &Node| shown(&state, row), |row: &Node| row.id.to_string());
+        Ok(v1::ListNodesReply { read: Some(read), nodes, next })
     }
 
     pub(super) async fn get_node_(&self, request: v1::GetNodeRequest) -> Result<v1::Node, Status> {
@@ -38,14 +41,18 @@ impl Control {
         request: v1::SetNodeAvailabilityRequest,
     ) -> Result<v1::NodeReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let node = lookup::node(&group.view().read(), &request.reference)?.id;
+        let node = lookup::node_of(&group.view().read(), &request.reference, &request.request_id)?;
         let availability: Availability = convert::word("availability", &request.availability)?;
-        reply(self.mutate(&group, &request.request_id, Action::SetAvailability { node, availability }).await?)
+        let action = match (availability, request.within_ms) {
+            (Availability::Drain, Some(within_ms)) => Action::DrainNode { node, within_ms },
+            (availability, _) => Action::SetAvailability { node, availability },
+        };
+        reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn remove_node_(&self, request: v1::RemoveNodeRequest) -> Result<v1::NodeReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let node = lookup::node(&group.view().read(), &request.reference)?.id;
+        let node = lookup::node_of(&group.view().read(), &request.reference, &request.request_id)?;
         reply(self.mutate(&group, &request.request_id, Action::RemoveNode { node }).await?)
     }
 }

@@ -2,10 +2,12 @@
 
 use goat_core::model::validate::validate;
 use goat_core::model::{ServiceId, ServiceSpec};
+use goat_core::state::Service;
 use goat_core::state::command::{Action, Answer};
 use goat_proto::{convert, v1};
 use tonic::Status;
 
+use super::pages::{after, page};
 use super::{Control, lookup};
 use crate::clock;
 
@@ -33,21 +35,21 @@ impl Control {
 
     pub(super) async fn update_service_(&self, request: v1::UpdateServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let id = lookup::service_of(&group.view().read(), &request.reference, &request.request_id)?;
         let action = Action::UpdateService { id, seen_version: request.seen_version, spec: spec_of(request.spec)? };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn scale_service_(&self, request: v1::ScaleServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let id = lookup::service_of(&group.view().read(), &request.reference, &request.request_id)?;
         let action = Action::ScaleService { id, replicas: request.replicas };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn remove_service_(&self, request: v1::RemoveServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let id = lookup::service_of(&group.view().read(), &request.reference, &request.request_id)?;
         reply(self.mutate(&group, &request.request_id, Action::RemoveService { id }).await?)
     }
 
@@ -57,8 +59,10 @@ impl Control {
     ) -> Result<v1::ListServicesReply, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
-        let services = state.services().map(|row| convert::service(row, state.running(row.id))).collect();
-        Ok(v1::ListServicesReply { read: Some(read), services })
+        let show = |row: &Service| convert::service(row, state.running(row.id));
+        let rows = state.services_in(after::<ServiceId>(&request.page)?);
+        let (services, next) = page(rows, show, |row: &Service| row.id.to_string());
+        Ok(v1::ListServicesReply { read: Some(read), services, next })
     }
 
     pub(super) async fn get_service_(&self, request: v1::GetServiceRequest) -> Result<v1::Service, Status> {

@@ -140,13 +140,16 @@ impl Group {
             ..goat_raft_store::Options::default()
         };
         let machine = Machine::new(view.clone());
+        let began = std::time::Instant::now();
         let (store, machine) = tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
             .await
             .map_err(|error| Error::Raft(error.to_string()))??;
-        let last = store.ends().last.map_or(0, |last| last.index);
+        let ends = store.ends();
+        let last = ends.last.map_or(0, |last| last.index);
+        store::tell_read(began.elapsed(), ends, &view);
         welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
-        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone() };
+        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone(), view: view.clone() };
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;

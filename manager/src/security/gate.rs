@@ -71,6 +71,7 @@ pub const RULES: &[(&str, Who)] = &[
     ("/goat.v1.Control/RestoreServices", Who::Roles(CLIENT)),
     ("/goat.v1.Control/ListPeers", Who::Roles(CLIENT)),
     ("/goat.v1.Control/SetManager", Who::Roles(CLIENT)),
+    ("/goat.v1.Control/SetManagerAddress", Who::Roles(CLIENT)),
     ("/goat.v1.Control/TransferLeader", Who::Roles(CLIENT)),
 ];
 

@@ -80,6 +80,17 @@ impl Manager {
         self.child = Some(child);
     }
 
+    /// Will listen at another port of its address; it must not run.
+    pub fn move_away(&mut self) {
+        let (ip, _) = self.address.rsplit_once(':').expect("it has a port");
+        let free = TcpListener::bind(format!("{ip}:0")).expect("loopback has free ports");
+        let address = free.local_addr().expect("it is bound").to_string();
+        for argument in self.arguments.iter_mut().filter(|argument| **argument == self.address) {
+            argument.clone_from(&address);
+        }
+        self.address = address;
+    }
+
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it is ours");

@@ -46,6 +46,7 @@ pub fn task(row: &Task, service: &str, node: &str) -> v1::Task {
         not_before_ms: row.not_before_ms,
         fencing_token: row.fencing_token,
         version: row.version,
+        waits_for: String::new(),
     }
 }
 
@@ -64,6 +65,7 @@ pub fn node(row: &Node, tasks: u32, reserved: Resources) -> v1::Node {
         registered_at_ms: row.registered_at_ms,
         state_since_ms: row.state_since_ms,
         version: row.version,
+        drain_until_ms: row.drain_until_ms,
     }
 }
 

@@ -78,6 +78,8 @@ pub enum Kind {
     LeaderCutWorkers,
     /// Restart a follower, then the leader, by SIGTERM
     ManagerRestart,
+    /// Restart all managers one after the other by SIGTERM, the leader last
+    ManagersRollingRestart,
     /// Replace all managers by another version and back, then for good
     ManagerUpgrade,
     /// Let the cluster grow from one manager to five, replace the leader, and let it shrink again
@@ -214,6 +216,7 @@ impl Kind {
             | Self::LeaderCut
             | Self::LeaderCutWorkers
             | Self::ManagerRestart
+            | Self::ManagersRollingRestart
             | Self::ManagerUpgrade
             | Self::ManagersGrowShrink
             | Self::ManagerReplace

@@ -158,7 +158,7 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::LeaderFreeze => managers::leader_freeze(stage).await,
         Kind::LeaderCut => cut::leader(stage, false).await,
         Kind::LeaderCutWorkers => cut::leader(stage, true).await,
-        Kind::ManagerRestart => manager_restart::run(stage).await,
+        kind @ (Kind::ManagerRestart | Kind::ManagersRollingRestart) => manager_restart::run(stage, kind).await,
         Kind::ManagerUpgrade => manager_upgrade::run(stage).await,
         kind @ (Kind::ManagersGrowShrink | Kind::ManagerReplace) => membership::run(stage, kind).await,
         Kind::QuorumRecover => quorum_recover::run(stage).await,

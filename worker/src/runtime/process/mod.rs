@@ -41,6 +41,7 @@ use crate::task::{Exit, Order, TaskMeta};
 use crate::taskset::TaskSet;
 use crate::{durable, notify};
 use state::{Launch, State};
+use watcher::finished;
 
 pub use fence::kill_now;
 pub use state::Process;
@@ -195,7 +196,7 @@ async fn read_blocking<T: Send + 'static>(
     path: PathBuf,
     read: impl FnOnce(&Path) -> Result<Option<T>, durable::Error> + Send + 'static,
 ) -> Result<Option<T>, Error> {
-    let result = tokio::task::spawn_blocking(move || read(&path)).await.expect("reading does not panic");
+    let result = finished(tokio::task::spawn_blocking(move || read(&path))).await;
     result.map_err(|error| Error::failed("agent-error", error.to_string()))
 }
 
@@ -300,10 +301,7 @@ impl Runtime for ProcessRuntime {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         });
-        removed
-            .await
-            .expect("removing does not panic")
-            .map_err(|error| Error::Unreachable { problem: error.to_string() })?;
+        finished(removed).await.map_err(|error| Error::Unreachable { problem: error.to_string() })?;
         self.watched.lock().remove(&meta.task);
         self.turns.lock().remove(&meta.task);
         Ok(())
