@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use goat_core::lease::LeasePolicy;
+pub use goat_telemetry::Format as LogFormat;
 use serde::Deserialize;
 
 /// The options are wrong; the text says which and what is right.
@@ -18,14 +19,6 @@ pub enum Error {
     Missing { key: &'static str },
     #[error("{key}: {problem}")]
     Invalid { key: &'static str, problem: String },
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 /// Every option may come from the file, the environment (`GOAT_MANAGER_` and the key in capitals) or a flag.
@@ -69,6 +62,9 @@ pub struct Options {
     /// How log lines look [default: text]
     #[arg(long, env = "GOAT_MANAGER_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
+    /// Collector that gets the traces of requests that are traced, over OTLP, as in http://127.0.0.1:4317 [default: none]
+    #[arg(long, env = "GOAT_MANAGER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Options that are complete and fit together.
@@ -86,6 +82,7 @@ pub struct Config {
     pub snapshot_entries: u64,
     pub log_level: String,
     pub log_format: LogFormat,
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Options {
@@ -111,6 +108,7 @@ impl Options {
             snapshot_entries: self.snapshot_entries.or(file.snapshot_entries),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
         }
     }
 
@@ -129,6 +127,7 @@ impl Options {
             snapshot_entries: self.snapshot_entries.unwrap_or(20_000),
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
+            otlp_endpoint: self.otlp_endpoint,
         };
         config.check_plaintext()?;
         config.check_times()?;

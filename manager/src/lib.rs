@@ -15,6 +15,7 @@
 //! backup    the state as a file
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
+//! traced    which traced request led to which tasks
 //! ```
 #![forbid(unsafe_code)]
 
@@ -35,3 +36,4 @@ pub mod raft;
 pub mod security;
 pub mod server;
 pub mod taskset;
+pub mod traced;

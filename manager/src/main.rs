@@ -1,19 +1,18 @@
 //! goat-manager: reads its options, runs a manager until a signal, and says why it ended.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use goat_manager::config::{Config, LogFormat, Options};
+use goat_manager::config::{Config, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
 use goat_manager::{found, newcomer, offline, server};
+use goat_telemetry::{Logs, Traces, Tracing};
 use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -209,9 +208,9 @@ fn read(file: Option<PathBuf>, options: Options) -> Result<Config, goat_manager:
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let tracing = start_telemetry(&config)?;
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let on_signal = stop.clone();
@@ -222,24 +221,18 @@ fn run(config: Config) -> anyhow::Result<()> {
             }
             on_signal.cancel();
         });
-        server::run(config, stop).await
+        let outcome = server::run(config, stop).await;
+        tracing.finish().await;
+        outcome
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<()> {
+fn start_telemetry(config: &Config) -> Result<Tracing, goat_telemetry::Error> {
     // openraft warns of each try to reach a peer that is gone, ten times a second; `raft::network` says it once.
-    let filter = EnvFilter::try_new(format!("openraft=error,{}", config.log_level))
-        .map_err(|error| anyhow::anyhow!("log_level: {error}; use error, warn, info, debug or trace"))?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match config.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-    }
-    Ok(())
+    let logs = Logs { level: config.log_level.clone(), quiet: "openraft=error,", format: config.log_format };
+    let instance = config.listen.to_string();
+    let traces = config.otlp_endpoint.clone().map(|endpoint| Traces { endpoint, service: "goat-manager", instance });
+    goat_telemetry::start(Some(&logs), traces.as_ref())
 }

@@ -57,6 +57,9 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
     add("bind-source", ip.clone());
     add("log-level", options.log_level.clone());
     add("listen", layout.listen(member).to_string());
+    if let Some(endpoint) = &options.otlp_endpoint {
+        add("otlp-endpoint", endpoint.clone());
+    }
     match member {
         Member::Manager(_) => {
             args.extend(options.manager_args.iter().cloned());

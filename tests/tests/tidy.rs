@@ -74,9 +74,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("raft-store", &[]),
     ("proto", &["goat-core"]),
     ("tls", &[]),
-    ("manager", &["goat-core", "goat-proto", "goat-raft-store", "goat-tls"]),
-    ("worker", &["goat-core", "goat-proto", "goat-tls"]),
-    ("ctl", &["goat-core", "goat-proto", "goat-tls"]),
+    ("telemetry", &[]),
+    ("manager", &["goat-core", "goat-proto", "goat-raft-store", "goat-telemetry", "goat-tls"]),
+    ("worker", &["goat-core", "goat-proto", "goat-telemetry", "goat-tls"]),
+    ("ctl", &["goat-core", "goat-proto", "goat-telemetry", "goat-tls"]),
     ("testcluster", &["goat-proto", "goat-tls"]),
 ];
 /// It, and the crates in its folder, may use everything.
@@ -105,6 +106,7 @@ const TOP_LEVEL: &[&str] = &[
     "raft-store",
     "rustfmt.toml",
     "target",
+    "telemetry",
     "testcluster",
     "tests",
     "tls",

@@ -16,7 +16,6 @@ pub mod identity;
 pub mod inventory;
 pub mod journal;
 pub mod lease;
-pub mod logging;
 pub mod outbox;
 pub mod peers;
 pub mod reconciler;

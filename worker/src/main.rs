@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use goat_core::model::NodeId;
+use goat_telemetry::{Format, Logs, Traces, Tracing};
 use goat_tls::{JoinToken, token};
-use goat_worker::config::{Config, LogFormat, Options};
+use goat_worker::config::{Config, Options};
 use goat_worker::fence::watchdog;
-use goat_worker::{agent, credentials, logging};
+use goat_worker::{agent, credentials};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -131,8 +132,10 @@ fn join(managers: &[String], dir: &Path, token: &TokenArgs, bind_source: Option<
 }
 
 fn watchdog(dir: &Path, node: NodeId, docker_host: &str) -> ExitCode {
-    let logged = logging::init("info", LogFormat::Text);
-    if let Err(error) = logged.map_err(anyhow::Error::from).and_then(|()| Ok(watchdog::run(dir, node, docker_host)?)) {
+    let logs = Logs { level: "info".into(), quiet: "", format: Format::Text };
+    // It sends no traces, so there is nothing to finish.
+    let logged = goat_telemetry::start(Some(&logs), None).map_err(anyhow::Error::from);
+    if let Err(error) = logged.and_then(|_| Ok(watchdog::run(dir, node, docker_host)?)) {
         eprintln!("goat-worker watchdog: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -155,12 +158,25 @@ fn run(file: Option<PathBuf>, options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let started = {
+        let _inside = runtime.enter();
+        start_telemetry(&config)
+    };
+    let tracing = match started {
+        Ok(tracing) => tracing,
+        Err(error) => {
+            eprintln!("goat-worker: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        tokio::select! {
+        let result = tokio::select! {
             result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),
             result = told_to_stop(stop) => result,
-        }
+        };
+        tracing.finish().await;
+        result
     });
     runtime.shutdown_timeout(SHUTDOWN);
     match result {
@@ -178,9 +194,14 @@ fn configured(file: Option<PathBuf>, options: Options) -> Result<Config, goat_wo
         Some(path) => Options::read(&path)?,
         None => Options::default(),
     };
-    let config = options.or(file).into_config()?;
-    logging::init(&config.log_level, config.log_format)?;
-    Ok(config)
+    options.or(file).into_config()
+}
+
+fn start_telemetry(config: &Config) -> Result<Tracing, goat_telemetry::Error> {
+    let logs = Logs { level: config.log_level.clone(), quiet: "", format: config.log_format };
+    let instance = config.name.clone();
+    let traces = config.otlp_endpoint.clone().map(|endpoint| Traces { endpoint, service: "goat-worker", instance });
+    goat_telemetry::start(Some(&logs), traces.as_ref())
 }
 
 /// An agent of which a part is missing is worse than none: the next one adopts everything.

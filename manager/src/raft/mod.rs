@@ -34,6 +34,7 @@ use tonic::Status;
 use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
+use crate::traced::Traced;
 pub use seated::{Roster, Seated};
 
 use network::{Network, Reach};
@@ -101,6 +102,7 @@ struct Inner {
     cluster: ClusterId,
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
     heard_ms: AtomicU64,
+    traced: Traced,
 }
 
 fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
@@ -145,7 +147,7 @@ impl Group {
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0) };
+        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0), traced: Traced::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -177,6 +179,11 @@ impl Group {
     /// The applied state.
     pub fn view(&self) -> &View {
         &self.inner.view
+    }
+
+    /// The traced requests that came through here lately.
+    pub fn traced(&self) -> &Traced {
+        &self.inner.traced
     }
 
     /// Connections to the other managers.
