@@ -158,35 +158,31 @@ fn run(file: Option<PathBuf>, options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let started = {
-        let _inside = runtime.enter();
-        start_telemetry(&config)
-    };
-    let tracing = match started {
-        Ok(tracing) => tracing,
-        Err(error) => {
-            eprintln!("goat-worker: {error}");
-            return ExitCode::from(USAGE);
-        }
-    };
-    let result = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        let result = tokio::select! {
-            result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),
-            result = told_to_stop(stop) => result,
-        };
-        tracing.finish().await;
-        result
-    });
+    let result = runtime.block_on(live(config));
     runtime.shutdown_timeout(SHUTDOWN);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("goat-worker: {error:#}");
-            let is_removed = matches!(error.downcast_ref(), Some(agent::Error::Removed { .. }));
-            if is_removed { ExitCode::from(REMOVED) } else { ExitCode::FAILURE }
+            match error.downcast_ref() {
+                Some(agent::Error::Removed { .. }) => ExitCode::from(REMOVED),
+                _ if error.is::<goat_telemetry::Error>() => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// The agent, until it is told to stop or cannot go on.
+async fn live(config: Config) -> anyhow::Result<()> {
+    let tracing = start_telemetry(&config)?;
+    let stop = CancellationToken::new();
+    let result = tokio::select! {
+        result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),
+        result = told_to_stop(stop) => result,
+    };
+    tracing.finish().await;
+    result
 }
 
 fn configured(file: Option<PathBuf>, options: Options) -> Result<Config, goat_worker::config::Error> {
