@@ -130,9 +130,7 @@ impl Client {
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<T>, Status>,
     {
         self.ask(within, async |channel, left| {
-            let mut request = Request::new(request.clone());
-            request.set_timeout(left);
-            call(&mut control(channel), request).await
+            call(&mut control(channel), made(request.clone(), Some(left))).await
         })
         .await
     }
@@ -144,9 +142,7 @@ impl Client {
         F: AsyncFn(&mut IdentityClient<Channel>, Request<R>) -> Result<Response<T>, Status>,
     {
         self.ask(self.timeout, async |channel, left| {
-            let mut request = Request::new(request.clone());
-            request.set_timeout(left);
-            call(&mut IdentityClient::new(channel), request).await
+            call(&mut IdentityClient::new(channel), made(request.clone(), Some(left))).await
         })
         .await
     }
@@ -165,8 +161,7 @@ impl Client {
         R: Clone,
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<Streaming<T>>, Status>,
     {
-        self.ask(self.timeout, async |channel, _| call(&mut control(channel), Request::new(request.clone())).await)
-            .await
+        self.ask(self.timeout, async |channel, _| call(&mut control(channel), made(request.clone(), None)).await).await
     }
 
     async fn ask<T, F>(&self, within: Duration, call: F) -> Result<T, Failure>
@@ -266,6 +261,16 @@ impl Client {
         Failure::new(Exit::Unreachable, message)
             .with_hint("check the addresses (-H or GOAT_ADDR) and that a majority of the managers runs")
     }
+}
+
+/// A request that must be answered in that time, and that says which trace it belongs to.
+fn made<R>(body: R, within: Option<Duration>) -> Request<R> {
+    let mut request = Request::new(body);
+    if let Some(within) = within {
+        request.set_timeout(within);
+    }
+    goat_observe::traces::inject(request.metadata_mut().as_mut());
+    request
 }
 
 fn control(channel: Channel) -> Control {

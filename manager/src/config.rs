@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use goat_core::lease::LeasePolicy;
+pub use goat_observe::LogFormat;
 use goat_system::config_file;
 use serde::Deserialize;
 
@@ -20,14 +21,6 @@ pub enum Error {
     Missing { key: &'static str },
     #[error("{key}: {problem}")]
     Invalid { key: &'static str, problem: String },
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 /// Every option may come from the file, the environment (`GOAT_MANAGER_` and the key in capitals) or a flag.
@@ -83,6 +76,9 @@ pub struct Options {
     /// How log lines look [default: text]
     #[arg(long, env = "GOAT_MANAGER_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
+    /// Collector that gets the traces of requests that are traced, over OTLP, as in http://127.0.0.1:4317 [default: none]
+    #[arg(long, env = "GOAT_MANAGER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Options that are complete and fit together.
@@ -102,6 +98,7 @@ pub struct Config {
     pub backup: Option<Schedule>,
     pub log_level: String,
     pub log_format: LogFormat,
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Options {
@@ -130,6 +127,7 @@ impl Options {
             backup_keep: self.backup_keep.or(file.backup_keep),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
         }
     }
 
@@ -151,6 +149,7 @@ impl Options {
             backup,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
+            otlp_endpoint: self.otlp_endpoint,
         };
         config.check_plaintext()?;
         config.check_times()?;

@@ -20,6 +20,7 @@
 //! events    what has happened, for people
 //! metrics   what is counted, and how it is called
 //! http      health and metrics pages
+//! traced    which traced request led to which tasks
 //! ```
 #![forbid(unsafe_code)]
 
@@ -45,3 +46,4 @@ pub mod raft;
 pub mod security;
 pub mod server;
 pub mod taskset;
+pub mod traced;

@@ -1,22 +1,18 @@
 //! goat-manager: reads its options, runs a manager until a signal, and says why it ended.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use goat_manager::config::{Config, LogFormat, Options};
+use goat_manager::config::{Config, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
 use goat_manager::{found, newcomer, offline, server};
-use goat_observe::Ring;
+use goat_observe::{Logs, Ring, Traces, Tracing};
 use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -233,9 +229,9 @@ fn read(file: Option<PathBuf>, options: Options) -> Result<Config, goat_manager:
 
 fn run(config: Config) -> anyhow::Result<()> {
     let log = Ring::default();
-    start_logging(&config, &log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let tracing = start_telling(&config, &log)?;
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let on_signal = stop.clone();
@@ -246,21 +242,23 @@ fn run(config: Config) -> anyhow::Result<()> {
             }
             on_signal.cancel();
         });
-        server::run(config, log, stop).await
+        let outcome = server::run(config, log, stop).await;
+        tracing.finish().await;
+        outcome
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
 }
 
-fn start_logging(config: &Config, log: &Ring) -> anyhow::Result<()> {
-    // openraft warns of each try to reach a peer that is gone, ten times a second; `raft::network` says it once.
-    let filter = EnvFilter::try_new(format!("openraft=error,{}", config.log_level))
-        .map_err(|error| anyhow::anyhow!("log_level: {error}; use error, warn, info, debug or trace"))?;
-    let lines = fmt::layer().with_target(false).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let lines = match config.log_format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+fn start_telling(config: &Config, ring: &Ring) -> Result<Tracing, goat_observe::Error> {
+    let logs = Logs {
+        level: config.log_level.clone(),
+        // openraft warns of each try to reach a peer that is gone, ten times a second; `raft::network` says it once.
+        quiet: "openraft=error,",
+        format: config.log_format,
+        ring: Some(ring.clone()),
     };
-    tracing_subscriber::registry().with(filter).with(log.layer()).with(lines).init();
-    Ok(())
+    let instance = config.listen.to_string();
+    let traces = config.otlp_endpoint.clone().map(|endpoint| Traces { endpoint, service: "goat-manager", instance });
+    goat_observe::start(Some(&logs), traces.as_ref())
 }

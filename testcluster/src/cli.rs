@@ -208,6 +208,9 @@ pub struct UpArgs {
     /// Containers outlive those daemons
     #[arg(long, requires = "daemons")]
     pub live_restore: bool,
+    /// Collector that gets the traces of requests that are traced, over OTLP, as in http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Start without the service echo
     #[arg(long)]
     pub no_echo: bool,
@@ -232,6 +235,7 @@ impl Default for UpArgs {
             port: 7777,
             daemons: false,
             live_restore: false,
+            otlp_endpoint: None,
             no_echo: false,
             keep: false,
             detach: false,

@@ -65,6 +65,9 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
     add("log-level", options.log_level.clone());
     add("listen", layout.listen(member).to_string());
     add("http-listen", layout.http(member).to_string());
+    if let Some(endpoint) = &options.otlp_endpoint {
+        add("otlp-endpoint", endpoint.clone());
+    }
     match member {
         Member::Manager(_) => {
             if options.is_backed_up {

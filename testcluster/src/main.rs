@@ -90,5 +90,6 @@ fn wanted(dir: PathBuf, args: &UpArgs) -> Up {
         has_echo: !args.no_echo,
         keep: args.keep,
         daemons: args.daemons.then_some(DaemonOptions { is_live_restore: args.live_restore, disk_mib: None }),
+        otlp_endpoint: args.otlp_endpoint.clone(),
     }
 }

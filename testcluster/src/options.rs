@@ -25,6 +25,8 @@ pub struct Options {
     /// What each worker offers.
     pub cpu_millis: u64,
     pub log_level: String,
+    /// Collector of traces.
+    pub otlp_endpoint: Option<String>,
     /// Managers are reached directly, so that nothing can be cut: for measurements.
     pub is_direct: bool,
     /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
@@ -60,6 +62,7 @@ impl Options {
             manager_args: Vec::new(),
             cpu_millis: 16_000,
             log_level: "info".into(),
+            otlp_endpoint: None,
             is_direct: false,
             manager_disk_mib: None,
             daemons: None,

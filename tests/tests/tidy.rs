@@ -77,7 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("manager", &["goat-core", "goat-observe", "goat-proto", "goat-raft-store", "goat-system", "goat-tls"]),
     ("worker", &["goat-core", "goat-observe", "goat-proto", "goat-system", "goat-tls"]),
-    ("ctl", &["goat-core", "goat-proto", "goat-system", "goat-tls"]),
+    ("ctl", &["goat-core", "goat-observe", "goat-proto", "goat-system", "goat-tls"]),
     ("testcluster", &["goat-proto", "goat-tls"]),
 ];
 /// It, and the crates in its folder, may use everything.

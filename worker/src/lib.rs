@@ -17,7 +17,6 @@ pub mod identity;
 pub mod inventory;
 pub mod journal;
 pub mod lease;
-pub mod logging;
 pub mod man;
 pub mod metrics;
 pub mod notify;

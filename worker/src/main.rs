@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_core::model::NodeId;
+use goat_observe::{LogFormat, Logs, Traces, Tracing};
 use goat_system::notify;
 use goat_tls::{JoinToken, token};
-use goat_worker::config::{Config, LogFormat, Options};
+use goat_worker::config::{Config, Options};
 use goat_worker::fence::watchdog;
-use goat_worker::{agent, credentials, logging, man};
+use goat_worker::{agent, credentials, man};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -132,8 +133,10 @@ fn join(managers: &[String], dir: &Path, token: &TokenArgs, bind_source: Option<
 }
 
 fn watchdog(dir: &Path, node: NodeId, docker_host: &str) -> ExitCode {
-    let logged = logging::init("info", LogFormat::Text);
-    if let Err(error) = logged.map_err(anyhow::Error::from).and_then(|()| Ok(watchdog::run(dir, node, docker_host)?)) {
+    let logs = Logs { level: "info".into(), quiet: "", format: LogFormat::Text, ring: None };
+    // It sends no traces, so there is nothing to finish.
+    let logged = goat_observe::start(Some(&logs), None).map_err(anyhow::Error::from);
+    if let Err(error) = logged.and_then(|_| Ok(watchdog::run(dir, node, docker_host)?)) {
         eprintln!("goat-worker watchdog: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -156,13 +159,7 @@ fn run(file: Option<PathBuf>, options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        tokio::select! {
-            result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),
-            result = told_to_stop(stop) => result,
-        }
-    });
+    let result = runtime.block_on(live(config));
     runtime.shutdown_timeout(SHUTDOWN);
     ended(result)
 }
@@ -172,10 +169,25 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("goat-worker: {error:#}");
-            let is_final = error.downcast_ref().is_some_and(agent::Error::is_final);
-            if is_final { ExitCode::from(REMOVED) } else { ExitCode::FAILURE }
+            match error.downcast_ref() {
+                Some(error) if agent::Error::is_final(error) => ExitCode::from(REMOVED),
+                _ if error.is::<goat_observe::Error>() => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// The agent, until it is told to stop or cannot go on.
+async fn live(config: Config) -> anyhow::Result<()> {
+    let tracing = start_telling(&config)?;
+    let stop = CancellationToken::new();
+    let result = tokio::select! {
+        result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),
+        result = told_to_stop(stop) => result,
+    };
+    tracing.finish().await;
+    result
 }
 
 fn configured(file: Option<PathBuf>, options: Options) -> Result<Config, goat_worker::config::Error> {
@@ -183,9 +195,14 @@ fn configured(file: Option<PathBuf>, options: Options) -> Result<Config, goat_wo
         Some(path) => Options::read(&path)?,
         None => Options::default(),
     };
-    let config = options.or(file).into_config()?;
-    logging::init(&config.log_level, config.log_format)?;
-    Ok(config)
+    options.or(file).into_config()
+}
+
+fn start_telling(config: &Config) -> Result<Tracing, goat_observe::Error> {
+    let logs = Logs { level: config.log_level.clone(), quiet: "", format: config.log_format, ring: None };
+    let instance = config.name.clone();
+    let traces = config.otlp_endpoint.clone().map(|endpoint| Traces { endpoint, service: "goat-worker", instance });
+    goat_observe::start(Some(&logs), traces.as_ref())
 }
 
 /// An agent of which a part is missing is worse than none: the next one adopts everything.

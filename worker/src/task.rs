@@ -37,6 +37,8 @@ pub struct Assignment {
     pub desired: Desired,
     /// What to run, or why that cannot be known; the task is then rejected.
     pub spec: Result<Arc<ServiceSpec>, String>,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
 }
 
 impl TryFrom<v1::Assignment> for Assignment {
@@ -62,7 +64,8 @@ impl TryFrom<v1::Assignment> for Assignment {
             stop_grace_ms: spec.as_ref().map_or(convert::DEFAULT_STOP_GRACE_MS, |spec| spec.stop_grace_ms),
             health: spec.as_ref().ok().and_then(|spec| spec.health.clone()),
         };
-        Ok(Self { meta, desired, spec })
+        let traceparent = Some(wire.traceparent).filter(|header| !header.is_empty());
+        Ok(Self { meta, desired, spec, traceparent })
     }
 }
 
@@ -76,6 +79,8 @@ pub struct Order {
     pub node: String,
     /// Where published ports bind.
     pub address: IpAddr,
+    /// The trace that its start belongs to.
+    pub traceparent: Option<String>,
 }
 
 impl Order {
@@ -253,7 +258,9 @@ pub(crate) mod tests {
     fn a_task_is_told_where_to_listen() {
         let port = goat_core::model::Port { host_port: 8080, container_port: 80, protocol: Default::default() };
         let spec = Arc::new(ServiceSpec { ports: vec![port], ..ServiceSpec::default() });
-        let mut order = Order { meta: meta(1), spec, cluster: None, node: "w1".into(), address: [127, 0, 0, 9].into() };
+        let address = [127, 0, 0, 9].into();
+        let mut order =
+            Order { meta: meta(1), spec, cluster: None, node: "w1".into(), address, traceparent: None };
         let env = order.environment();
         assert_eq!((env["GOAT_HOST"].as_str(), env["GOAT_PORT"].as_str()), ("0.0.0.0", "80"));
         assert_eq!((env["GOAT_FENCING_TOKEN"].as_str(), env["GOAT_NODE"].as_str()), ("42", "w1"));

@@ -259,7 +259,11 @@ impl Session<'_> {
             let Dirty { tasks, all } = std::mem::take(&mut *self.entry.dirty.lock());
             let message = {
                 let state = self.active.group.view().read();
-                if all { Some(book.full(&state)) } else { book.changes(&state, tasks) }
+                let mut message = if all { Some(book.full(&state)) } else { book.changes(&state, tasks) };
+                if let Some(message) = &mut message {
+                    self.active.group.traced().stamp(&state, message);
+                }
+                message
             };
             let Some(message) = message else { continue };
             if let Err(end) = self.send(message).await {

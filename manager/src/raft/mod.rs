@@ -37,6 +37,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
 use crate::metrics::meters::Meters;
+use crate::traced::Traced;
 pub use seated::{Roster, Seated};
 
 use network::{Network, Reach};
@@ -106,6 +107,7 @@ struct Inner {
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
     heard_ms: AtomicU64,
     backups: Account,
+    traced: Traced,
 }
 
 fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
@@ -165,6 +167,7 @@ impl Group {
             cluster,
             heard_ms: AtomicU64::new(0),
             backups: Account::default(),
+            traced: Traced::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -202,6 +205,11 @@ impl Group {
     /// How saving the state at intervals goes.
     pub fn backups(&self) -> &Account {
         &self.inner.backups
+    }
+
+    /// The traced requests that came through here lately.
+    pub fn traced(&self) -> &Traced {
+        &self.inner.traced
     }
 
     /// Connections to the other managers.

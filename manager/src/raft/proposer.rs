@@ -10,7 +10,8 @@ use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
+use tracing::Instrument;
 
 use super::{Group, LEADER_WAIT, Leader};
 
@@ -104,13 +105,19 @@ impl Group {
         if needed > in_use {
             return Err(Error::Format { needed, in_use });
         }
-        let write = self.raft().client_write(Payload(codec::encode(command).into()));
+        let span = goat_observe::child!("commit", manager = self.name());
+        let trace = goat_observe::traces::header(&span);
+        let write = self.raft().client_write(Payload(codec::encode(command).into())).instrument(span);
         let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await.map_err(|_| Error::NoQuorum)?;
         match written {
             Ok(response) => {
                 let outcome =
                     codec::decode("outcome", &response.data.0).map_err(|error| Error::Stopped(error.to_string()))?;
-                Ok(Accepted { index: response.log_id.index, outcome })
+                let index = response.log_id.index;
+                if let Some(trace) = trace {
+                    self.traced().note(index, trace);
+                }
+                Ok(Accepted { index, outcome })
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Error::NotLeader),
             // The entry was in the log and another leader dropped it, or not: only a request id makes a repeat safe.
@@ -127,7 +134,10 @@ impl Group {
             from: self.id(),
             payload: codec::encode(command).into(),
         };
-        let call = tokio::time::timeout(COMMIT_TIMEOUT + RETRY_AFTER, client.propose(message));
+        let span = goat_observe::child!("propose", "otel.kind" = "client", leader = leader.name);
+        let mut request = Request::new(message);
+        span.in_scope(|| goat_observe::traces::inject(request.metadata_mut().as_mut()));
+        let call = tokio::time::timeout(COMMIT_TIMEOUT + RETRY_AFTER, client.propose(request).instrument(span));
         match call.await {
             Err(_) => Err(Error::NoQuorum),
             Ok(Ok(reply)) => {

@@ -74,6 +74,7 @@ pub fn node(row: &Node, tasks: u32, reserved: Resources) -> v1::Node {
 pub fn assignment(row: &Task, service: &str, spec: &ServiceSpec) -> v1::Assignment {
     let resolved = v1::ServiceSpec { on_disconnect: spec.on_disconnect().word().into(), ..spec.into() };
     v1::Assignment {
+        traceparent: String::new(),
         task_id: row.id.to_string(),
         service_id: row.service.to_string(),
         service: service.into(),

@@ -314,6 +314,7 @@ impl Service {
                     cluster: self.parts.identity.cluster_id(),
                     node: self.parts.node.clone(),
                     address: self.parts.address,
+                    traceparent: assignment.traceparent.clone(),
                 };
                 self.spawn_actor(Record::new(order.meta.clone(), clock::now_ms()), Some(order));
             }

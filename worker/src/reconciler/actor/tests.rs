@@ -143,6 +143,7 @@ fn stage(adopted: Option<TaskState>, probes: &str, stops_within_ms: u64) -> (Sta
         cluster: None,
         node: "w1".into(),
         address: [127, 0, 0, 1].into(),
+        traceparent: None,
     };
     let actor = Actor {
         record,

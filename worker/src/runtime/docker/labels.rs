@@ -99,6 +99,7 @@ mod tests {
             cluster: None,
             node: "w1".into(),
             address: [127, 0, 0, 1].into(),
+            traceparent: None,
         };
         let written = write(&order, NodeId::from_random(9));
         assert_eq!(read(&written), Some(order.meta.clone()));
