@@ -35,7 +35,7 @@ async fn every_line_is_an_object_with_known_keys() {
     cluster.settled().await;
     cluster.create_anywhere("web", &request_id(1)).await;
     let leader = cluster.leader(0).await.expect("it has just accepted a write");
-    let (session, _) = open(&cluster.managers[leader], hello("node00000001", "w1")).await.expect("it is taken");
+    let (session, _) = open(&cluster.managers[leader], hello("aaaaaaaaaaaa", "w1")).await.expect("it is taken");
     drop(session);
     let says = |cluster: &Cluster, at: usize, what: &str| cluster.managers[at].log().contains(what).then_some(());
     until("the session has ended", async || says(&cluster, leader, "a worker's session ended")).await;
