@@ -45,10 +45,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.globals.output);
     let command = match cli.command {
         Command::Completion { shell } => return completion(&out, shell),
-        Command::Man { dir } => {
-            let written = goat_system::man::write(Cli::command(), &crate::man::BOOK, &dir);
-            return written.map_err(|error| Failure::failed(format!("{}: {error}", dir.display())));
-        }
+        Command::Man { dir } => return man(&dir),
         Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { file })) => {
             return snapshot::inspect(&out, &file);
         }
@@ -87,12 +84,13 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,
         Command::Version { .. } => version::all(&context).await,
-        Command::Completion { .. }
-        | Command::Man { .. }
-        | Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { .. })) => {
-            unreachable!("it asks no manager")
-        }
+        Command::Completion { .. } | Command::Man { .. } | Command::Operator(_) => unreachable!("it asks no manager"),
     }
+}
+
+fn man(dir: &Path) -> Result<(), Failure> {
+    let written = goat_system::man::write(Cli::command(), &crate::man::BOOK, dir);
+    written.map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))
 }
 
 async fn run_service(context: &Context, command: ServiceCommand) -> Result<(), Failure> {

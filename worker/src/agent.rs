@@ -110,15 +110,14 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     meet_others(&config, listener, &identity, &lease, &transport, &tasks);
     let inventory_seen = keep_inventory(&config, &runtimes, health_seen.clone(), &tasks).await;
     let (removed, node_id) = (Arc::new(Notify::new()), identity.node_id());
-    let wanted_stance = keep_certificate(&config, &identity, &transport, &tasks);
     let parts = session::Parts {
+        wanted_stance: keep_certificate(&config, &identity, &transport, &tasks),
         name: config.name,
         address: config.address,
         labels: config.labels,
         managers: config.managers,
         bind_source: config.bind_source,
         transport,
-        wanted_stance,
         identity,
         reconciler,
         outbox,
