@@ -203,13 +203,8 @@ fn checked(dir: &Path) -> anyhow::Result<Report> {
     let deadline = Instant::now() + CLOSED_WITHIN;
     loop {
         match super::check::check(dir) {
-            Err(error)
-                if matches!(error.downcast_ref(), Some(goat_raft_store::Error::Locked { .. }))
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(LOOK_EVERY);
-            }
-            checked => return checked,
+            Err(goat_raft_store::Error::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
+            checked => return Ok(checked?),
         }
     }
 }
