@@ -32,9 +32,6 @@ const TRAILER_BYTES: u64 = 8 + 4;
 /// More than any head: a wrong length is not taken for memory.
 const MAX_HEAD_BYTES: u32 = 16 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
-/// A snapshot goes to the disk in portions, each synced: whoever syncs the log meanwhile waits behind one of them, and not
-/// behind the whole file.
-const PORTION_BYTES: usize = 2 << 20;
 
 /// What a snapshot says of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,13 +49,12 @@ pub(super) struct Writer<'a> {
     out: BufWriter<&'a File>,
     crc: crc32fast::Hasher,
     rows: u64,
-    unsynced_bytes: usize,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn begin(file: &'a File, path: &'a Path, head: &Head) -> Result<Self, Error> {
         let out = BufWriter::with_capacity(BUFFER_BYTES, file);
-        let mut writer = Self { path, out, crc: crc32fast::Hasher::new(), rows: 0, unsynced_bytes: 0 };
+        let mut writer = Self { path, out, crc: crc32fast::Hasher::new(), rows: 0 };
         let head = rmp_serde::to_vec_named(head).map_err(|error| Error::snapshot(path, error.to_string()))?;
         let head_len = length(path, &head)?;
         writer.put(&MAGIC)?;
@@ -74,12 +70,6 @@ impl<'a> Writer<'a> {
         self.put(key)?;
         self.put(value)?;
         self.rows += 1;
-        self.unsynced_bytes += key.len() + value.len();
-        if self.unsynced_bytes >= PORTION_BYTES {
-            self.unsynced_bytes = 0;
-            self.out.flush().map_err(Error::io("write", self.path))?;
-            self.out.get_ref().sync_data().map_err(Error::io("sync", self.path))?;
-        }
         Ok(())
     }
 

@@ -59,7 +59,10 @@ pub(super) async fn writes(hosted: &Hosted, how_long: Duration) -> Result<Figure
             "an election under load, from term {term} to {term_after}, without a failure"
         )));
     }
-    stopped?;
+    let failed = stopped?;
+    if failed > 0 {
+        return Err(Error::failed(format!("{failed} writes failed: nothing was broken, so none should")));
+    }
     let rate = median(&samples);
     let what = format!("accepted control writes, {CLIENTS} clients, {} managers", layout.managers);
     let mut figure = Figure::absolute("writes", what, rate, "/s", Bound::AtLeast(3_000.0)).with_samples(samples);

@@ -78,16 +78,13 @@ impl Flood {
         Ok(Self { tally, ids, tasks })
     }
 
-    /// Ends them and removes what they made. An error where a write failed.
-    pub(super) async fn stop(self, client: &Client) -> Result<(), Error> {
+    /// Ends them and removes what they made; how many writes failed.
+    pub(super) async fn stop(self, client: &Client) -> Result<u64, Error> {
         self.tasks.stop(STOP_GRACE).await;
         for id in self.ids {
             client.remove_service(&id).await?;
         }
-        match self.tally.failed.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            failed => Err(Error::failed(format!("{failed} writes failed: nothing was broken, so none should"))),
-        }
+        Ok(self.tally.failed.load(Ordering::Relaxed))
     }
 }
 

@@ -190,10 +190,11 @@ async fn grow(hosted: &Hosted, client: &Client, entries: u64) -> Result<Vec<Figu
         }
     }
     let per_s = (reached - first) as f64 / started.elapsed().as_secs_f64();
-    flood.stop(client).await?;
+    let failed = flood.stop(client).await? as f64;
     let longest = gaps.iter().copied().fold(f64::NAN, f64::max);
     let what = format!("{CLIENTS} clients, Raft's own snapshots in between: longest write gap");
     Ok(vec![
+        Figure::absolute(PART, "of these writes failed".into(), failed, "", Bound::AtMost(0.0)),
         Figure::absolute(PART, format!("log entries written by {CLIENTS} clients"), per_s, "/s", Bound::None),
         Figure::absolute(PART, what, longest, "ms", Bound::AtMost(GAP_MS)).with_samples(gaps),
     ])
