@@ -22,13 +22,8 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("raft-store/src/machine.rs", 347),
     ("testcluster/src/bin/echo.rs", 414),
     ("testcluster/src/cluster.rs", 327),
-<<<<<<< ours
     ("worker/src/config.rs", 314),
     ("worker/src/reconciler/service.rs", 430),
-=======
-    ("worker/src/config.rs", 377),
-    ("worker/src/reconciler/service.rs", 465),
->>>>>>> theirs
     ("worker/src/runtime/process/mod.rs", 378),
 ];
 
