@@ -95,7 +95,7 @@ pub fn plan(saved: &State, present: &[Present], wish: &Wish) -> Result<Undo, Unk
     for now in present.iter().filter(|now| is_meant(&now.spec.name)) {
         decisions.entry(now.spec.name.clone()).or_insert_with(|| {
             let goes = wish.exact && !now.removed;
-            let change = goes.then(|| ServiceChange { id: now.id, seen_version: now.version, spec: None });
+            let change = goes.then_some(ServiceChange { id: now.id, seen_version: now.version, spec: None });
             let fate = if goes { Fate::Removed } else { Fate::NotInFile };
             Decision { name: now.spec.name.clone(), fate, change }
         });

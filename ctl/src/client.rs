@@ -129,10 +129,8 @@ impl Client {
         R: Clone,
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<T>, Status>,
     {
-        self.ask(within, async |channel, left| {
-            call(&mut control(channel), made(request.clone(), Some(left))).await
-        })
-        .await
+        self.ask(within, async |channel, left| call(&mut control(channel), made(request.clone(), Some(left))).await)
+            .await
     }
 
     /// As [`Client::unary`], of the service for certificates and tokens.

@@ -60,7 +60,8 @@ async fn traced(cli: Cli, words: &str) -> Result<(), Failure> {
     let Some(endpoint) = cli.globals.otlp_endpoint.clone() else { return cmd::run(cli).await };
     let traces = Traces { endpoint, service: "goatctl", instance: String::new() };
     let tracing = goat_observe::start(None, Some(&traces)).map_err(|error| Failure::usage(error.to_string()))?;
-    let span = trace_span!(target: goat_observe::traces::TARGET, "goatctl", "otel.name" = words, "otel.kind" = "client");
+    let span =
+        trace_span!(target: goat_observe::traces::TARGET, "goatctl", "otel.name" = words, "otel.kind" = "client");
     let outcome = cmd::run(cli).instrument(span).await;
     tracing.finish().await;
     outcome

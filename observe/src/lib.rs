@@ -32,7 +32,9 @@ pub use traces::{Traces, Tracing};
 /// Why log lines or traces cannot be had as they are wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("log_level: {level:?} is neither a level (error, warn, info, debug, trace) nor a list of them by target: {problem}")]
+    #[error(
+        "log_level: {level:?} is neither a level (error, warn, info, debug, trace) nor a list of them by target: {problem}"
+    )]
     Level { level: String, problem: String },
     #[error("otlp_endpoint: {endpoint:?} cannot be used: {problem}; write it as http://HOST:4317")]
     Endpoint { endpoint: String, problem: String },

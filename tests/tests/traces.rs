@@ -91,10 +91,12 @@ fn a_trace_leads_from_goatctl_through_commit_to_the_start_of_the_task() {
     let follower = managers.as_array().expect("a list").iter().find(|manager| manager["name"] != leader.as_str());
     let follower = follower.expect("there are three")["address"].as_str().expect("it has one").to_owned();
     let create = ["--otlp-endpoint", &endpoint, "service", "create", "--name", "traced", "--driver", "process"];
-    let (code, out, err) = world.run_at(&follower, &[&create[..], &["--on-disconnect", "keep", "/bin/sleep", "1000"]].concat());
+    let (code, out, err) =
+        world.run_at(&follower, &[&create[..], &["--on-disconnect", "keep", "/bin/sleep", "1000"]].concat());
     assert_eq!(code, 0, "{out}{err}");
 
-    let start = world.until("the worker's part arrives", || collector.spans().into_iter().find(|span| span.name == "start"));
+    let start =
+        world.until("the worker's part arrives", || collector.spans().into_iter().find(|span| span.name == "start"));
     world.until("the rest arrives", || (ancestry(&collector.spans(), &start) == WAY).then_some(()));
     let spans = collector.spans();
     for program in ["goatctl", "goat-manager", "goat-worker"] {

@@ -259,8 +259,7 @@ pub(crate) mod tests {
         let port = goat_core::model::Port { host_port: 8080, container_port: 80, protocol: Default::default() };
         let spec = Arc::new(ServiceSpec { ports: vec![port], ..ServiceSpec::default() });
         let address = [127, 0, 0, 9].into();
-        let mut order =
-            Order { meta: meta(1), spec, cluster: None, node: "w1".into(), address, traceparent: None };
+        let mut order = Order { meta: meta(1), spec, cluster: None, node: "w1".into(), address, traceparent: None };
         let env = order.environment();
         assert_eq!((env["GOAT_HOST"].as_str(), env["GOAT_PORT"].as_str()), ("0.0.0.0", "80"));
         assert_eq!((env["GOAT_FENCING_TOKEN"].as_str(), env["GOAT_NODE"].as_str()), ("42", "w1"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use goat_proto::v1::*;
-use jiff::Zoned;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use tar::{Builder, Header};
@@ -42,7 +42,8 @@ struct Asked {
 }
 
 pub async fn debug(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
-    let path = file.unwrap_or_else(|| format!("goat-debug-{}.tar.gz", Zoned::now().strftime("%Y%m%d-%H%M%S")).into());
+    let path =
+        file.unwrap_or_else(|| format!("goat-debug-{}.tar.gz", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")).into());
     if path.exists() {
         let hint = "give another name with -f: an older file is not overwritten";
         return Err(Failure::failed(format!("{} is there already", path.display())).with_hint(hint));
@@ -86,8 +87,8 @@ impl Gathered {
     /// As one manager knows it, whether or not one leads.
     async fn cluster(&mut self, context: &Context) {
         let (client, read) = (&context.client, Some(ReadOptions { stale: true }));
-        let request = ListServicesRequest { read };
-        let services = client.unary(request, async |control, request| control.list_services(request).await).await;
+        let request = ListServicesRequest { read, ..Default::default() };
+        let services = client.list_services(request).await;
         let services = services.and_then(|reply| {
             let mut services = reply.services;
             services.iter_mut().flat_map(|service| &mut service.spec).for_each(|spec| self.redactor.spec(spec));
@@ -99,11 +100,11 @@ impl Gathered {
         self.put("status", status.as_ref().map(StatusRow::from).map_err(Clone::clone));
         let peers = client.unary(ListPeersRequest {}, async |control, request| control.list_peers(request).await).await;
         self.put("peers", peers.map(|reply| reply.peers.iter().map(PeerRow::from).collect::<Vec<_>>()));
-        let request = ListNodesRequest { read };
-        let nodes = client.unary(request, async |control, request| control.list_nodes(request).await).await;
+        let request = ListNodesRequest { read, ..Default::default() };
+        let nodes = client.list_nodes(request).await;
         self.put("nodes", nodes.map(|reply| reply.nodes.iter().map(NodePage::from).collect::<Vec<_>>()));
         let request = ListTasksRequest { read, all: true, ..Default::default() };
-        let tasks = client.unary(request, async |control, request| control.list_tasks(request).await).await;
+        let tasks = client.list_tasks(request).await;
         self.put("tasks", tasks.map(|reply| reply.tasks.iter().map(TaskRow::from).collect::<Vec<_>>()));
         let request = WatchEventsRequest { tail: Some(EVENTS), ..Default::default() };
         let events = client.stream(request, async |control, request| control.watch_events(request).await).await;
@@ -141,7 +142,7 @@ impl Gathered {
     }
 
     fn summary(&self) -> String {
-        let mut text = format!("goatctl {} {}\n", env!("CARGO_PKG_VERSION"), Zoned::now());
+        let mut text = format!("goatctl {} {}\n", env!("CARGO_PKG_VERSION"), Timestamp::now());
         text += "Values of environment variables, arguments, tokens and keys are left out.\n\n";
         for Asked { name, address, error } in &self.managers {
             let what = error.as_ref().map_or("is in here".to_owned(), |error| format!("is missing: {error}"));
@@ -160,7 +161,7 @@ impl Gathered {
             let mut header = Header::new_gnu();
             header.set_size(text.len() as u64);
             header.set_mode(0o600);
-            header.set_mtime(Zoned::now().timestamp().as_second().try_into().unwrap_or(0));
+            header.set_mtime(Timestamp::now().as_second().try_into().unwrap_or(0));
             archive.append_data(&mut header, format!("goat-debug/{name}"), text.as_bytes())?;
         }
         archive.into_inner()?.finish()?.flush()

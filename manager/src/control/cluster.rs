@@ -7,7 +7,7 @@ use futures::future::join_all;
 use goat_core::codec;
 use goat_core::lease::{LeasePolicy, MASS_WINDOW_MS};
 use goat_core::membership::advice;
-use goat_core::model::{Manager, Node, NodeState, Standing, TaskState};
+use goat_core::model::{Manager, Node, NodeState, Standing};
 use goat_core::state::State;
 use goat_core::state::command::Action;
 use goat_proto::v1;

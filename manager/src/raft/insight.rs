@@ -20,8 +20,8 @@ impl Group {
     /// Why Raft has stopped by itself; None while it runs.
     pub fn fatal(&self) -> Option<String> {
         let metrics = self.inner.raft.metrics();
-        let stopped = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
-        stopped
+        let watched = metrics.borrow_watched();
+        watched.running_state.as_ref().err().map(ToString::to_string)
     }
 
     /// The managers that Raft misses.

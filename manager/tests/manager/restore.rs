@@ -219,8 +219,9 @@ async fn many_services_change_in_one_request_or_none_does() {
     assert!(send(2, 7, both.clone()).await.expect("it was answered before").index >= first.index);
     assert_eq!(send(0, 8, both).await.expect_err("they are there").code(), Code::Aborted);
 
-    let reply = cluster.managers[0].client().await.expect("it runs").list_services(ListServicesRequest::default());
-    let services = reply.await.expect("it answers").into_inner().services;
+    let mut client = cluster.managers[0].client().await.expect("it runs");
+    let services =
+        client.list_services(ListServicesRequest::default()).await.expect("it answers").into_inner().services;
     let version = |name: &str| {
         let is_it = |spec: &ServiceSpec| spec.name == name;
         services.iter().find(|service| service.spec.as_ref().is_some_and(is_it)).map_or(0, |service| service.version)

@@ -29,7 +29,7 @@ impl Stage {
     }
 
     /// What has ended or was started until now was meant.
-    pub(super) fn from_here(&mut self) {
+    pub(super) fn judge_from_now(&mut self) {
         self.began_ms = now_ms();
     }
 }

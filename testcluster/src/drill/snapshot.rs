@@ -24,7 +24,7 @@ pub(super) async fn restore(stage: &mut Stage) -> Result<Measured, Error> {
     let file = saved(stage).await?;
     // Afterwards one task is replaced by another, of which the file knows nothing.
     replace_one(stage).await?;
-    stage.from_here();
+    stage.judge_from_now();
     stage.resume();
     let victims = stage.managers();
     let killed = stage.restart_clock();

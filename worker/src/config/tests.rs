@@ -48,9 +48,11 @@ fn all_keys_are_read_and_flags_win_over_the_file() {
 fn wrong_values_are_refused_by_their_key() {
     let base = "name = \"w1\"\ndata_dir = \"/tmp/w\"\n";
     let refused = |text: &str| options(&format!("{base}{text}")).expect_err("it is wrong");
-    assert!(refused("plaintext = true").starts_with(
-        "managers is missing: set it in the config file, with --managers or with GOAT_WORKER_MANAGERS"
-    ));
+    assert!(
+        refused("plaintext = true").starts_with(
+            "managers is missing: set it in the config file, with --managers or with GOAT_WORKER_MANAGERS"
+        )
+    );
     assert!(refused("managers = [\"m1\"]").starts_with("managers: \"m1\" is not a manager's address"));
     let with_managers = |text: &str| refused(&format!("managers = [\"m1:1\"]\n{text}"));
     assert!(with_managers("nmae = \"x\"").contains("unknown field `nmae`"));
@@ -59,8 +61,7 @@ fn wrong_values_are_refused_by_their_key() {
     assert!(with_managers("runtime_down_after = \"soon\"").contains("\"soon\" is not a length of time"));
     assert!(with_managers("prune_images_after = \"0s\"").contains("\"0s\" is not a length of time"));
     assert!(
-        with_managers("docker_host = \"tcp://x:1\"")
-            .starts_with("docker_host: \"tcp://x:1\" is not the absolute path")
+        with_managers("docker_host = \"tcp://x:1\"").starts_with("docker_host: \"tcp://x:1\" is not the absolute path")
     );
     assert!(with_managers("runtimes = []").starts_with("runtimes: none is named"));
     assert!(

@@ -131,6 +131,7 @@ impl Worker {
             attempt: 1,
             fencing_token: 1,
             spec_version: 1,
+            traceparent: String::new(),
             desired: "running".into(),
             spec: Some(v1::ServiceSpec {
                 name: "web".into(),
