@@ -257,7 +257,8 @@ impl World {
         let next = [leading.leases.next_deadline_ms(now_ms), freeze_ends].into_iter().flatten().min();
         let has_doubts = !leading.leases.doubtful(now_ms).is_empty();
         let has_come = !leading.beats.is_empty() || !leading.node_changes.is_empty() || !leading.reached.is_empty();
-        let asks_now = has_doubts && !std::mem::replace(&mut leading.is_asking, has_doubts || leading.is_asking);
+        let asks_now = has_doubts && !leading.is_asking;
+        leading.is_asking |= has_doubts;
         let at_ms = if has_come { self.now_ms } else { next.map_or(u64::MAX, |at_ms| self.managers[manager].real_ms(at_ms)) };
         if asks_now {
             self.after(1, Event::Manager(manager, ManagerEvent::Opinions { term }));
