@@ -13,7 +13,6 @@ mod refusals;
 mod reports;
 mod returns;
 mod security;
-mod simulation;
 mod stories;
 mod support;
 mod timing;

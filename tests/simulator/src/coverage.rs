@@ -40,7 +40,6 @@ pub const EXPECTED: &[&str] = &[
     "requests answered from memory",
     "rotations of the authority ended",
     "sessions",
-    "stale leaders turned away by workers",
     "tasks adopted",
     "tasks created",
     "tasks drained",

@@ -175,7 +175,8 @@ impl Drawing<'_> {
 
     fn to_manager(&mut self, now_ms: u64, span_ms: u64) {
         let at = self.manager();
-        let (first, last) = match self.random.below(5) {
+        let (first, last) = match self.random.below(6) {
+            5 => return self.cut_from_other_managers(now_ms, span_ms, at),
             0 => (Deed::CrashManager(at), Some(Deed::StartManager(at))),
             1 => (Deed::FreezeManager(at), Some(Deed::ThawManager(at))),
             2 => (Deed::Isolate(Place::Manager(at)), Some(Deed::Rejoin(Place::Manager(at)))),
@@ -184,6 +185,17 @@ impl Drawing<'_> {
         self.push(now_ms, first);
         if let Some(last) = last {
             self.push(now_ms + span_ms, last);
+        }
+    }
+
+    /// It is cut off from all others of its kind, and workers reach it.
+    fn cut_from_other_managers(&mut self, now_ms: u64, span_ms: u64, at: usize) {
+        for other in (0..MAX_MANAGERS).filter(|other| *other != at) {
+            let (one, other) = (Place::Manager(at), Place::Manager(other));
+            for (from, to) in [(one, other), (other, one)] {
+                self.push(now_ms, Deed::Cut { from, to });
+                self.push(now_ms + span_ms, Deed::Mend { from, to });
+            }
         }
     }
 

@@ -56,8 +56,6 @@ pub enum Bug {
     KillTakesNoTime,
     /// The worker counts its lease from when the grant came.
     LeaseFromReceipt,
-    /// The worker follows any leader.
-    TermNotChecked,
     /// An agent that begins anew does not look at what runs.
     AdoptionForgets,
     /// An agent that begins anew takes what has ended for new.
@@ -71,12 +69,11 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::NoQuorumCheck,
         Self::NewLeaderDoesNotWait,
         Self::KillTakesNoTime,
         Self::LeaseFromReceipt,
-        Self::TermNotChecked,
         Self::AdoptionForgets,
         Self::JournalForgets,
         Self::GapNotNoticed,

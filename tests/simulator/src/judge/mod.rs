@@ -33,6 +33,8 @@ pub(crate) struct Judge {
     pub acknowledged: BTreeSet<RequestId>,
     tokens: HashMap<(ServiceId, u32), u64>,
     last_words: HashMap<TaskId, (TaskState, Desired)>,
+    /// Tasks whose process was started, ever.
+    began: BTreeSet<TaskId>,
 }
 
 impl Judge {
@@ -47,6 +49,7 @@ impl Judge {
             acknowledged: BTreeSet::new(),
             tokens: HashMap::new(),
             last_words: HashMap::new(),
+            began: BTreeSet::new(),
         }
     }
 }
@@ -142,6 +145,10 @@ impl World {
     pub(crate) fn judge_start(&mut self, at: usize, task: TaskId) {
         let Some(work) = self.machines[at].works.get(&task) else { return };
         let (service, slot) = (work.service, work.slot);
+        if !self.judge.began.insert(task) {
+            return self.fail(format!("w{at} begins {task} a second time"));
+        }
+        let Some(work) = self.machines[at].works.get(&task) else { return };
         let is_bound = match work.on_disconnect {
             OnDisconnect::Keep => false,
             OnDisconnect::Stop => true,

@@ -112,6 +112,9 @@ impl World {
         if own.applied < self.raft.log.len() {
             self.coverage.count("plans on an old view");
         }
+        // What it began in an earlier term ends with that.
+        self.step_down(manager);
+        let own = &self.managers[manager];
         let (policy, plan_policy) = (self.lease_policy(), self.plan_policy());
         let waits_since_ms = own.clock_ms(self.now_ms);
         let seed = self.script.shape.seed;

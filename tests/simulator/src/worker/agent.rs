@@ -6,7 +6,7 @@ use goat_core::lease::WorkerLease;
 use goat_core::model::NodeId;
 
 use super::{Agent, Machine, Open, Session};
-use crate::mischief::MAX_MANAGERS;
+use crate::mischief::{MAX_MANAGERS, Place};
 use crate::script::Bug;
 use crate::wire::{Down, Hello, Up};
 use crate::world::World;
@@ -57,7 +57,12 @@ impl World {
         let connection = self.connections.open(at, manager);
         let until_ms = self.now_ms + DIAL_MS;
         agent.session = Session::Dialing { connection, until_ms };
-        if self.managers[manager].is_up && self.raft.is_member(manager) {
+        let is_there = self.managers[manager].is_up && self.raft.is_member(manager);
+        let is_open = self.net.is_open_both_ways(Place::Worker(at), Place::Manager(manager));
+        if is_there && !is_open {
+            // Nothing is said before the other end has answered.
+            self.connections.leave_up(connection);
+        } else if is_there {
             let hello = Hello { node: id, term, tasks, is_relay: relay.is_some() };
             self.send_up(connection, Up::Hello(Box::new(hello)));
         } else {
@@ -117,7 +122,7 @@ impl World {
             _ => {}
         }
         let machine = &mut self.machines[at];
-        if term < machine.term && self.script.shape.bug != Some(Bug::TermNotChecked) {
+        if term < machine.term {
             self.coverage.count("stale leaders turned away by workers");
             return self.lose_session(at, 30);
         }

@@ -54,6 +54,9 @@ impl World {
     }
 
     fn start_task(&mut self, at: usize, task: TaskId) {
+        if self.machines[at].works.get(&task).is_some_and(|work| work.is_alive) {
+            return self.fail(format!("w{at} begins {task}, which runs there already"));
+        }
         let fate = fate(self.script.shape.seed, task, 1);
         if !self.is_healed && fate % 40 == 0 {
             self.new_work(at, task, TaskState::Rejected, Doing::Nothing);

@@ -223,6 +223,7 @@ impl World {
         let (term, wait_ms) = (raft.term, 1 + raft.random.below(40));
         self.after(wait_ms, Event::Lead { manager: winner, term });
         for manager in 0..self.managers.len() {
+            self.hear_of_commits(manager);
             self.hear_of_leader(manager);
         }
         if before != winner && self.managers[before].leading.is_some() {

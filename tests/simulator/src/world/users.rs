@@ -119,6 +119,8 @@ impl World {
                 named(*service).map(|(id, _)| Action::ScaleService { id, replicas: *replicas })
             }
             Wish::Remove { service } => named(*service).map(|(id, _)| Action::RemoveService { id }),
+            // One that is being removed joins again when it is gone.
+            Wish::AddManager { manager } if self.raft.is_member(*manager) => None,
             Wish::SetManager { manager, standing } => set_manager(state, *manager, *standing),
             wish => wish.action(*number),
         }
@@ -126,7 +128,10 @@ impl World {
 
     pub(super) fn answer_request(&mut self, at: usize, index: u64, outcome: Outcome) {
         self.judge_answer(self.requests[at].id, index, &outcome);
-        self.requests[at].outcome = Some((index, outcome));
+        let before = self.requests[at].outcome.replace((index, outcome.clone()));
+        if let Some((_, before)) = before.filter(|(_, before)| *before != outcome) {
+            self.fail(format!("a request was answered with {before:?} and, repeated, with {outcome:?}"));
+        }
         // The answer may be lost on its way.
         if self.is_healed || !self.random.once_in(10) {
             let delay_ms = self.net.delay_ms(self.now_ms);
