@@ -45,7 +45,6 @@ pub struct Assignment {
     pub task: TaskId,
     pub service: ServiceId,
     pub slot: u32,
-    pub token: u64,
     pub desired: Desired,
     pub on_disconnect: OnDisconnect,
     pub has_health: bool,

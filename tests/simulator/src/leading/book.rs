@@ -61,7 +61,6 @@ fn assignment(state: &State, task: &Task, node: NodeId) -> Option<Assignment> {
         task: task.id,
         service: task.service,
         slot: task.slot,
-        token: task.fencing_token,
         desired,
         on_disconnect: spec.on_disconnect(),
         has_health: spec.health.is_some(),

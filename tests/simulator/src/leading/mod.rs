@@ -20,7 +20,7 @@ use goat_core::state::{Freeze, State};
 
 use crate::random::Random;
 use crate::script::Bug;
-use crate::world::{Event, Failure, ManagerEvent, Purpose, World};
+use crate::world::{Event, ManagerEvent, Purpose, World};
 use leases::Doing;
 use sessions::Session;
 
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    pub(crate) fn proposal_failed(&mut self, manager: usize, purpose: Purpose, _failure: Failure) {
+    pub(crate) fn proposal_failed(&mut self, manager: usize, purpose: Purpose) {
         match purpose {
             Purpose::Nothing | Purpose::Request(_) | Purpose::EndFreeze => {}
             Purpose::Register { session } | Purpose::HelloReports { session } | Purpose::Reports { session, .. } => {

@@ -39,7 +39,6 @@ impl World {
         let work = Work {
             service: told.service,
             slot: told.slot,
-            token: told.token,
             on_disconnect: told.on_disconnect,
             stop_grace_ms: told.stop_grace_ms,
             has_health: told.has_health,

@@ -51,7 +51,6 @@ pub(crate) struct Machine {
 pub(crate) struct Work {
     pub service: ServiceId,
     pub slot: u32,
-    pub token: u64,
     pub on_disconnect: OnDisconnect,
     stop_grace_ms: u64,
     has_health: bool,
@@ -97,9 +96,6 @@ struct Agent {
     outbox: Outbox,
     peers_asked_ms: u64,
     is_asking_peers: bool,
-    /// It noticed that its lease has ended, or has not.
-    lease_seen: bool,
-    was_removed: bool,
 }
 
 #[derive(Debug)]
@@ -198,8 +194,6 @@ impl Agent {
             outbox: Outbox::default(),
             peers_asked_ms: 0,
             is_asking_peers: false,
-            lease_seen: false,
-            was_removed: false,
         }
     }
 }

@@ -38,7 +38,8 @@ pub(crate) struct Raft {
     pub term: u64,
     /// Whom the last election made leader; it may be gone, or not know.
     pub leader: usize,
-    pub since_ms: u64,
+    /// It has crashed since: restarted, it has to be elected anew.
+    pub is_headless: bool,
     pub log: Vec<Rc<Committed>>,
     last_index: u64,
     pending: VecDeque<Pending>,
@@ -54,7 +55,7 @@ impl Raft {
         Self {
             term: 0,
             leader: 0,
-            since_ms: 0,
+            is_headless: false,
             log: Vec::new(),
             last_index: 0,
             pending: VecDeque::new(),
@@ -69,14 +70,6 @@ impl Raft {
     pub(crate) fn is_member(&self, manager: usize) -> bool {
         self.voters.contains(&manager) || self.learners.contains(&manager)
     }
-}
-
-/// Why there is no answer to a proposal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    NotLeader,
-    /// It may still take effect.
-    NoQuorum,
 }
 
 /// Who waits for the answer, and what for.
@@ -115,6 +108,10 @@ impl World {
         is_quorum(self.raft.voters.iter().filter(reaches).count(), self.raft.voters.len())
     }
 
+    fn is_led(&self) -> bool {
+        !self.raft.is_headless && self.has_quorum(self.raft.leader)
+    }
+
     /// As this term's leader, which the manager may not be any more.
     pub(crate) fn propose(&mut self, manager: usize, term: u64, command: Command, purpose: Purpose) {
         self.raft.proposals += 1;
@@ -139,7 +136,7 @@ impl World {
 
     pub(super) fn commit(&mut self) {
         while self.raft.pending.front().is_some_and(|first| first.ready_ms <= self.now_ms) {
-            if !self.has_quorum(self.raft.leader) {
+            if !self.is_led() {
                 // Looked at again when something is mended.
                 return;
             }
@@ -178,7 +175,7 @@ impl World {
 
     /// Something has changed between managers.
     pub(crate) fn look_at_raft(&mut self) {
-        if self.has_quorum(self.raft.leader) {
+        if self.is_led() {
             self.after(1, Event::Commit);
         } else if !self.raft.is_election_due {
             self.raft.is_election_due = true;
@@ -193,7 +190,7 @@ impl World {
 
     pub(super) fn election(&mut self) {
         self.raft.is_election_due = false;
-        if self.has_quorum(self.raft.leader) {
+        if self.is_led() {
             return;
         }
         let able: Vec<usize> = self.raft.voters.iter().copied().filter(|voter| self.has_quorum(*voter)).collect();
@@ -218,8 +215,7 @@ impl World {
         let before = self.raft.leader;
         let raft = &mut self.raft;
         // Its first entry is blank.
-        (raft.term, raft.leader, raft.since_ms, raft.last_index) =
-            (raft.term + 1, winner, self.now_ms, raft.last_index + 1);
+        (raft.term, raft.leader, raft.is_headless, raft.last_index) = (raft.term + 1, winner, false, raft.last_index + 1);
         let (term, wait_ms) = (raft.term, 1 + raft.random.below(40));
         self.after(wait_ms, Event::Lead { manager: winner, term });
         for manager in 0..self.managers.len() {
@@ -283,7 +279,7 @@ impl World {
 
     pub(super) fn timed_out(&mut self, proposal: u64) {
         if let Some(waiting) = self.waiting.remove(&proposal) {
-            self.not_answered(waiting, Failure::NoQuorum);
+            self.not_answered(waiting);
         }
     }
 
@@ -319,13 +315,13 @@ impl World {
         }
     }
 
-    pub(super) fn not_answered(&mut self, waiting: Waiting, failure: Failure) {
+    pub(super) fn not_answered(&mut self, waiting: Waiting) {
         if let Purpose::Request(request) = waiting.purpose {
             return self.request_failed(request);
         }
         let leading = self.managers[waiting.manager].leading.as_ref();
         if leading.is_some_and(|leading| leading.term == waiting.term) {
-            self.proposal_failed(waiting.manager, waiting.purpose, failure);
+            self.proposal_failed(waiting.manager, waiting.purpose);
         }
     }
 

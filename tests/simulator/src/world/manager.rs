@@ -158,6 +158,7 @@ impl World {
         (own.is_up, own.is_frozen, own.is_apply_due, own.stood_still_ms) = (false, false, false, 0);
         (own.leading, own.knows) = (None, None);
         own.held.clear();
+        self.raft.is_headless |= self.raft.leader == manager;
         self.look_at_raft();
     }
 
@@ -176,10 +177,6 @@ impl World {
             self.coverage.count("managers restarted from their rows");
         }
         self.look_at_raft();
-        // Who led before it crashed, and was not replaced, leads again in a term of its own.
-        if self.raft.leader == manager && self.has_quorum(manager) {
-            self.elect(manager);
-        }
     }
 
     /// One that was never there, or was removed, comes with an empty disk and is given a snapshot.

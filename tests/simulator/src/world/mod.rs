@@ -20,7 +20,7 @@ use crate::script::{Bug, Script};
 use crate::wire::Connections;
 use crate::worker::Machine;
 use log::Raft;
-pub(crate) use log::{Committed, Failure, Purpose};
+pub(crate) use log::{Committed, Purpose};
 pub(crate) use manager::{EPOCH_MS, Manager};
 use net::Net;
 use users::Request;
