@@ -4,18 +4,20 @@
 //! be made again from the state; a new leader starts with [`Planner::new`], which looks at everything once.
 
 mod cure;
+mod placing;
 mod restart;
 mod slots;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use crate::model::{Cause, NodeId, ServiceId, Task, TaskId, TaskState};
+use crate::model::{ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
-use crate::scheduler::{Scheduler, describe, mix};
+use crate::scheduler::mix;
 use crate::state::State;
 use crate::state::change::ChangeSet;
 use crate::state::command::{NewTask, Step};
 
+use placing::{Placing, placed};
 pub use restart::{Decision, decide};
 
 /// What planning is allowed.
@@ -48,6 +50,9 @@ pub struct Planner {
     left_over: BTreeSet<TaskId>,
     /// Room may have appeared since.
     capacity: bool,
+    /// By how much the state's clock was ahead of the leader's at the first plan: an earlier leader's was, and it wrote down
+    /// until when tasks wait. Else they would wait until this one's clock is there.
+    ahead_ms: Option<u64>,
 }
 
 impl Planner {
@@ -97,11 +102,23 @@ impl Planner {
             || !self.slots.is_empty()
             || !self.left_over.is_empty()
             || (self.capacity && !self.stuck.is_empty())
-            || self.waiting.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms)
+            || self
+                .waiting
+                .first()
+                .is_some_and(|(at_ms, _)| *at_ms <= now_ms.saturating_add(self.ahead_ms.unwrap_or(0)))
     }
 
     /// Decides. The plan must be carried out before the next is made; if it was not, start again with a new planner.
+    /// Times are the caller's, whose clock may be behind the state's.
     pub fn plan(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
+        let ahead_ms = *self.ahead_ms.get_or_insert(state.clock_ms().saturating_sub(now_ms));
+        let at_ms = now_ms.saturating_add(ahead_ms);
+        let mut plan = Plan { at_ms, ..self.plan_at(state, at_ms, seed) };
+        plan.wake_at_ms = plan.wake_at_ms.map(|at_ms| at_ms.saturating_sub(ahead_ms));
+        plan
+    }
+
+    fn plan_at(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
         let (policy, plan, to_place, wanted) = (self.policy, Plan::default(), Vec::new(), HashSet::new());
         let mut draft = Draft { state, now_ms, seed, policy, plan, to_place, wanted };
         self.orchestrate(&mut draft);
@@ -163,7 +180,7 @@ impl Planner {
         if to_place.is_empty() {
             return plan;
         }
-        let mut placing = Placing { state, scheduler: Scheduler::new(state, seed), refusals: HashMap::new() };
+        let mut placing = Placing::new(state, seed);
         let mut seen = HashSet::new();
         for place in to_place {
             match place {
@@ -189,39 +206,6 @@ impl Planner {
             }
         }
         plan
-    }
-}
-
-/// What to say of a pending task for which a node was looked for; None where it was said before.
-fn placed(task: &Task, found: Result<NodeId, &str>) -> Option<Step> {
-    let (id, seen_version) = (task.id, task.version);
-    match found {
-        Ok(node) => Some(Step::Assign { task: id, seen_version, node }),
-        Err(error) if task.error.as_deref() == Some(error) => None,
-        Err(error) => Some(Step::Explain { task: id, seen_version, error: error.to_owned() }),
-    }
-}
-
-/// Looks for nodes within one plan.
-struct Placing<'a> {
-    state: &'a State,
-    scheduler: Scheduler<'a>,
-    /// What did not fit once in this plan does not fit for its siblings either: room only shrinks.
-    refusals: HashMap<(ServiceId, u64), String>,
-}
-
-impl Placing<'_> {
-    /// A node, or why there is none; None where the task's spec is not there.
-    fn node_for(&mut self, task: &Task) -> Option<Result<NodeId, &str>> {
-        let kind = (task.service, task.spec_version);
-        if !self.refusals.contains_key(&kind) {
-            let spec = self.state.spec_of(task)?;
-            match self.scheduler.place(task, spec, avoided(self.state, task)) {
-                Ok(node) => return Some(Ok(node)),
-                Err(counts) => drop(self.refusals.insert(kind, describe(&counts))),
-            }
-        }
-        self.refusals.get(&kind).map(|text| Err(text.as_str()))
     }
 }
 
@@ -270,23 +254,4 @@ impl Draft<'_> {
         }
         self.plan.steps.push(Step::CreateTask(new));
     }
-}
-
-/// The node on which this slot's last two tasks failed, one after the other; or its last, where the node was at fault.
-/// What only stood in for a task that came back says nothing of it.
-fn avoided(state: &State, task: &Task) -> Option<NodeId> {
-    let failed_on = |task: &Task| {
-        let has_failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
-        task.node.filter(|_| has_failed)
-    };
-    let earlier = state.slot(task.service, task.slot).iter().rev().filter(|id| **id != task.id);
-    let tasks = earlier.filter_map(|id| state.task(*id));
-    let mut tried = tasks.filter(|task| task.stop_cause != Some(Cause::NodeBack));
-    let newest = tried.next()?;
-    let last = failed_on(newest)?;
-    if cure::Fault::of(newest).is_elsewhere_better() {
-        return Some(last);
-    }
-    let before = failed_on(tried.next()?)?;
-    (last == before).then_some(last)
 }

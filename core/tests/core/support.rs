@@ -105,7 +105,11 @@ impl Leader {
     }
 
     pub fn carry_out(&mut self, plan: Plan) -> Answer {
-        self.done(Action::Plan { steps: plan.steps })
+        let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps: plan.steps } };
+        match self.command(&command).0 {
+            Outcome::Done(answer) => answer,
+            Outcome::Refused(refusal) => panic!("refused: {refusal}"),
+        }
     }
 
     /// Plans and carries out until nothing is left to do now.

@@ -58,7 +58,8 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     if let Some(unknown) = options.targets.iter().find(|name| !known.contains(name.as_str())) {
         bail!("there is no target {unknown}; see --list");
     }
-    let is_chosen = |target: &&Target| options.targets.is_empty() || options.targets.iter().any(|name| name == target.name);
+    let is_chosen =
+        |target: &&Target| options.targets.is_empty() || options.targets.iter().any(|name| name == target.name);
     // What panics is told once, by its case.
     std::panic::set_hook(Box::new(|_| {}));
     let mut are_all_well = true;
@@ -104,7 +105,12 @@ fn many(target: &Target, options: &Options) -> anyhow::Result<bool> {
             fs::create_dir_all(&dir)?;
             let path = dir.join(format!("found-{:08x}", crc32fast::hash(&bytes)));
             fs::write(&path, &bytes).with_context(|| format!("{}", path.display()))?;
-            println!("{}: FAILED at case {cases}: {problem}\nagain with: goat-fuzz {} --file {}", target.name, target.name, path.display());
+            println!(
+                "{}: FAILED at case {cases}: {problem}\nagain with: goat-fuzz {} --file {}",
+                target.name,
+                target.name,
+                path.display()
+            );
             return Ok(false);
         }
     }

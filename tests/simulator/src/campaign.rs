@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use goat_simulator::coverage::Coverage;
 use goat_simulator::script::{Bug, Script};
-use goat_simulator::world::World;
+use goat_simulator::world::{Ended, World};
 
 use crate::{Options, jobs, report_failure, with_bug};
 
@@ -25,7 +25,6 @@ struct Sum {
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let (next, is_over) = (AtomicU64::new(options.from), AtomicBool::new(false));
     let sum = Mutex::new(Sum::default());
-    let began = Instant::now();
     let wanted_ms = options.years.map(|years| (years * YEAR_MS) as u64);
     let is_enough = |sum: &Sum| match wanted_ms {
         Some(wanted_ms) => sum.simulated_ms >= wanted_ms,
@@ -39,33 +38,46 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
             }
             let ended = World::new(Script::drawn(seed)).run();
             let mut sum = sum.lock().expect("no other thread panics with it");
-            sum.seeds += 1;
-            sum.simulated_ms += ended.simulated_ms;
-            sum.coverage.merge(&ended.coverage);
-            if let Some(failure) = ended.failure {
-                println!("seed {seed} FAILED: {failure}");
-                sum.failed.push((seed, failure));
-            }
+            sum.add(seed, ended);
             if is_enough(&sum) || (!sum.failed.is_empty() && !options.keep_going) {
                 is_over.store(true, Ordering::Relaxed);
             }
         }
     };
-    let threads = jobs(options)?;
+    let began = Instant::now();
+    tell_while(jobs(options)?, work, || {
+        eprintln!("{}", figures(&sum.lock().expect("no thread panics with it"), began))
+    });
+    let sum = sum.into_inner().expect("no thread panicked with it");
+    println!("{}\n{}", figures(&sum, began), sum.coverage);
+    conclude(&sum, options)
+}
+
+impl Sum {
+    fn add(&mut self, seed: u64, ended: Ended) {
+        self.seeds += 1;
+        self.simulated_ms += ended.simulated_ms;
+        self.coverage.merge(&ended.coverage);
+        if let Some(failure) = ended.failure {
+            println!("seed {seed} FAILED: {failure}");
+            self.failed.push((seed, failure));
+        }
+    }
+}
+
+/// Works side by side, and tells how far it is while that lasts.
+fn tell_while(threads: usize, work: impl Fn() + Sync, tell: impl Fn()) {
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
         let mut told = Instant::now();
         while workers.iter().any(|worker| !worker.is_finished()) {
             std::thread::sleep(Duration::from_millis(20));
             if told.elapsed() >= TELL_EVERY {
                 told = Instant::now();
-                eprintln!("{}", figures(&sum.lock().expect("no other thread panics with it"), began));
+                tell();
             }
         }
     });
-    let sum = sum.into_inner().expect("no thread panicked with it");
-    println!("{}\n{}", figures(&sum, began), sum.coverage);
-    conclude(&sum, options)
 }
 
 fn figures(sum: &Sum, began: Instant) -> String {

@@ -92,15 +92,27 @@ pub enum Deed {
     Suspend(usize),
     Resume(usize),
     /// Nothing gets through, one way.
-    Cut { from: Place, to: Place },
-    Mend { from: Place, to: Place },
+    Cut {
+        from: Place,
+        to: Place,
+    },
+    Mend {
+        from: Place,
+        to: Place,
+    },
     /// Nothing gets in or out.
     Isolate(Place),
     Rejoin(Place),
     /// Messages are late for a while.
-    Slow { for_ms: u64, most_ms: u64 },
+    Slow {
+        for_ms: u64,
+        most_ms: u64,
+    },
     /// Somebody asks something of a manager.
-    Ask { via: usize, wish: Wish },
+    Ask {
+        via: usize,
+        wish: Wish,
+    },
 }
 
 /// Everything that is done to a world of this shape.

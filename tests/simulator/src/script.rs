@@ -97,7 +97,8 @@ impl Shape {
             managers: [1, 3, 3, 3, 5][random.below(5) as usize],
             workers: random.between(2, 7) as usize,
             rate_error_ppm: [1_000, 1_000, 20_000][random.below(3) as usize],
-            wall_error_ms: [20, 20, 3_000][random.below(3) as usize],
+            // Now and then, a machine whose clock nobody has set.
+            wall_error_ms: [20, 20, 3_000, 3_600_000][random.below(4) as usize],
             weather,
             gap_ms,
             heal_at_ms: (gap_ms * 150).clamp(60_000, 400_000),

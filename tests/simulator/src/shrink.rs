@@ -5,7 +5,7 @@ use crate::script::{Event, Script};
 use crate::world::World;
 
 /// Runs at the most.
-const MOST_RUNS: usize = 2_000;
+const MOST_RUNS: usize = 3_000;
 
 /// What the failure is about, without its figures: another failure is not what is looked for.
 fn kind(failure: &str) -> String {
@@ -18,12 +18,15 @@ pub fn shrink(script: &Script, tell: impl Fn(usize, usize)) -> Option<(Script, S
     let failure = World::new(script.clone()).run().failure?;
     let wanted = kind(&failure);
     let mut best = (script.clone(), failure);
-    let (mut runs, mut parts) = (0, 2);
+    let (mut runs, mut parts, mut from) = (0, 2, 0);
     while best.0.events.len() > 1 && runs < MOST_RUNS {
         let size = best.0.events.len().div_ceil(parts);
         let mut found = None;
-        for at in 0..parts {
-            let left: Vec<Event> = best.0.events.iter().enumerate().filter(|(n, _)| n / size != at).map(|(_, event)| event.clone()).collect();
+        // Goes on where it has just been lucky, or was last.
+        for step in 0..parts {
+            let at = (from + step) % parts;
+            let all = best.0.events.iter().enumerate();
+            let left: Vec<Event> = all.filter(|(n, _)| n / size != at).map(|(_, event)| event.clone()).collect();
             if left.len() == best.0.events.len() {
                 continue;
             }
@@ -31,6 +34,7 @@ pub fn shrink(script: &Script, tell: impl Fn(usize, usize)) -> Option<(Script, S
             runs += 1;
             let failure = World::new(shorter.clone()).run().failure.filter(|failure| kind(failure) == wanted);
             if let Some(failure) = failure {
+                from = at;
                 found = Some((shorter, failure));
                 break;
             }

@@ -11,7 +11,10 @@ use goat_core::state::command::TaskReport;
 pub enum Up {
     Hello(Box<Hello>),
     Heartbeat(u64),
-    Reports { sequence: u64, reports: Vec<TaskReport> },
+    Reports {
+        sequence: u64,
+        reports: Vec<TaskReport>,
+    },
     /// The connection was closed.
     Bye,
 }
@@ -31,9 +34,19 @@ pub struct Hello {
 pub enum Down {
     Welcome,
     Redirect(Option<usize>),
-    Assignments { sequence: u64, tasks: Vec<Assignment> },
-    Changes { sequence: u64, set: Vec<Assignment>, removed: Vec<TaskId> },
-    Lease { sequence: u64, ttl_ms: u64 },
+    Assignments {
+        sequence: u64,
+        tasks: Vec<Assignment>,
+    },
+    Changes {
+        sequence: u64,
+        set: Vec<Assignment>,
+        removed: Vec<TaskId>,
+    },
+    Lease {
+        sequence: u64,
+        ttl_ms: u64,
+    },
     Ack(u64),
     /// This node was removed from the cluster.
     Removed,

@@ -70,7 +70,8 @@ fn a_failure_is_shrunk_to_a_short_script_that_fails_alike() {
 #[test]
 fn what_was_found_once_stays_mended() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
-    let mut files: Vec<_> = fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("readable").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("readable").path()).collect();
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "script")) {
         let text = fs::read_to_string(file).expect("readable");

@@ -60,7 +60,8 @@ fn pick<T: Copy>(all: impl Iterator<Item = T>, at: u8) -> Option<T> {
 
 fn service(a: u8, b: u8) -> ServiceSpec {
     let leased = [None, Some(OnDisconnect::Keep), Some(OnDisconnect::Stop), Some(OnDisconnect::StopIfIsolated)];
-    let mut spec = ServiceSpec { name: format!("s{}", a % 4), on_disconnect: leased[usize::from(b % 4)], ..samples::spec() };
+    let mut spec =
+        ServiceSpec { name: format!("s{}", a % 4), on_disconnect: leased[usize::from(b % 4)], ..samples::spec() };
     spec.mode = goat_core::model::Mode::Replicated { replicas: u32::from(b) % 6 };
     spec.image = format!("app:{}", b / 32);
     spec.placement = Default::default();
@@ -78,14 +79,7 @@ fn action(state: &State, [what, who, a, b]: [u8; 4]) -> Option<Action> {
     let id = pick(state.services().map(|service| service.id), who);
     let seen = |state: &State| state.node(node).map_or(u64::from(b), |row| row.version);
     Some(match what % 16 {
-        0 => Action::RegisterNode {
-            node,
-            name: format!("w{}", a % 5),
-            address: "10.0.0.1".into(),
-            labels: BTreeMap::new(),
-            inventory: samples::inventory(),
-            running: if b % 2 == 0 { vec![] } else { state.tasks().map(|task| task.id).collect() },
-        },
+        0 => register(state, node, a, b),
         1 => Action::CreateService { id: ServiceId::from_random(u64::from(who)), spec: Box::new(service(a, b)) },
         2 => Action::UpdateService { id: id?, seen_version: None, spec: Box::new(service(a, b)) },
         3 => Action::ScaleService { id: id?, replicas: u32::from(a) % 7 },
@@ -120,9 +114,21 @@ fn action(state: &State, [what, who, a, b]: [u8; 4]) -> Option<Action> {
     })
 }
 
+fn register(state: &State, node: NodeId, a: u8, b: u8) -> Action {
+    Action::RegisterNode {
+        node,
+        name: format!("w{}", a % 5),
+        address: "10.0.0.1".into(),
+        labels: BTreeMap::new(),
+        inventory: samples::inventory(),
+        running: if b % 2 == 0 { vec![] } else { state.tasks().map(|task| task.id).collect() },
+    }
+}
+
 fn security(state: &State, who: u8, b: u8) -> Action {
     let authority = Authority { certificate: format!("c{b}"), key: Secret::new(format!("k{b}")) };
-    let secrets = || goat_core::model::JoinSecrets { manager: Secret::new("m".into()), worker: Secret::new("w".into()) };
+    let secrets =
+        || goat_core::model::JoinSecrets { manager: Secret::new("m".into()), worker: Secret::new("w".into()) };
     match who % 3 {
         0 => Action::InitSecurity { authority, secrets: secrets() },
         1 => Action::AnnounceAuthority { authority },

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use goat_core::model::{
-    Authority, Availability, Cause, ClusterId, Constraint, Desired, Driver, HealthCheck, HealthProbe, Inventory, Invited,
-    JoinSecrets, Mode, Mount, NodeId, NodeState, OnDisconnect, Port, Protocol, RequestId, Resources, RestartCondition,
-    Secret, ServiceId, ServiceSpec, Standing, TaskId, TaskState,
+    Authority, Availability, Cause, ClusterId, Constraint, Desired, Driver, HealthCheck, HealthProbe, Inventory,
+    Invited, JoinSecrets, Mode, Mount, NodeId, NodeState, OnDisconnect, Port, Protocol, RequestId, Resources,
+    RestartCondition, Secret, ServiceId, ServiceSpec, Standing, TaskId, TaskState,
 };
 use goat_core::state::command::{Action, Command, NewTask, Step, TaskReport};
 
@@ -96,10 +96,7 @@ pub(super) fn actions() -> Vec<Action> {
     let authority = || Authority { certificate: "PEM".into(), key: secret() };
     vec![
         Action::InitCluster { id: ClusterId::from_random(1) },
-        Action::InitSecurity {
-            authority: authority(),
-            secrets: JoinSecrets { manager: secret(), worker: secret() },
-        },
+        Action::InitSecurity { authority: authority(), secrets: JoinSecrets { manager: secret(), worker: secret() } },
         Action::RegisterNode {
             node,
             name: "w1".into(),

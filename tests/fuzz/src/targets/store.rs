@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use goat_raft_store::{
-    EntryId, Identity, LogStore, MachineStore, Options, Payload, Reply, RestoreError, RowChanges, StateMachine, TypeConfig,
+    EntryId, Identity, LogStore, MachineStore, Options, Payload, Reply, RestoreError, RowChanges, StateMachine,
+    TypeConfig,
 };
 use openraft::EntryPayload;
 use openraft::alias::EntryOf;
@@ -43,7 +44,8 @@ fn open() -> Store {
     let runtime = runtime.expect("a runtime can be made");
     let identity = Identity { cluster_id: None, node_id: 1 };
     let options = Options { dir: dir.path().to_path_buf(), identity, ..Options::default() };
-    let (log, machine) = runtime.block_on(async { goat_raft_store::open(options, Rows) }).expect("an empty directory opens");
+    let (log, machine) =
+        runtime.block_on(async { goat_raft_store::open(options, Rows) }).expect("an empty directory opens");
     Store { runtime, log, machine, _dir: dir }
 }
 
@@ -66,7 +68,10 @@ pub(super) fn samples() -> Vec<Vec<u8>> {
             };
             let entries: Vec<_> = (0..20).map(entry).collect();
             log.blocking_append(entries.clone()).await.expect("a healthy disk");
-            machine.apply(futures::stream::iter(entries.into_iter().map(|entry| Ok((entry, None))))).await.expect("applied");
+            machine
+                .apply(futures::stream::iter(entries.into_iter().map(|entry| Ok((entry, None)))))
+                .await
+                .expect("applied");
             let mut builder = machine.try_create_snapshot_builder(true).await.expect("forced");
             let built = builder.build_snapshot().await.expect("a healthy disk");
             let mut reader = built.snapshot.open().await.expect("it is there");

@@ -25,6 +25,8 @@ pub(crate) struct Judge {
     pub failure: Option<String>,
     pub is_over: bool,
     pub plans_in_a_row: u32,
+    /// When the last command was committed.
+    pub quiet_since_ms: u64,
     /// Each entry's outcome, by its index.
     outcomes: HashMap<u64, Outcome>,
     /// The first answer to each request.
@@ -44,6 +46,7 @@ impl Judge {
             failure: None,
             is_over: false,
             plans_in_a_row: 0,
+            quiet_since_ms: 0,
             outcomes: HashMap::new(),
             requests: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
@@ -57,6 +60,7 @@ impl Judge {
 impl World {
     /// An entry is committed: the truth goes on by it.
     pub(crate) fn committed(&mut self, entry: &Committed) {
+        self.judge.quiet_since_ms = self.now_ms;
         let at = At { index: entry.index, term: entry.term };
         let (outcome, changes) = self.judge.truth.apply(at, &entry.command, &mut Vec::new());
         self.count(&entry.command.action, &outcome, &changes);

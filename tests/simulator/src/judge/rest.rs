@@ -8,6 +8,9 @@ use goat_core::state::{Service, State};
 
 use crate::world::World;
 
+/// Without a command for so long.
+const QUIET_MS: u64 = 1_200;
+
 impl World {
     /// What is not at rest yet.
     pub(crate) fn unrest(&self) -> Option<String> {
@@ -18,6 +21,9 @@ impl World {
         let leader = self.raft.leader;
         if self.managers[leader].leading.is_none() {
             return Some("nobody leads".into());
+        }
+        if self.judge.quiet_since_ms + QUIET_MS > self.now_ms || self.is_planning() {
+            return Some("commands still come".into());
         }
         let members: Vec<String> = state.managers().filter(|row| row.is_member()).map(|row| row.name.clone()).collect();
         if members.len() != self.raft.voters.len() + self.raft.learners.len() {
@@ -112,7 +118,8 @@ impl World {
         }
         let wall_ms = self.managers[self.raft.leader].wall_ms(self.now_ms);
         let state = self.truth();
-        let policy = goat_core::orchestrator::Policy { history_per_slot: self.script.shape.history, ..Default::default() };
+        let policy =
+            goat_core::orchestrator::Policy { history_per_slot: self.script.shape.history, ..Default::default() };
         let plan = Planner::new(state, policy).plan(state, wall_ms, 7);
         if !plan.is_empty() {
             let text = format!("a new leader would find something to do: {plan}");

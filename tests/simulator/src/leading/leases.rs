@@ -13,7 +13,6 @@ use goat_core::state::State;
 use goat_core::state::command::Action;
 
 use super::fresh;
-use crate::mischief::Place;
 use crate::script::Bug;
 use crate::wire::Down;
 use crate::world::{Event, ManagerEvent, Purpose, World};
@@ -22,7 +21,6 @@ use crate::world::{Event, ManagerEvent, Purpose, World};
 const STOOD_STILL_MS: u64 = 1_000;
 const MAX_WAIT_MS: u64 = 250;
 const QUORUM_TIMEOUT_MS: u64 = 1_800;
-const ASK_EVERY_MS: u64 = 400;
 
 /// What the loop is at.
 #[derive(Debug)]
@@ -31,7 +29,11 @@ pub(super) enum Doing {
     /// With the heartbeats that had come by then, by session.
     Asking(Vec<(u64, u64)>),
     /// So many answers are left; `is_silence`: of those who are silent, else of those who are back.
-    Telling { left: usize, has_failed: bool, is_silence: bool },
+    Telling {
+        left: usize,
+        has_failed: bool,
+        is_silence: bool,
+    },
     /// Whether there is a quorum at all is asked after telling has failed.
     Doubting,
 }
@@ -55,7 +57,7 @@ impl World {
         }
     }
 
-    fn clock_ms(&self, manager: usize) -> u64 {
+    pub(super) fn clock_ms(&self, manager: usize) -> u64 {
         self.managers[manager].clock_ms(self.now_ms)
     }
 
@@ -76,16 +78,21 @@ impl World {
             return;
         }
         let is_due = leading.looks_at_ms <= now_ms;
-        if !std::mem::take(&mut leading.has_to_look) && !is_due && stood_still_ms == 0 && leading.looks_at_ms != u64::MAX {
+        if !std::mem::take(&mut leading.has_to_look)
+            && !is_due
+            && stood_still_ms == 0
+            && leading.looks_at_ms != u64::MAX
+        {
             return;
         }
         if stood_still_ms > MAX_WAIT_MS + STOOD_STILL_MS {
             self.start_afresh(manager);
         }
         self.follow_freeze(manager);
+        let is_heads = self.random.once_in(2);
         let Some(leading) = self.leading(manager) else { return };
         // Whatever has come is taken in any order.
-        if !leading.beats.is_empty() && (leading.node_changes.is_empty() || leading.random.once_in(2)) {
+        if !leading.beats.is_empty() && (leading.node_changes.is_empty() || is_heads) {
             let (arrived, term) = (std::mem::take(&mut leading.beats), leading.term);
             leading.doing = Doing::Asking(arrived);
             let wait_ms = self.net.delay_ms(now_ms);
@@ -259,7 +266,8 @@ impl World {
         let has_come = !leading.beats.is_empty() || !leading.node_changes.is_empty() || !leading.reached.is_empty();
         let asks_now = has_doubts && !leading.is_asking;
         leading.is_asking |= has_doubts;
-        let at_ms = if has_come { self.now_ms } else { next.map_or(u64::MAX, |at_ms| self.managers[manager].real_ms(at_ms)) };
+        let at_ms =
+            if has_come { self.now_ms } else { next.map_or(u64::MAX, |at_ms| self.managers[manager].real_ms(at_ms)) };
         if asks_now {
             self.after(1, Event::Manager(manager, ManagerEvent::Opinions { term }));
         }
@@ -271,47 +279,5 @@ impl World {
         if at_ms < u64::MAX {
             self.at(at_ms, Event::Manager(manager, ManagerEvent::Leases { term }));
         }
-    }
-
-    /// Before a silent worker is called down, another manager and two workers are asked to reach it.
-    pub(crate) fn ask_opinions(&mut self, manager: usize) {
-        let (now_ms, clock_ms) = (self.now_ms, self.clock_ms(manager));
-        let Some(leading) = self.leading(manager) else { return };
-        let (doubtful, term) = (leading.leases.doubtful(clock_ms), leading.term);
-        if doubtful.is_empty() {
-            leading.is_asking = false;
-            return;
-        }
-        for node in doubtful {
-            if self.is_reached_by_another(manager, node)
-                && let Some(leading) = self.leading(manager)
-            {
-                leading.reached.push((node, clock_ms));
-            }
-        }
-        self.wake_leases(manager);
-        self.at(now_ms + ASK_EVERY_MS, Event::Manager(manager, ManagerEvent::Opinions { term }));
-    }
-
-    fn is_reached_by_another(&mut self, manager: usize, node: NodeId) -> bool {
-        let Some(at) = self.machines.iter().position(|machine| machine.id == node && machine.hears()) else {
-            return false;
-        };
-        let to = Place::Worker(at);
-        let by_manager = |other: usize| {
-            let peer = &self.managers[other];
-            let helps = other != manager && peer.is_up && !peer.is_frozen;
-            helps
-                && self.net.is_open_both_ways(Place::Manager(manager), Place::Manager(other))
-                && self.net.is_open_both_ways(Place::Manager(other), to)
-        };
-        let by_worker = |other: usize| {
-            other != at
-                && self.machines[other].hears()
-                && self.net.is_open_both_ways(Place::Manager(manager), Place::Worker(other))
-                && self.net.is_open_both_ways(Place::Worker(other), to)
-        };
-        let helpers = [at + 1, at + 2].map(|other| other % self.machines.len());
-        (0..self.managers.len()).any(by_manager) || helpers.into_iter().any(by_worker)
     }
 }

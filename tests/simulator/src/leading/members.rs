@@ -41,7 +41,8 @@ impl World {
             // The newest of its name: the one before was removed.
             rows.map(|row| row.id).max()
         };
-        let numbers = |members: &BTreeSet<usize>| members.iter().map(|at| number(*at)).collect::<Option<BTreeSet<u64>>>();
+        let numbers =
+            |members: &BTreeSet<usize>| members.iter().map(|at| number(*at)).collect::<Option<BTreeSet<u64>>>();
         let is_reached = |at: &usize| {
             let peer = &self.managers[*at];
             peer.is_up && !peer.is_frozen && self.net.is_open_both_ways(Place::Manager(manager), Place::Manager(*at))

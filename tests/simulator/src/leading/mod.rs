@@ -4,6 +4,7 @@
 mod book;
 mod leases;
 mod members;
+mod opinions;
 mod planner;
 mod sessions;
 
@@ -11,14 +12,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use goat_core::lease::{LeaderLeases, LeasePolicy};
-use goat_core::model::{ClusterId, NodeId};
 use goat_core::model::{Authority, JoinSecrets, Secret};
+use goat_core::model::{ClusterId, NodeId};
 use goat_core::orchestrator::{Planner, Policy};
 use goat_core::state::change::{ChangeSet, NodeChange};
 use goat_core::state::command::{Action, Outcome};
 use goat_core::state::{Freeze, State};
 
-use crate::random::Random;
 use crate::script::Bug;
 use crate::world::{Event, ManagerEvent, Purpose, World};
 use leases::Doing;
@@ -47,11 +47,10 @@ pub(crate) struct Leading {
     by_node: BTreeMap<NodeId, u64>,
     by_connection: BTreeMap<u32, u64>,
     last_session: u64,
-    random: Random,
 }
 
 impl Leading {
-    fn new(term: u64, state: &State, policy: LeasePolicy, now_ms: u64, plan_policy: Policy, seed: u64) -> Self {
+    fn new(term: u64, state: &State, policy: LeasePolicy, now_ms: u64, plan_policy: Policy) -> Self {
         Self {
             term,
             leases: fresh(state, policy, now_ms),
@@ -71,7 +70,6 @@ impl Leading {
             by_node: BTreeMap::new(),
             by_connection: BTreeMap::new(),
             last_session: 0,
-            random: Random::new(seed, 1_000 + term),
         }
     }
 
@@ -117,8 +115,7 @@ impl World {
         let own = &self.managers[manager];
         let (policy, plan_policy) = (self.lease_policy(), self.plan_policy());
         let waits_since_ms = own.clock_ms(self.now_ms);
-        let seed = self.script.shape.seed;
-        let leading = Leading::new(term, &own.state, policy, waits_since_ms, plan_policy, seed);
+        let leading = Leading::new(term, &own.state, policy, waits_since_ms, plan_policy);
         let is_first = own.state.cluster_id().is_none() && self.raft.log.is_empty();
         self.managers[manager].leading = Some(Box::new(leading));
         self.managers[manager].knows = Some((manager, term));
@@ -135,7 +132,8 @@ impl World {
 
     /// The wrong turn: everybody counts as silent for long.
     fn forget_to_wait(&mut self, manager: usize) {
-        let policy = LeasePolicy { down_after_ms: 1, disconnected_after_ms: 1, lease_ttl_ms: 0, kill_ms: 0, ..self.policy };
+        let policy =
+            LeasePolicy { down_after_ms: 1, disconnected_after_ms: 1, lease_ttl_ms: 0, kill_ms: 0, ..self.policy };
         let state = &self.managers[manager].state;
         let leases = LeaderLeases::new(policy, 0, state.nodes().map(|node| (node.id, node.state)));
         if let Some(leading) = self.leading(manager) {

@@ -2,7 +2,7 @@
 
 use goat_core::check::check_plan;
 use goat_core::orchestrator::Planner;
-use goat_core::state::command::{Action, Answer, Outcome, Step};
+use goat_core::state::command::{Action, Answer, Command, Outcome, Step};
 
 use crate::world::{Event, ManagerEvent, Purpose, World};
 
@@ -37,11 +37,11 @@ impl World {
         }
         if !leading.planner.has_work(wall_ms) {
             // What waits for a time was told with the last plan.
-            let plan = leading.planner.plan(&own.state, wall_ms, leading.random.next());
+            let plan = leading.planner.plan(&own.state, wall_ms, self.random.next());
             return self.sleep_until(manager, plan.wake_at_ms);
         }
-        let plan = leading.planner.plan(&own.state, wall_ms, leading.random.next());
-        let (is_judged, term) = (leading.random.once_in(JUDGED), leading.term);
+        let plan = leading.planner.plan(&own.state, wall_ms, self.random.next());
+        let (is_judged, term) = (self.random.once_in(JUDGED), leading.term);
         if is_judged {
             let found = check_plan(&own.state, &plan);
             if !found.is_empty() {
@@ -60,7 +60,17 @@ impl World {
         }
         self.coverage.add("plan steps", plan.steps.len() as u64);
         self.count_steps(&plan.steps);
-        self.propose_action(manager, term, Action::Plan { steps: plan.steps }, Purpose::Plan);
+        let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps: plan.steps } };
+        self.propose(manager, term, command, Purpose::Plan);
+    }
+
+    /// Whether the leader has a plan under way, or something to plan.
+    pub(crate) fn is_planning(&self) -> bool {
+        let own = &self.managers[self.raft.leader];
+        let wall_ms = own.wall_ms(self.now_ms);
+        own.leading.as_ref().is_none_or(|leading| {
+            leading.is_planning || !leading.changes.is_empty() || leading.planner.has_work(wall_ms)
+        })
     }
 
     fn sleep_until(&mut self, manager: usize, wake_at_ms: Option<u64>) {

@@ -15,7 +15,7 @@ use super::book::Book;
 use crate::mischief::Place;
 use crate::script::Bug;
 use crate::wire::{Down, Hello, Up};
-use crate::world::{Purpose, World};
+use crate::world::{Event, ManagerEvent, Purpose, World};
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -216,7 +216,22 @@ impl World {
         for (connection, message) in news {
             if self.is_healed || !self.random.once_in(once_in) {
                 self.send_down(connection, term, message);
+            } else {
+                // Whoever fell behind in telling tells everything anew.
+                let wait_ms = self.random.between(500, 8_000);
+                self.after(wait_ms, Event::Manager(manager, ManagerEvent::Full { term, connection }));
             }
+        }
+    }
+
+    pub(crate) fn tell_in_full(&mut self, manager: usize, connection: u32) {
+        let own = &mut self.managers[manager];
+        let Some(leading) = own.leading.as_deref_mut() else { return };
+        let term = leading.term;
+        let session = leading.by_connection.get(&connection).and_then(|number| leading.sessions.get_mut(number));
+        if let Some(book) = session.and_then(|session| session.book.as_mut()) {
+            let full = book.full(&own.state);
+            self.send_down(connection, term, full);
         }
     }
 

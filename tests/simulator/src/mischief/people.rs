@@ -19,16 +19,37 @@ const SERVICES: u64 = 5;
 #[serde(rename_all = "kebab-case")]
 pub enum Wish {
     Create(Box<Wanted>),
-    Update { service: u64, image: u64 },
-    Scale { service: u64, replicas: u32 },
-    Remove { service: u64 },
-    Drain { worker: usize },
-    Activate { worker: usize },
+    Update {
+        service: u64,
+        image: u64,
+    },
+    Scale {
+        service: u64,
+        replicas: u32,
+    },
+    Remove {
+        service: u64,
+    },
+    Drain {
+        worker: usize,
+    },
+    Activate {
+        worker: usize,
+    },
     /// Once it is down.
-    RemoveNode { worker: usize },
-    Freeze { for_ms: u64 },
-    AddManager { manager: usize },
-    SetManager { manager: usize, standing: Standing },
+    RemoveNode {
+        worker: usize,
+    },
+    Freeze {
+        for_ms: u64,
+    },
+    AddManager {
+        manager: usize,
+    },
+    SetManager {
+        manager: usize,
+        standing: Standing,
+    },
     RotateSecret,
     RotateAuthority,
     RaiseFormat,

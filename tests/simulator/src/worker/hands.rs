@@ -45,6 +45,7 @@ impl World {
             is_alive: false,
             has_container: false,
             ends: None,
+            overslept_until_ms: 0,
             exit: None,
             journal: None,
             known: Some(known),

@@ -1,12 +1,15 @@
 //! The life of machines and agents: crashes, freezes, sleep; and what a new agent makes of what it finds.
 
-use goat_core::model::TaskState;
+use goat_core::model::{OnDisconnect, TaskState};
 
 use super::{Agent, Doing, Known, Session};
 use crate::mischief::Place;
 use crate::script::Bug;
 use crate::wire::Up;
 use crate::world::World;
+
+/// From waking to the end of what has slept through the end of its lease: the watchdog's and the agent's moments.
+const WAKE_MS: u64 = 800;
 
 impl World {
     pub(crate) fn crash_machine(&mut self, at: usize) {
@@ -121,7 +124,16 @@ impl World {
     pub(crate) fn resume(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         if std::mem::take(&mut machine.is_suspended) {
-            machine.resumed_at_ms = self.now_ms;
+            let now_ms = self.now_ms;
+            let over = [OnDisconnect::Stop, OnDisconnect::StopIfIsolated].map(|bound| !machine.allows(bound, now_ms));
+            for work in machine.works.values_mut() {
+                let is_over = match work.on_disconnect {
+                    OnDisconnect::Keep => false,
+                    OnDisconnect::Stop => over[0],
+                    OnDisconnect::StopIfIsolated => over[1],
+                };
+                work.overslept_until_ms = if is_over { now_ms + WAKE_MS } else { 0 };
+            }
             self.look_at_streams();
             self.wake_machine(at, self.now_ms);
         }

@@ -27,7 +27,6 @@ pub(crate) struct Machine {
     lives: u64,
     pub is_up: bool,
     is_suspended: bool,
-    resumed_at_ms: u64,
     rate_ppm: u64,
     offset_ms: u64,
     random: Random,
@@ -59,6 +58,8 @@ pub(crate) struct Work {
     has_container: bool,
     /// When and as what it ends, by itself or by force.
     ends: Option<(u64, TaskState)>,
+    /// It has slept through the end of its lease, and is given until then to end.
+    overslept_until_ms: u64,
     /// It has ended so.
     exit: Option<TaskState>,
     // The disk's.
@@ -82,7 +83,9 @@ enum Doing {
     /// It has ended, or was never begun.
     Nothing,
     Running,
-    Stopping { grace_ms: u64 },
+    Stopping {
+        grace_ms: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -130,7 +133,6 @@ impl Machine {
             lives: 0,
             is_up: true,
             is_suspended: false,
-            resumed_at_ms: 0,
             rate_ppm,
             offset_ms: random.below(1 << 40),
             random,
@@ -177,10 +179,7 @@ impl Machine {
     /// Whether a process of it runs, as far as it counts: what has slept through the end of its lease is given the moment
     /// in which its watchdog wakes.
     pub(crate) fn runs(&self, work: &Work, now_ms: u64) -> bool {
-        const WAKE_MS: u64 = 800;
-        let is_awake = self.is_up && !self.is_suspended;
-        let has_slept = self.resumed_at_ms > 0 && now_ms < self.resumed_at_ms + WAKE_MS;
-        is_awake && work.is_alive && !(has_slept && !self.allows(work.on_disconnect, now_ms))
+        self.is_up && !self.is_suspended && work.is_alive && now_ms >= work.overslept_until_ms
     }
 }
 

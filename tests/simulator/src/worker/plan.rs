@@ -8,7 +8,11 @@ use super::{Doing, Machine, Work};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Start(TaskId),
-    Stop { task: TaskId, grace_ms: u64, is_lease_over: bool },
+    Stop {
+        task: TaskId,
+        grace_ms: u64,
+        is_lease_over: bool,
+    },
     /// It was never begun and is not wanted to run.
     Decline(TaskId),
     Forget(TaskId),

@@ -4,6 +4,7 @@ use goat_core::lease::WATCHDOG_AFTER_MS;
 use goat_core::model::{OnDisconnect, TaskState};
 
 use super::Machine;
+use crate::random::Random;
 use crate::script::Bug;
 use crate::world::{Event, World};
 
@@ -25,7 +26,9 @@ impl World {
             return;
         }
         self.machines[at].wakes_at_ms = u64::MAX;
-        let machine = &self.machines[at];
+        let chance = self.random.next() ^ at as u64;
+        let machine = &mut self.machines[at];
+        machine.random = Random::new(chance, 200);
         if !machine.is_up || machine.is_suspended {
             return;
         }

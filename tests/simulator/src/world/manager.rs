@@ -120,6 +120,9 @@ impl World {
             ManagerEvent::Leases { term } if self.leads(manager, term) => self.look_at_leases(manager),
             ManagerEvent::Planner { term } if self.leads(manager, term) => self.plan(manager),
             ManagerEvent::Opinions { term } if self.leads(manager, term) => self.ask_opinions(manager),
+            ManagerEvent::Full { term, connection } if self.leads(manager, term) => {
+                self.tell_in_full(manager, connection);
+            }
             ManagerEvent::Members { term } if self.leads(manager, term) => self.look_at_members(manager),
             _ => {}
         }

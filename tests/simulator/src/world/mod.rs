@@ -2,6 +2,7 @@
 //! files beside this one, each for one kind of actor.
 
 mod deeds;
+mod elections;
 mod log;
 mod manager;
 mod net;
@@ -11,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use goat_core::lease::LeasePolicy;
+use goat_core::scheduler::mix;
 
 use crate::coverage::Coverage;
 use crate::judge::Judge;
@@ -36,33 +38,73 @@ pub(crate) enum Event {
     Deed(usize),
     Heal,
     LookForRest,
-    Arrive { connection: u32, is_up: bool },
+    Arrive {
+        connection: u32,
+        is_up: bool,
+    },
     Machine(usize),
     /// The log's next entry may be committed.
     Commit,
     Election,
-    Lead { manager: usize, term: u64 },
-    Deposed { manager: usize, term: u64 },
+    Lead {
+        manager: usize,
+        term: u64,
+    },
+    Deposed {
+        manager: usize,
+        term: u64,
+    },
     Manager(usize, ManagerEvent),
     Try(usize),
-    Answer { request: usize, index: u64 },
+    Answer {
+        request: usize,
+        index: u64,
+    },
     /// Peers' answers have come, or have not.
-    Peers { worker: usize, asked_ms: u64, ages: Vec<Option<u64>> },
+    Peers {
+        worker: usize,
+        asked_ms: u64,
+        ages: Vec<Option<u64>>,
+    },
 }
 
 /// What happens inside a manager; while it stands still, it waits.
 #[derive(Debug)]
 pub(crate) enum ManagerEvent {
     Apply,
-    Timeout { proposal: u64 },
-    QuorumAsked { term: u64 },
-    Quorum { term: u64, is_confirmed: bool },
-    Leases { term: u64 },
-    Planner { term: u64 },
-    Opinions { term: u64 },
-    Members { term: u64 },
+    Timeout {
+        proposal: u64,
+    },
+    QuorumAsked {
+        term: u64,
+    },
+    Quorum {
+        term: u64,
+        is_confirmed: bool,
+    },
+    Leases {
+        term: u64,
+    },
+    Planner {
+        term: u64,
+    },
+    Opinions {
+        term: u64,
+    },
+    Members {
+        term: u64,
+    },
+    /// Everything is told on a session where a part got lost.
+    Full {
+        term: u64,
+        connection: u32,
+    },
     /// A user's request came, from its client or passed on by another manager.
-    Request { request: usize, try_number: u32, is_forwarded: bool },
+    Request {
+        request: usize,
+        try_number: u32,
+        is_forwarded: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -100,6 +142,8 @@ pub struct World {
     events: u64,
     pub(crate) is_healed: bool,
     pub(crate) policy: LeasePolicy,
+    moment_ms: u64,
+    same_moment: u64,
     pub(crate) random: Random,
     pub(crate) net: Net,
     pub(crate) connections: Connections,
@@ -134,6 +178,8 @@ impl World {
             events: 0,
             is_healed: false,
             policy,
+            moment_ms: 0,
+            same_moment: 0,
             random: Random::new(shape.seed, 3),
             net: Net::new(shape),
             connections: Connections::default(),
@@ -174,6 +220,7 @@ impl World {
                 self.fail(format!("no rest {REST_MS} ms after everything was mended: {left}"));
                 break;
             }
+            self.draw_chance();
             self.happen(entry.event);
         }
         Ended {
@@ -182,6 +229,17 @@ impl World {
             hash: self.judge.truth.hash(),
             coverage: self.coverage,
         }
+    }
+
+    /// Chance depends on the moment and on nothing that went before, so that a run without some of its events is else the
+    /// same.
+    fn draw_chance(&mut self) {
+        self.same_moment = if self.moment_ms == self.now_ms { self.same_moment + 1 } else { 0 };
+        self.moment_ms = self.now_ms;
+        let seed = mix(self.script.shape.seed ^ mix(self.now_ms ^ (self.same_moment << 40)));
+        self.random = Random::new(seed, 3);
+        self.net.draw_chance(seed);
+        self.raft.draw_chance(seed);
     }
 
     pub(crate) fn at(&mut self, at_ms: u64, event: Event) {

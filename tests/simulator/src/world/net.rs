@@ -32,6 +32,10 @@ impl Net {
         }
     }
 
+    pub(super) fn draw_chance(&mut self, seed: u64) {
+        self.random = Random::new(seed, 4);
+    }
+
     pub(crate) fn is_open(&self, from: Place, to: Place) -> bool {
         let (from, to) = (from.index(), to.index());
         from == to || ((self.isolated >> from | self.isolated >> to) & 1 == 0 && self.cut[from] >> to & 1 == 0)
