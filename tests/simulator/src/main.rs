@@ -52,10 +52,13 @@ struct Options {
     demand_coverage: bool,
     /// A world in which something is wrong: how many seeds find it. `all`, or a name
     #[arg(long, value_parser = bug)]
-    bug: Option<Vec<Bug>>,
+    bug: Option<Bugs>,
 }
 
-fn bug(text: &str) -> Result<Vec<Bug>, String> {
+/// Not seen through by the parser of the command line: one word may name them all.
+type Bugs = Vec<Bug>;
+
+fn bug(text: &str) -> Result<Bugs, String> {
     if text == "all" {
         return Ok(Bug::ALL.to_vec());
     }

@@ -175,17 +175,17 @@ impl Drawing<'_> {
                 let via = self.manager();
                 self.push(now_ms, Deed::Ask { via, wish });
             }
-            10..=12 => self.to_manager(now_ms, span_ms),
+            10..=12 => self.hurt_manager(now_ms, span_ms),
             13 if self.shape.weather != Weather::Gentle => {
                 let (for_ms, most_ms) = (span_ms, self.random.between(50, 6_000));
                 self.push(now_ms, Deed::Slow { for_ms, most_ms });
             }
             14 => self.between_managers(now_ms, span_ms),
-            _ => self.to_worker(now_ms, span_ms),
+            _ => self.hurt_worker(now_ms, span_ms),
         }
     }
 
-    fn to_manager(&mut self, now_ms: u64, span_ms: u64) {
+    fn hurt_manager(&mut self, now_ms: u64, span_ms: u64) {
         let at = self.manager();
         let (first, last) = match self.random.below(6) {
             5 => return self.cut_from_other_managers(now_ms, span_ms, at),
@@ -230,7 +230,7 @@ impl Drawing<'_> {
         Some(at)
     }
 
-    fn to_worker(&mut self, now_ms: u64, span_ms: u64) {
+    fn hurt_worker(&mut self, now_ms: u64, span_ms: u64) {
         let Some(at) = self.worker(now_ms, span_ms) else { return };
         let place = Place::Worker(at);
         let manager = Place::Manager(self.manager());

@@ -37,6 +37,8 @@ pub(crate) struct Judge {
     last_words: HashMap<TaskId, (TaskState, Desired)>,
     /// Tasks whose process was started, ever.
     began: BTreeSet<TaskId>,
+    /// What became of tasks, for a failure's text.
+    story: Vec<(u64, TaskId, Option<TaskState>, Cause)>,
 }
 
 impl Judge {
@@ -53,6 +55,7 @@ impl Judge {
             tokens: HashMap::new(),
             last_words: HashMap::new(),
             began: BTreeSet::new(),
+            story: Vec::new(),
         }
     }
 }
@@ -98,6 +101,7 @@ impl World {
     }
 
     fn judge_change(&mut self, change: &TaskChange) -> Option<String> {
+        self.judge.story.push((self.now_ms, change.task, change.to, change.cause));
         let (id, Some(to)) = (change.task, change.to) else {
             let last = self.judge.last_words.get(&change.task);
             let is_live = last.is_some_and(|(state, _)| !state.is_terminal());
@@ -150,7 +154,7 @@ impl World {
         let Some(work) = self.machines[at].works.get(&task) else { return };
         let (service, slot) = (work.service, work.slot);
         if !self.judge.began.insert(task) {
-            return self.fail(format!("w{at} begins {task} a second time"));
+            return self.fail(format!("w{at} begins {task} a second time; {}", self.story_of(task)));
         }
         let Some(work) = self.machines[at].works.get(&task) else { return };
         let is_bound = match work.on_disconnect {
@@ -171,6 +175,15 @@ impl World {
             let text: Vec<String> = all.iter().map(|(at, task)| format!("{task} on w{at}")).collect();
             self.fail(format!("slot {service}.{slot} runs more than once: {}", text.join(", ")));
         }
+    }
+
+    fn story_of(&self, task: TaskId) -> String {
+        let own = self.judge.story.iter().filter(|(_, id, ..)| *id == task);
+        let told = own.map(|(at_ms, _, to, cause)| match to {
+            Some(to) => format!("{at_ms} {} ({})", to.as_str(), cause.as_str()),
+            None => format!("{at_ms} forgotten"),
+        });
+        told.collect::<Vec<_>>().join(", ")
     }
 
     fn count(&mut self, action: &Action, outcome: &Outcome, changes: &ChangeSet) {

@@ -37,10 +37,10 @@ impl World {
         }
         if !leading.planner.has_work(wall_ms) {
             // What waits for a time was told with the last plan.
-            let plan = leading.planner.plan(&own.state, wall_ms, self.random.next());
+            let plan = leading.planner.plan(&own.state, wall_ms, self.random.draw());
             return self.sleep_until(manager, plan.wake_at_ms);
         }
-        let plan = leading.planner.plan(&own.state, wall_ms, self.random.next());
+        let plan = leading.planner.plan(&own.state, wall_ms, self.random.draw());
         let (is_judged, term) = (self.random.once_in(JUDGED), leading.term);
         if is_judged {
             let found = check_plan(&own.state, &plan);

@@ -58,7 +58,7 @@ impl World {
             return self.fail(format!("w{at} begins {task}, which runs there already"));
         }
         let fate = fate(self.script.shape.seed, task, 1);
-        if !self.is_healed && fate % 40 == 0 {
+        if !self.is_healed && fate.is_multiple_of(40) {
             self.new_work(at, task, TaskState::Rejected, Doing::Nothing);
             return self.report(at, task, Some("no-runtime"));
         }
@@ -141,7 +141,7 @@ impl World {
             return self.end_task(at, task, TaskState::Stopped, Some("lease-expired"));
         }
         let start = fate(seed, task, 2);
-        if !is_healed && start % 30 == 0 {
+        if !is_healed && start.is_multiple_of(30) {
             let reasons = ["image-pull-failed", "registry-unreachable", "disk-full", "runtime-down"];
             let reason = reasons[(start / 30 % 4) as usize];
             self.coverage.count("tasks failed");
@@ -174,7 +174,7 @@ impl World {
         let is_healed = self.is_healed;
         let Some(work) = self.machines[at].works.get_mut(&task) else { return };
         let Some(known) = &mut work.known else { return };
-        if work.has_health && !is_healed && fate(seed, task, 4) % 20 == 0 {
+        if work.has_health && !is_healed && fate(seed, task, 4).is_multiple_of(20) {
             // It never becomes healthy: it is stopped, and has failed.
             known.doing = Doing::Stopping { grace_ms: 100 };
             work.ends = Some((now_ms + 100, TaskState::Failed));

@@ -26,7 +26,7 @@ impl World {
             return;
         }
         self.machines[at].wakes_at_ms = u64::MAX;
-        let chance = self.random.next() ^ at as u64;
+        let chance = self.random.draw() ^ at as u64;
         let machine = &mut self.machines[at];
         machine.random = Random::new(chance, 200);
         if !machine.is_up || machine.is_suspended {

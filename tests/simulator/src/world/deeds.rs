@@ -26,11 +26,11 @@ impl World {
             Deed::Rejoin(place) => self.set_isolated(place, false),
             Deed::Slow { for_ms, most_ms } => self.net.slow(self.now_ms + for_ms, most_ms),
             Deed::Ask { via, wish } => self.ask(Request::new(event.number, via, wish)),
-            deed => self.to_machine(&deed),
+            deed => self.deed_to_machine(&deed),
         }
     }
 
-    fn to_machine(&mut self, deed: &Deed) {
+    fn deed_to_machine(&mut self, deed: &Deed) {
         match *deed {
             Deed::CrashMachine(at) => self.crash_machine(at),
             Deed::StartMachine(at) => self.start_machine(at),
