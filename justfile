@@ -29,7 +29,11 @@ test-deb:
 
 # The simulated cluster, one seed: just sim seed=7
 sim seed="1":
-    GOAT_SIM_SEED={{ trim_start_match(seed, "seed=") }} cargo test --locked -p goat-core --test core simulation -- --nocapture
+    cargo run --locked --profile sim -p goat-simulator -- --seed {{ trim_start_match(seed, "seed=") }}
+
+# A planted bug, and which layer of tests finds it: just mutate fsync-skipped
+mutate *names:
+    tests/mutate {{ names }}
 
 # A local cluster with echo on it
 cluster *args:

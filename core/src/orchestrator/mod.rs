@@ -7,21 +7,22 @@ mod cure;
 mod draft;
 mod drain;
 mod pending;
+mod placing;
 mod restart;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::model::{Cause, Desired, NodeId, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Cause, Desired, ServiceId, TaskId, TaskState};
 use crate::plan::Plan;
-use crate::scheduler::{Scheduler, describe};
 use crate::state::State;
 use crate::state::change::ChangeSet;
 use crate::state::command::Step;
 
 use draft::Draft;
 use drain::Unsettled;
-use pending::{Kind, Pending};
+use pending::Pending;
+use placing::{Placing, placed};
 use slots::Progress;
 
 pub use drain::waits_for;
@@ -57,6 +58,9 @@ pub struct Planner {
     has_changed: bool,
     /// When the first node's deadline comes (Unix ms).
     deadline_ms: Option<u64>,
+    /// By how much the state's clock was ahead of the leader's at the first plan: an earlier leader's was, and it wrote down
+    /// until when tasks wait. Else they would wait until this one's clock is there.
+    ahead_ms: Option<u64>,
 }
 
 /// How far the look at a service has come: a large one takes several plans.
@@ -114,8 +118,8 @@ impl Planner {
     pub fn has_work(&self, now_ms: u64) -> bool {
         !self.services.is_empty()
             || !self.slots.is_empty()
-            || self.pending.has_work(now_ms)
-            || (!self.leaving.is_empty() && self.is_a_turn(now_ms))
+            || self.pending.has_work(self.at_ms(now_ms))
+            || (!self.leaving.is_empty() && self.is_a_turn(self.at_ms(now_ms)))
     }
 
     /// Whether those that are to leave are to be looked at again.
@@ -123,8 +127,22 @@ impl Planner {
         self.has_changed || self.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
+    /// The time of the state's clock, to which waits and deadlines are written down.
+    fn at_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add(self.ahead_ms.unwrap_or(0))
+    }
+
     /// Decides. The plan must be carried out before the next is made; if it was not, start again with a new planner.
+    /// Times are the caller's, whose clock may be behind the state's.
     pub fn plan(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
+        let ahead_ms = *self.ahead_ms.get_or_insert(state.clock_ms().saturating_sub(now_ms));
+        let at_ms = self.at_ms(now_ms);
+        let mut plan = Plan { at_ms, ..self.plan_at(state, at_ms, seed) };
+        plan.wake_at_ms = plan.wake_at_ms.map(|at_ms| at_ms.saturating_sub(ahead_ms));
+        plan
+    }
+
+    fn plan_at(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
         if self.is_a_turn(now_ms) {
             self.slots.append(&mut self.leaving);
             (self.has_changed, self.deadline_ms) = (false, None);
@@ -174,7 +192,7 @@ impl Planner {
         if created.is_empty() && leaving.is_empty() && !self.pending.has_due() {
             return plan;
         }
-        let mut placing = Placing { state, scheduler: Scheduler::new(state, seed), refusals: HashMap::new() };
+        let mut placing = Placing::new(state, seed);
         for (index, task) in created {
             if let Step::CreateTask(new) = &mut plan.steps[index] {
                 new.node = placing.node_for(&task).and_then(Result::ok);
@@ -227,62 +245,4 @@ impl Planner {
             plan.steps.push(Step::Desire { task: id, seen_version: task.version, desired, cause });
         }
     }
-}
-
-/// What to say of a pending task for which a node was looked for; None where it was said before.
-fn placed(task: &Task, found: Result<NodeId, &str>) -> Option<Step> {
-    let (id, seen_version) = (task.id, task.version);
-    match found {
-        Ok(node) => Some(Step::Assign { task: id, seen_version, node }),
-        Err(error) if task.error.as_deref() == Some(error) => None,
-        Err(error) => Some(Step::Explain { task: id, seen_version, error: error.to_owned() }),
-    }
-}
-
-/// Why nothing is placed while workers may run what the rows do not know of.
-const UNSETTLED: &str = "restored from a snapshot: waiting until every worker has said what it runs";
-
-/// Looks for nodes within one plan.
-struct Placing<'a> {
-    state: &'a State,
-    scheduler: Scheduler<'a>,
-    /// What did not fit once in this plan does not fit for its siblings either: room only shrinks.
-    refusals: HashMap<Kind, String>,
-}
-
-impl Placing<'_> {
-    /// A node, or why there is none; None where the task's spec is not there.
-    fn node_for(&mut self, task: &Task) -> Option<Result<NodeId, &str>> {
-        if self.state.restored().is_some() {
-            return Some(Err(UNSETTLED));
-        }
-        let kind = pending::kind_of(task);
-        if !self.refusals.contains_key(&kind) {
-            let spec = self.state.spec_of(task)?;
-            match self.scheduler.place(task, spec, avoided(self.state, task)) {
-                Ok(node) => return Some(Ok(node)),
-                Err(counts) => drop(self.refusals.insert(kind, describe(&counts))),
-            }
-        }
-        self.refusals.get(&kind).map(|text| Err(text.as_str()))
-    }
-}
-
-/// The node on which this slot's last two tasks failed, one after the other; or its last, where the node was at fault.
-/// What only stood in for a task that came back says nothing of it.
-fn avoided(state: &State, task: &Task) -> Option<NodeId> {
-    let failed_on = |task: &Task| {
-        let has_failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
-        task.node.filter(|_| has_failed)
-    };
-    let earlier = state.slot(task.service, task.slot).iter().rev().filter(|id| **id != task.id);
-    let tasks = earlier.filter_map(|id| state.task(*id));
-    let mut tried = tasks.filter(|task| task.stop_cause != Some(Cause::NodeBack));
-    let newest = tried.next()?;
-    let last = failed_on(newest)?;
-    if cure::Fault::of(newest).is_elsewhere_better() {
-        return Some(last);
-    }
-    let before = failed_on(tried.next()?)?;
-    (last == before).then_some(last)
 }

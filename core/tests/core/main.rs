@@ -16,7 +16,6 @@ mod reports;
 mod restored;
 mod returns;
 mod security;
-mod simulation;
 mod stories;
 mod support;
 mod timing;

@@ -37,10 +37,6 @@ impl Random {
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
-
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
-        if of.is_empty() { None } else { Some(of[self.below(of.len() as u64) as usize]) }
-    }
 }
 
 pub struct Leader {
@@ -117,7 +113,11 @@ impl Leader {
     }
 
     pub fn carry_out(&mut self, plan: Plan) -> Answer {
-        self.done(Action::Plan { steps: plan.steps })
+        let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps: plan.steps } };
+        match self.command(&command).0 {
+            Outcome::Done(answer) => answer,
+            Outcome::Refused(refusal) => panic!("refused: {refusal}"),
+        }
     }
 
     /// Plans and carries out until nothing is left to do now.

@@ -51,7 +51,7 @@ async fn plan_until_disturbed(group: &Group) -> Disturbance {
         let wake_at_ms = plan.wake_at_ms;
         if !plan.is_empty() {
             debug!(steps = plan.steps.len(), "planned");
-            let command = Command { now_ms, request: None, action: Action::Plan { steps: plan.steps } };
+            let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps: plan.steps } };
             if let Err(error) = group.propose_here(&command).await {
                 return Disturbance::NotProposed(error);
             }
