@@ -267,6 +267,11 @@ impl State {
         self.revoked.contains_key(&id)
     }
 
+    /// What a request was answered, if it is remembered.
+    pub fn answer_to(&self, request: RequestId) -> Option<&Outcome> {
+        self.requests.get(&request).map(|remembered| &remembered.outcome)
+    }
+
     /// What a node's tasks hold.
     pub fn node_use(&self, node: NodeId) -> &NodeUse {
         static NOTHING: std::sync::LazyLock<NodeUse> = std::sync::LazyLock::new(NodeUse::default);
