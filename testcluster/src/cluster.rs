@@ -93,7 +93,7 @@ impl Cluster {
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
         layout.save()?;
-        volumes::mount_all(&layout, options.manager_disk_mib)?;
+        volumes::mount_all(&layout, &options)?;
         let cluster = Self {
             links: Links::new(layout.clone()),
             members: Mutex::default(),

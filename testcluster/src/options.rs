@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::daemons::{self, DaemonOptions};
 use crate::error::Error;
+use crate::images::FileSystem;
 use crate::layout::{MAX_MANAGERS, MAX_WORKERS};
 use crate::runtime::RuntimeKind;
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub is_direct: bool,
     /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
     pub manager_disk_mib: Option<u32>,
+    /// Each manager's data is on a file system of its own in a file, whose power can be cut. Needs root.
+    pub manager_image: Option<FileSystem>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
 }
@@ -60,6 +63,7 @@ impl Options {
             log_level: "info".into(),
             is_direct: false,
             manager_disk_mib: None,
+            manager_image: None,
             daemons: None,
         })
     }
