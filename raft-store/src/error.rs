@@ -79,6 +79,13 @@ pub enum Error {
     )]
     Corrupt { path: PathBuf, reason: String },
 
+    #[error(
+        "the database in {path} is damaged: it holds {held}, and this manager had acknowledged {promised}. Move the data \
+         directory away and let this manager join the cluster anew, under a new id; its data is still on the other managers",
+        path = path.display()
+    )]
+    Forgotten { path: PathBuf, held: String, promised: String },
+
     #[error("the database in {path}: {source}", path = path.display())]
     Database { path: PathBuf, source: rocksdb::Error },
 
@@ -112,7 +119,9 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Io { source, .. } => source.kind(),
-            Error::Corrupt { .. } | Error::Snapshot { .. } | Error::Restore { .. } => io::ErrorKind::InvalidData,
+            Error::Corrupt { .. } | Error::Forgotten { .. } | Error::Snapshot { .. } | Error::Restore { .. } => {
+                io::ErrorKind::InvalidData
+            }
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)

@@ -4,6 +4,7 @@
 //! ```text
 //! DIR/IDENTITY     whose directory this is (see `identity`)
 //! DIR/LOCK         held while a process uses it
+//! DIR/PROMISED     what was acknowledged at least (see `witness`)
 //! DIR/db/          RocksDB: log, metadata, rows (key layout in `db`)
 //! DIR/snapshots/   the newest snapshot, and those on their way (see `snapshot`)
 //! ```
@@ -26,6 +27,7 @@ mod snapshot;
 mod state_machine;
 mod types;
 mod view;
+mod witness;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +44,7 @@ pub use snapshot::{IncomingSnapshot, SnapshotBuilder, SnapshotFile, SnapshotRead
 pub use state_machine::{RestoreError, RowChanges, StateMachine};
 pub use types::{EntryId, Member, Payload, Reply, TypeConfig};
 pub use view::RowsView;
+pub use witness::Promised;
 
 use db::{Db, DirLock};
 use identity::IdentityFile;
@@ -125,6 +128,7 @@ pub fn open<S: StateMachine>(options: Options, state: S) -> Result<(LogStore, Ma
     let lock = DirLock::take(dir)?;
     let identity = Arc::new(IdentityFile::open(dir, &options.identity)?);
     let db = Arc::new(Db::open(dir.join(DB_DIR), lock)?);
+    witness::check(&db, dir)?;
     let snapshots = Arc::new(SnapshotDir::open(dir.join(SNAPSHOTS_DIR))?);
     let machine = MachineStore::open(Arc::clone(&db), Arc::clone(&identity), Arc::clone(&snapshots), state)?;
     let log = LogStore::open(&options, db, identity, snapshots)?;

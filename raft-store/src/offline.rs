@@ -15,6 +15,7 @@ use crate::identity::{self, Identity};
 use crate::log::disk;
 use crate::snapshot::SnapshotFile;
 use crate::types::{Entry, EntryId, LogId, Member, StoredMembership};
+use crate::witness::{self, Promised};
 
 /// Key and value.
 pub type Row = (Box<[u8]>, Box<[u8]>);
@@ -130,6 +131,14 @@ impl Offline {
             members: members.as_ref().map(Members::of).unwrap_or_default(),
             installing: installing.map(|name| String::from_utf8_lossy(&name).into_owned()),
         })
+    }
+
+    /// What was acknowledged from this directory at least, by the witness beside the database, and what that holds of it.
+    ///
+    /// # Errors
+    /// Where a record cannot be read.
+    pub fn promised(&self) -> Result<(Option<Promised>, Promised), Error> {
+        Ok((witness::read(&self.dir)?, Promised::held(&self.db)?))
     }
 
     /// Shows every entry in order; its command, where it is one.

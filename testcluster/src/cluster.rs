@@ -97,7 +97,7 @@ impl Cluster {
             std::fs::create_dir_all(&backups).map_err(Error::io("make", &backups))?;
         }
         layout.save()?;
-        volumes::mount_all(&layout, options.manager_disk_mib)?;
+        volumes::mount_all(&layout, &options)?;
         let cluster = Self {
             links: Links::new(layout.clone()),
             members: Mutex::default(),

@@ -7,6 +7,7 @@
 //! | `processes.json` | what was started (`ledger`) |
 //! | `control.sock` | the supervisor's control socket (`control`) |
 //! | `m1/ w1/ ...` | data directories |
+//! | `m1.img ...` | file systems for the managers' data, where their power is to be cut |
 //! | `d1/ ...` | the workers' own Docker daemons, where they have them |
 //! | `client.pem` | credentials of a user, for goatctl and this program |
 //! | `logs/m1.log ...` | output |

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::daemons::{self, DaemonOptions};
 use crate::error::Error;
+use crate::images::FileSystem;
 use crate::layout::{MAX_MANAGERS, MAX_WORKERS};
 use crate::runtime::RuntimeKind;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub is_direct: bool,
     /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
     pub manager_disk_mib: Option<u32>,
+    /// Each manager's data is on a file system of its own in a file, whose power can be cut. Needs root.
+    pub manager_image: Option<FileSystem>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
     /// Managers save the state every second, into the cluster's directory.
@@ -65,6 +68,7 @@ impl Options {
             otlp_endpoint: None,
             is_direct: false,
             manager_disk_mib: None,
+            manager_image: None,
             daemons: None,
             is_backed_up: false,
         })

@@ -14,7 +14,7 @@ use goat_proto::v1;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tonic::Status;
 
-use super::Control;
+use super::{Control, seen};
 use crate::clock;
 use crate::raft::{Group, PeerInfo, seat};
 
@@ -179,7 +179,7 @@ impl Control {
             nodes: counted(state.nodes().map(|node| node.state.as_str())),
             services: state.services().len() as u32,
             tasks: counted_tasks(&state),
-            read: Some(read),
+            read: Some(seen(read, &state)),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             warnings,
             format: state.format().into(),

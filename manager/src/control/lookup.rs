@@ -1,7 +1,6 @@
 //! What a client means by a reference: a name, an id, or a prefix of an id that fits one only; for a task, also its slot.
 
-use goat_core::model::{Node, NodeId, ServiceId, Task, TaskId};
-use goat_core::state::command::{Answer, Outcome};
+use goat_core::model::{Node, Task, TaskId};
 use goat_core::state::{Service, State};
 use tonic::Status;
 
@@ -28,30 +27,6 @@ pub(super) fn service<'a>(state: &'a State, reference: &str) -> Result<&'a Servi
     match state.service_by_name(reference) {
         Some(service) => Ok(service),
         None => one("service", reference, state.services().map(|service| (service.id.to_string(), service))),
-    }
-}
-
-/// The service that a mutation means. One that was answered before may have removed what it named: its retry gets the first
-/// answer all the same, which the command with that request id brings.
-pub(super) fn service_of(state: &State, reference: &str, request_id: &str) -> Result<ServiceId, Status> {
-    service(state, reference).map(|row| row.id).or_else(|status| match answer(state, request_id) {
-        Some(Answer::Service { id, .. }) => Ok(*id),
-        _ => Err(status),
-    })
-}
-
-/// As [`service_of`].
-pub(super) fn node_of(state: &State, reference: &str, request_id: &str) -> Result<NodeId, Status> {
-    node(state, reference).map(|row| row.id).or_else(|status| match answer(state, request_id) {
-        Some(Answer::Node { id, .. }) => Ok(*id),
-        _ => Err(status),
-    })
-}
-
-fn answer<'a>(state: &'a State, request_id: &str) -> Option<&'a Answer> {
-    match state.remembered(request_id.parse().ok()?)? {
-        Outcome::Done(answer) => Some(answer),
-        Outcome::Refused(_) => None,
     }
 }
 

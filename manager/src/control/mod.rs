@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use futures::Stream;
 use goat_core::model::RequestId;
+use goat_core::state::State;
 use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal};
-use goat_proto::convert;
 use goat_proto::v1::control_server::Control as ControlService;
 use goat_proto::v1::{self, ReadInfo, ReadOptions};
+use goat_proto::{LOG_INDEX, READ_INDEX, convert};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
@@ -81,9 +82,26 @@ impl Control {
         let accepted = group.propose(&command).await.map_err(|error| error.into_status(group))?;
         match accepted.outcome {
             Outcome::Done(answer) => Ok((answer, accepted.index)),
-            Outcome::Refused(refusal) => Err(refused(&refusal)),
+            Outcome::Refused(refusal) => Err(marked(refused(&refusal), LOG_INDEX, accepted.index)),
         }
     }
+}
+
+/// Where a state was read that may have moved on since its index was looked up: by now it holds everything up to the
+/// larger index, and nothing beyond.
+fn seen(read: ReadInfo, state: &State) -> ReadInfo {
+    ReadInfo { index: read.index.max(state.applied_index()), ..read }
+}
+
+/// A refusal that says where in the log it belongs.
+fn marked(mut status: Status, key: &'static str, index: u64) -> Status {
+    status.metadata_mut().insert(key, index.into());
+    status
+}
+
+/// What was looked up in a state, and where where it is not there.
+fn looked_up<T>(found: Result<T, Status>, read: ReadInfo, state: &State) -> Result<T, Status> {
+    found.map_err(|status| marked(status, READ_INDEX, seen(read, state).index))
 }
 
 /// As a client sees it.

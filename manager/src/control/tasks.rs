@@ -7,7 +7,7 @@ use goat_proto::{convert, v1};
 use tonic::Status;
 
 use super::pages::{after, page, parse_slot, slot_token};
-use super::{Control, lookup};
+use super::{Control, lookup, seen};
 
 fn shown(state: &State, task: &Task) -> v1::Task {
     let service = state.service(task.service).map_or("", |service| &service.spec.name);
@@ -20,6 +20,7 @@ impl Control {
     pub(super) async fn list_tasks_(&self, request: v1::ListTasksRequest) -> Result<v1::ListTasksReply, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
+        let read = seen(read, &state);
         let node = match request.node.as_str() {
             "" => None,
             reference => Some(lookup::node(&state, reference)?.id),

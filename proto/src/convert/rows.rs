@@ -20,6 +20,7 @@ pub fn service(row: &Service, running: u32) -> v1::Service {
         created_at_ms: row.created_at_ms,
         updated_at_ms: row.updated_at_ms,
         version: row.version,
+        read: None,
     }
 }
 

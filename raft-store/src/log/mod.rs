@@ -299,7 +299,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 return Ok(());
             }
             tail.truncate(from, last);
-            slot.send(Job::Truncate { from, end, done });
+            slot.send(Job::Truncate { from, end, last, done });
         }
         // Written, not synced: what is appended next is synced, and this with it. But it has to be in the write-ahead
         // log before rows of entries that take the place of these.

@@ -26,7 +26,8 @@ use super::tail::Tail;
 use crate::db::{self, Db};
 use crate::error::Error;
 use crate::record;
-use crate::types::{Entry, LogId, TypeConfig, Vote};
+use crate::types::{Entry, EntryId, LogId, TypeConfig, Vote};
+use crate::witness::Witness;
 
 /// A group larger than this is written before more is added: the first in it should not wait for ever.
 const MAX_GROUP_BYTES: usize = 8 << 20;
@@ -37,10 +38,27 @@ pub(super) type Done = oneshot::Sender<Result<(), Error>>;
 
 /// One change to the log or its metadata.
 pub(super) enum Job {
-    Append { entries: Vec<Entry>, flushed: IOFlushed<TypeConfig>, budget: OwnedSemaphorePermit },
-    Vote { vote: Vote, done: Done },
-    Truncate { from: u64, end: u64, done: Done },
-    Purge { from: u64, upto: LogId, done: Done },
+    Append {
+        entries: Vec<Entry>,
+        flushed: IOFlushed<TypeConfig>,
+        budget: OwnedSemaphorePermit,
+    },
+    Vote {
+        vote: Vote,
+        done: Done,
+    },
+    /// `last`: what is the last entry then.
+    Truncate {
+        from: u64,
+        end: u64,
+        last: Option<LogId>,
+        done: Done,
+    },
+    Purge {
+        from: u64,
+        upto: LogId,
+        done: Done,
+    },
     Committed(LogId),
 }
 
@@ -56,12 +74,20 @@ struct Group {
     committed: Option<LogId>,
     /// Where the part of the log that is on disk ends after this group, where it moves.
     written: Option<u64>,
+    /// What is promised by it: the term of a vote, the last entry.
+    term: Option<u64>,
+    last: Option<EntryId>,
+    /// How far entries are taken back; None where none are.
+    back_to: Option<Option<EntryId>>,
     acks: Vec<Ack>,
 }
 
 /// Runs until every sender is gone; what was queued by then is still written.
 pub(super) fn run(db: &Db, tail: &Mutex<Tail>, mut jobs: mpsc::Receiver<Job>) {
-    let mut failed: Option<Arc<Error>> = None;
+    let (mut witness, mut failed) = match Witness::open(db) {
+        Ok(witness) => (Some(witness), None),
+        Err(error) => (None, Some(Arc::new(error))),
+    };
     while let Some(job) = jobs.blocking_recv() {
         let mut group = Group::new();
         group.add(db, job);
@@ -69,8 +95,8 @@ pub(super) fn run(db: &Db, tail: &Mutex<Tail>, mut jobs: mpsc::Receiver<Job>) {
             let Ok(job) = jobs.try_recv() else { break };
             group.add(db, job);
         }
-        if failed.is_none()
-            && let Err(error) = group.write(db)
+        if let Some(witness) = witness.as_mut().filter(|_| failed.is_none())
+            && let Err(error) = group.write(db, witness)
         {
             error!(%error, "writing the raft log failed");
             failed = Some(Arc::new(error));
@@ -88,7 +114,16 @@ pub(super) fn run(db: &Db, tail: &Mutex<Tail>, mut jobs: mpsc::Receiver<Job>) {
 
 impl Group {
     fn new() -> Self {
-        Self { batch: WriteBatch::default(), is_synced: false, committed: None, written: None, acks: Vec::new() }
+        Self {
+            batch: WriteBatch::default(),
+            is_synced: false,
+            committed: None,
+            written: None,
+            term: None,
+            last: None,
+            back_to: None,
+            acks: Vec::new(),
+        }
     }
 
     fn add(&mut self, db: &Db, job: Job) {
@@ -100,17 +135,21 @@ impl Group {
                 }
                 if let Some(last) = entries.last() {
                     self.written = Some(last.log_id.index() + 1);
+                    self.last = Some(EntryId::of(&last.log_id));
                 }
                 self.is_synced = true;
                 self.acks.push(Ack::Flushed(flushed, budget));
             }
             Job::Vote { vote, done } => {
                 db.put_meta(&mut self.batch, db::VOTE, &vote);
+                self.term = self.term.max(Some(vote.leader_id.term));
                 self.is_synced = true;
                 self.acks.push(Ack::Done(done));
             }
-            Job::Truncate { from, end, done } => {
+            Job::Truncate { from, end, last, done } => {
                 self.delete(db, from, end);
+                self.last = last.as_ref().map(EntryId::of);
+                self.back_to = Some(self.back_to.map_or(self.last, |lowest| lowest.min(self.last)));
                 self.written = Some(from);
                 self.acks.push(Ack::Done(done));
             }
@@ -132,11 +171,16 @@ impl Group {
         }
     }
 
-    fn write(&mut self, db: &Db) -> Result<(), Error> {
+    fn write(&mut self, db: &Db, witness: &mut Witness) -> Result<(), Error> {
+        if let Some(lowest) = self.back_to {
+            witness.lower(lowest)?;
+        }
         if let Some(committed) = self.committed {
             db.put_meta(&mut self.batch, db::COMMITTED, &committed);
         }
-        db.write(std::mem::take(&mut self.batch), self.is_synced)
+        db.write(std::mem::take(&mut self.batch), self.is_synced)?;
+        // Only what is synced. What is taken back is lower than what was there, and is not raised by it.
+        if self.is_synced { witness.raise(self.term, self.last) } else { Ok(()) }
     }
 }
 
