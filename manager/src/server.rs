@@ -9,8 +9,8 @@ use goat_proto::v1::dispatcher_server::DispatcherServer;
 use goat_proto::v1::identity_server::IdentityServer;
 use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
-use goat_tls::{Incoming, Limits, Transport};
-use tokio::net::TcpListener;
+use goat_raft_store::Base;
+use goat_tls::{Incoming, Limits, Listener, Network, Transport};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tracing::{info, warn};
@@ -48,12 +48,25 @@ struct Parts {
     events: Events,
 }
 
+/// What a manager stands on: the machine's TCP and RocksDB, where nothing else is said.
+#[derive(Debug, Default)]
+pub struct Ground {
+    pub network: Network,
+    /// The database; the data directory holds the rest.
+    pub base: Option<Base>,
+}
+
 /// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    run_on(config, Ground::default(), stop).await
+}
+
+/// The same on other ground than the machine's own.
+pub async fn run_on(config: Config, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
     let dir = config.data_dir.display().to_string();
     let seated = Seated::of(&config.data_dir)?.ok_or(Error::Empty(dir))?;
-    let transport = security::transport(&config.data_dir, config.plaintext)?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+    let transport = security::transport(&config.data_dir, config.plaintext)?.over(ground.network);
+    let listener = transport.network().listen(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: is another manager running there? Change `listen`, or stop the other",
             config.listen
@@ -68,7 +81,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        outcome = live(&config, seated, transport, &seat, &parts, &tasks) => outcome,
+        outcome = live(&config, Start { seated, transport, base: ground.base }, &seat, &parts, &tasks) => outcome,
     };
     if let Some(group) = seat.group() {
         stop_group(&group, &parts.desk, &tasks).await;
@@ -83,18 +96,25 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     outcome
 }
 
+/// What a manager takes its seat with.
+struct Start {
+    seated: Seated,
+    transport: Transport,
+    base: Option<Base>,
+}
+
 /// Takes its seat in the group and keeps it until Raft stops, which is an error.
 async fn live(
     config: &Config,
-    seated: Seated,
-    transport: Transport,
+    start: Start,
     seat: &Seat,
     parts: &Parts,
     tasks: &TaskSet,
 ) -> anyhow::Result<()> {
     let view = View::new();
     tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
-    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view).await?;
+    let Start { seated, transport, base } = start;
+    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view, base).await?;
     seat.take(group.clone());
     let credentials = security::path(&config.data_dir);
     tasks.spawn("certificate", security::keeper::run(group.clone(), transport, credentials));
@@ -130,7 +150,7 @@ async fn stop_group(group: &Group, desk: &Desk, tasks: &TaskSet) {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     transport: Transport,
     seat: Seat,
     parts: Parts,

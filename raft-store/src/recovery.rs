@@ -12,9 +12,9 @@ use openraft::alias::LogIdOf;
 use openraft::entry::RaftEntry;
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, Membership};
-use rocksdb::{IteratorMode, WriteBatch};
 
 use crate::db::{self, Db, DirLock};
+use crate::engine::{Batch, Family};
 use crate::error::Error;
 use crate::log::disk;
 use crate::offline::identity_of;
@@ -45,7 +45,7 @@ pub fn make_alone(dir: &Path, alone: Alone) -> Result<EntryId, Error> {
     let lock = DirLock::take(dir)?;
     let db = Db::open(dir.join(crate::DB_DIR), lock)?;
     let purged: Option<LogId> = db.meta(db::PURGED)?;
-    let last = disk::entry_at(&db, IteratorMode::End)?.map(|entry| entry.log_id).or(purged);
+    let last = disk::last(&db)?.map(|entry| entry.log_id).or(purged);
     if last.as_ref().map(EntryId::of) != alone.last {
         return Err(Error::Moved { dir: dir.to_path_buf() });
     }
@@ -56,18 +56,18 @@ pub fn make_alone(dir: &Path, alone: Alone) -> Result<EntryId, Error> {
         .map_err(|error| Error::Background(error.to_string()))?;
     let commands = alone.commands.into_iter().map(|command| EntryPayload::Normal(Payload(command)));
     let payloads = std::iter::once(EntryPayload::Membership(membership)).chain(commands);
-    let mut batch = WriteBatch::default();
+    let mut batch = Batch::default();
     let mut end = None;
     for (payload, index) in payloads.zip(next..) {
         let id = LogIdOf::<TypeConfig>::new(leader, index);
         let entry = Entry::new(id, payload);
-        batch.put_cf(db.family(db::LOG), disk::key(index), record::encode(&entry));
+        batch.put(Family::Log, disk::key(index), record::encode(&entry));
         end = Some(id);
     }
     let end = end.ok_or_else(|| Error::Background("nothing was appended".into()))?;
-    db.put_meta(&mut batch, db::VOTE, &Vote::new(alone.term, own));
+    db::put_meta(&mut batch, db::VOTE, &Vote::new(alone.term, own));
     // Applied before Raft speaks to anybody, so that the lost ones are strangers from the first moment.
-    db.put_meta(&mut batch, db::COMMITTED, &end);
-    db.write(batch, true)?;
+    db::put_meta(&mut batch, db::COMMITTED, &end);
+    db.engine().write(batch, true)?;
     Ok(EntryId::of(&end))
 }

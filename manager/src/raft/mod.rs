@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use goat_core::model::ClusterId;
 use goat_proto::v1::RaftMessage;
-use goat_raft_store::{LogStore, MachineStore, Member, TypeConfig};
+use goat_raft_store::{Base, LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
@@ -126,8 +126,14 @@ fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
 }
 
 impl Group {
-    /// Opens the store and runs Raft on it. Refuses where the others say that this manager may not take part any more.
-    pub async fn start(config: &Config, seated: Seated, peers: Peers, view: View) -> Result<Self, Error> {
+    /// Opens the store and runs Raft on it. `base`: the database, where it is not RocksDB. Refuses where the others say that this manager may not take part any more.
+    pub async fn start(
+        config: &Config,
+        seated: Seated,
+        peers: Peers,
+        view: View,
+        base: Option<Base>,
+    ) -> Result<Self, Error> {
         let Seated { id, cluster } = seated;
         let options = goat_raft_store::Options {
             dir: config.data_dir.clone(),
@@ -135,9 +141,12 @@ impl Group {
             ..goat_raft_store::Options::default()
         };
         let machine = Machine::new(view.clone());
-        let (store, machine) = tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
-            .await
-            .map_err(|error| Error::Raft(error.to_string()))??;
+        let (store, machine) = match base {
+            Some(base) => goat_raft_store::open_base(options, machine, base)?,
+            None => tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
+                .await
+                .map_err(|error| Error::Raft(error.to_string()))??,
+        };
         let last = store.ends().last.map_or(0, |last| last.index);
         welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
