@@ -24,6 +24,10 @@ test *args:
 sim seed="1":
     GOAT_SIM_SEED={{ trim_start_match(seed, "seed=") }} cargo test --locked -p goat-core --test core simulation -- --nocapture
 
+# Managers and workers simulated, one seed, showing what happens: just clustersim seed=7
+clustersim seed="1":
+    cargo run --locked -p goat-clustersim -- --seed {{ trim_start_match(seed, "seed=") }} --trace
+
 # A local cluster with echo on it
 cluster *args:
     testcluster/run {{ args }}

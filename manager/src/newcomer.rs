@@ -104,9 +104,7 @@ pub async fn join_over(
             anyhow::bail!("this join token is for a {}; get one with `goatctl cluster join-token manager`", token.role)
         }
         Some(token) => Connector::newcomer(token, bind_source, CONNECT_WITHIN)?,
-        None => {
-            Connector::new(Transport::plaintext().over(network), Role::Manager, bind_source, CONNECT_WITHIN)
-        }
+        None => Connector::new(Transport::plaintext().over(network), Role::Manager, bind_source, CONNECT_WITHIN),
     };
     let own = token.map(|_| Request::new()).transpose()?;
     let request = JoinManagerRequest {

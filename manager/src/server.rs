@@ -104,13 +104,7 @@ struct Start {
 }
 
 /// Takes its seat in the group and keeps it until Raft stops, which is an error.
-async fn live(
-    config: &Config,
-    start: Start,
-    seat: &Seat,
-    parts: &Parts,
-    tasks: &TaskSet,
-) -> anyhow::Result<()> {
+async fn live(config: &Config, start: Start, seat: &Seat, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
     let view = View::new();
     tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
     let Start { seated, transport, base } = start;

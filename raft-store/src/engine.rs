@@ -114,12 +114,7 @@ pub trait Engine: Read + Debug + Send + Sync + 'static {
     }
 
     /// Takes a view, says so, and works on it when told to go; not at all where that is dropped.
-    fn offload_view(
-        self: std::sync::Arc<Self>,
-        taken: oneshot::Sender<()>,
-        go: oneshot::Receiver<()>,
-        work: ViewWork,
-    ) {
+    fn offload_view(self: std::sync::Arc<Self>, taken: oneshot::Sender<()>, go: oneshot::Receiver<()>, work: ViewWork) {
         // It ends with its work; whoever waits for that has a channel of its own.
         drop(tokio::task::spawn_blocking(move || {
             let mut job = Some((taken, go, work));

@@ -127,7 +127,11 @@ pub fn open<S: StateMachine>(options: Options, state: S) -> Result<(LogStore, Ma
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_base<S: StateMachine>(options: Options, state: S, base: Base) -> Result<(LogStore, MachineStore<S>), Error> {
+pub fn open_base<S: StateMachine>(
+    options: Options,
+    state: S,
+    base: Base,
+) -> Result<(LogStore, MachineStore<S>), Error> {
     open_on(options, state, |path, lock| Ok(Db::on(base, path, lock)))
 }
 

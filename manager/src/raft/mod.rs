@@ -141,12 +141,7 @@ impl Group {
             ..goat_raft_store::Options::default()
         };
         let machine = Machine::new(view.clone());
-        let (store, machine) = match base {
-            Some(base) => goat_raft_store::open_base(options, machine, base)?,
-            None => tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
-                .await
-                .map_err(|error| Error::Raft(error.to_string()))??,
-        };
+        let (store, machine) = store::open(options, machine, base).await?;
         let last = store.ends().last.map_or(0, |last| last.index);
         welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();

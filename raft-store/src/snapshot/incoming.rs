@@ -23,7 +23,12 @@ pub struct IncomingSnapshot {
 
 impl IncomingSnapshot {
     pub(crate) fn create(snapshots: &SnapshotDir, identity: Arc<IdentityFile>) -> Result<Self, Error> {
-        Ok(Self { workshop: snapshots.workshop().clone(), identity, file: Some(snapshots.create("incoming")?), len_bytes: 0 })
+        Ok(Self {
+            workshop: snapshots.workshop().clone(),
+            identity,
+            file: Some(snapshots.create("incoming")?),
+            len_bytes: 0,
+        })
     }
 
     /// How much has come so far.

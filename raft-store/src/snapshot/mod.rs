@@ -184,12 +184,7 @@ impl SnapshotBuilder {
     }
 }
 
-fn build(
-    db: &Db,
-    view: &dyn Read,
-    snapshots: &SnapshotDir,
-    cluster_id: Option<String>,
-) -> Result<SnapshotFile, Error> {
+fn build(db: &Db, view: &dyn Read, snapshots: &SnapshotDir, cluster_id: Option<String>) -> Result<SnapshotFile, Error> {
     let head = Head { cluster_id, meta: applied_meta(db, view)? };
     let temporary = snapshots.create("building")?;
     let mut writer = Writer::begin(temporary.file(), temporary.path(), &head)?;

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use goat_core::model::RequestId;
 use goat_proto::v1::control_client::ControlClient;
-use goat_proto::v1::{
-    CreateServiceRequest, RemoveServiceRequest, ScaleServiceRequest, ServiceReply, ServiceSpec,
-};
+use goat_proto::v1::{CreateServiceRequest, RemoveServiceRequest, ScaleServiceRequest, ServiceReply, ServiceSpec};
 use goat_tls::{Connector, Network, Role, Transport};
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -181,8 +179,7 @@ impl Client {
 
 fn is_final(status: &Status) -> bool {
     let is_broken = std::error::Error::source(status).is_some();
-    !is_broken
-        && !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled)
+    !is_broken && !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled)
 }
 
 async fn ask(channel: Channel, id: &str, request: &Request) -> Result<Response<ServiceReply>, Status> {

@@ -1,17 +1,16 @@
 //! A simulated disk with the store's database on it. Written is not kept: a machine that loses its power keeps everything
 //! up to the last sync, and of what was written after that a beginning.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod tables;
+
 use std::io;
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::future::{self, BoxFuture};
-use goat_raft_store::engine::{Batch, Change, Engine, Family, Pair, Pairs, Read, ViewWork, Work, Workshop};
+use goat_raft_store::engine::{Batch, Engine, Family, Pair, Pairs, Read, ViewWork, Work, Workshop};
 use goat_raft_store::{Base, Error};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -20,6 +19,8 @@ use tokio::sync::oneshot;
 
 use crate::kernel::HostId;
 use crate::witness::Witness;
+pub(crate) use tables::Seen;
+use tables::Tables;
 
 /// How a disk behaves.
 #[derive(Debug, Clone, Copy)]
@@ -33,76 +34,6 @@ pub struct Health {
 impl Default for Health {
     fn default() -> Self {
         Self { sync_ms: 2, is_failing: false }
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-struct Tables {
-    log: BTreeMap<Vec<u8>, Vec<u8>>,
-    meta: BTreeMap<Vec<u8>, Vec<u8>>,
-    rows: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Of all rows together, whatever their order of arrival.
-    digest: u64,
-}
-
-impl Tables {
-    const fn of(&self, family: Family) -> &BTreeMap<Vec<u8>, Vec<u8>> {
-        match family {
-            Family::Log => &self.log,
-            Family::Meta => &self.meta,
-            Family::Rows => &self.rows,
-        }
-    }
-
-    fn put(&mut self, family: Family, key: &[u8], value: Option<&[u8]>) {
-        let table = match family {
-            Family::Log => &mut self.log,
-            Family::Meta => &mut self.meta,
-            Family::Rows => &mut self.rows,
-        };
-        let before = match value {
-            Some(value) => table.insert(key.to_vec(), value.to_vec()),
-            None => table.remove(key),
-        };
-        if family == Family::Rows {
-            self.digest ^= before.map_or(0, |before| digest(key, &before)) ^ value.map_or(0, |value| digest(key, value));
-        }
-    }
-
-    fn make(&mut self, batch: &Batch) {
-        for change in batch.changes() {
-            match change {
-                Change::Put(family, key, value) => self.put(*family, key, Some(value)),
-                Change::Delete(family, key) => self.put(*family, key, None),
-                Change::DeleteRange(family, from, until) => {
-                    let range = (Bound::Included(from.clone()), Bound::Excluded(until.clone()));
-                    let keys: Vec<_> = self.of(*family).range(range).map(|(key, _)| key.clone()).collect();
-                    keys.iter().for_each(|key| self.put(*family, key, None));
-                }
-            }
-        }
-    }
-}
-
-fn digest(key: &[u8], value: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (key, value).hash(&mut hasher);
-    hasher.finish()
-}
-
-impl Read for Tables {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.of(family).get(key).cloned())
-    }
-
-    fn scan<'a>(&'a self, family: Family, from: &[u8], until: Option<&[u8]>) -> Pairs<'a> {
-        let until = until.map_or(Bound::Unbounded, |until| Bound::Excluded(until.to_vec()));
-        let found = self.of(family).range((Bound::Included(from.to_vec()), until));
-        Box::new(found.map(|(key, value)| Ok((key.as_slice().into(), value.as_slice().into()))))
-    }
-
-    fn last(&self, family: Family) -> Result<Option<Pair>, Error> {
-        Ok(self.of(family).last_key_value().map(|(key, value)| (key.as_slice().into(), value.as_slice().into())))
     }
 }
 
@@ -204,9 +135,9 @@ impl Handle {
     fn make(&self, batch: Batch) -> Result<u64, Error> {
         self.with(|inner| {
             inner.now.make(&batch);
-            self.disk.witness.written(self.disk.host, &batch, inner.now.digest, |key| {
-                inner.now.log.get(key).map(Vec::as_slice)
-            });
+            self.disk
+                .witness
+                .written(self.disk.host, &batch, inner.now.digest, |key| inner.now.log.get(key).map(Vec::as_slice));
             inner.unsynced.push(batch);
             inner.synced + inner.unsynced.len() as u64
         })
@@ -294,16 +225,5 @@ impl Workshop for Handle {
     fn run_writer(&self, writer: BoxFuture<'static, ()>) -> io::Result<Option<JoinHandle<()>>> {
         tokio::spawn(writer);
         Ok(None)
-    }
-}
-
-/// What a [`Witness`] may look at of a disk.
-pub(crate) trait Seen {
-    fn meta(&self, key: &str) -> Option<&[u8]>;
-}
-
-impl Seen for Tables {
-    fn meta(&self, key: &str) -> Option<&[u8]> {
-        self.meta.get(key.as_bytes()).map(Vec::as_slice)
     }
 }

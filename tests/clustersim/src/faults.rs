@@ -109,33 +109,12 @@ impl Lot {
             self.time(4 * SECOND, 20 * SECOND)
         };
         match kind {
-            Kind::Kill => {
-                let host = self.member(world);
-                world.kill(host);
-                world.start_after(host, lasts);
+            Kind::Kill | Kind::PowerLoss | Kind::Blackout | Kind::Freeze | Kind::TaskEnds => {
+                self.strike_program(world, kind, lasts);
             }
-            Kind::PowerLoss => power_loss(world, self.member(world), lasts),
-            Kind::Blackout => (0..world.shape.managers).for_each(|host| {
-                let lasts = lasts + self.time(0, SECOND);
-                power_loss(world, host, lasts);
-            }),
-            Kind::Cut => {
-                let (one, other) = self.pair(world);
-                cut(world, one, other, lasts);
-                cut(world, other, one, lasts);
+            Kind::Cut | Kind::OneWay | Kind::Isolate | Kind::Weather | Kind::Reset => {
+                self.strike_network(world, kind, lasts);
             }
-            Kind::OneWay => {
-                let (one, other) = self.pair(world);
-                cut(world, one, other, lasts);
-            }
-            Kind::Isolate => {
-                let host = self.member(world);
-                for manager in (0..world.shape.managers).filter(|manager| *manager != host) {
-                    cut(world, manager, host, lasts);
-                    cut(world, host, manager, lasts);
-                }
-            }
-            Kind::Weather => self.weather(world, lasts),
             Kind::SlowDisk => {
                 let (host, sync_ms) = (self.manager(world), self.time(20, 400));
                 disk(world, host, Health { sync_ms, is_failing: false }, lasts);
@@ -148,16 +127,50 @@ impl Lot {
                 let (host, ppm) = (self.member(world), self.random.random_range(-MAX_DRIFT_PPM..=MAX_DRIFT_PPM));
                 drift(world, host, ppm);
             }
-            Kind::Freeze => freeze(world, self.member(world), lasts),
-            Kind::Reset => {
-                let (one, other) = self.pair(world);
-                world.note(format_args!("connections between {one} and {other} break"));
-                world.net.reset_between(one, other);
+        }
+    }
+
+    fn strike_program(&mut self, world: &mut World, kind: Kind, lasts: u64) {
+        match kind {
+            Kind::Kill => {
+                let host = self.member(world);
+                world.kill(host);
+                world.start_after(host, lasts);
             }
-            Kind::TaskEnds => {
+            Kind::PowerLoss => power_loss(world, self.member(world), lasts),
+            Kind::Blackout => {
+                for host in 0..world.shape.managers {
+                    let lasts = lasts + self.time(0, SECOND);
+                    power_loss(world, host, lasts);
+                }
+            }
+            Kind::Freeze => freeze(world, self.member(world), lasts),
+            _ => {
                 let worker = world.shape.managers + self.random.random_range(0..world.shape.workers);
                 let choice = self.random.random_range(0..1_000);
                 world.machines.crash_one(worker, choice);
+            }
+        }
+    }
+
+    fn strike_network(&mut self, world: &mut World, kind: Kind, lasts: u64) {
+        let (one, other) = self.pair(world);
+        match kind {
+            Kind::Cut => {
+                cut(world, one, other, lasts);
+                cut(world, other, one, lasts);
+            }
+            Kind::OneWay => cut(world, one, other, lasts),
+            Kind::Isolate => {
+                for manager in (0..world.shape.managers).filter(|manager| *manager != one) {
+                    cut(world, manager, one, lasts);
+                    cut(world, one, manager, lasts);
+                }
+            }
+            Kind::Weather => self.weather(world, lasts),
+            _ => {
+                world.note(format_args!("connections between {one} and {other} break"));
+                world.net.reset_between(one, other);
             }
         }
     }

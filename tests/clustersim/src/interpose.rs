@@ -16,6 +16,8 @@ use std::task::Waker;
 use libc::{c_int, c_uint, c_void, clockid_t, epoll_event, size_t, ssize_t, timespec};
 
 const NS: u64 = 1_000_000_000;
+/// A host that looks at its clock so often waits for it to move, without letting it.
+const MAX_LOOKS: u64 = 3_000_000;
 
 /// What a host that has nothing to do waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ thread_local! {
     static CLOCKS: Cell<Option<Clocks>> = const { Cell::new(None) };
     static RANDOM: Cell<u64> = const { Cell::new(0) };
     static IDLE: Cell<Option<Idle>> = const { Cell::new(None) };
+    /// How often the running host has looked at its clock.
+    static LOOKS: Cell<u64> = const { Cell::new(0) };
     static GIVE_WAY: RefCell<Option<Waker>> = const { RefCell::new(None) };
 }
 
@@ -54,6 +58,7 @@ pub(crate) fn end() {
 
 pub(crate) fn set_clocks(clocks: Clocks) {
     CLOCKS.set(Some(clocks));
+    LOOKS.set(0);
 }
 
 /// Whoever is woken when the running host has nothing more to do.
@@ -75,18 +80,32 @@ fn next_random() -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// It would never end by itself, and nothing else can run meanwhile.
+fn livelock(clocks: Clocks) -> ! {
+    CLOCKS.set(None);
+    println!(
+        "  VIOLATION: a host runs for ever without letting time pass, at {} s of its clock",
+        clocks.monotonic / NS
+    );
+    println!("{}", std::backtrace::Backtrace::force_capture());
+    std::process::exit(3);
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
     let Some(clocks) = CLOCKS.get() else {
         // SAFETY: the caller's arguments, as they came.
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as c_int;
     };
+    LOOKS.set(LOOKS.get() + 1);
+    if LOOKS.get() > MAX_LOOKS {
+        livelock(clocks);
+    }
     let now = match clock {
         libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => clocks.real,
-        libc::CLOCK_MONOTONIC
-        | libc::CLOCK_MONOTONIC_RAW
-        | libc::CLOCK_MONOTONIC_COARSE
-        | libc::CLOCK_BOOTTIME => clocks.monotonic,
+        libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_BOOTTIME => {
+            clocks.monotonic
+        }
         // What a thread has computed is nobody's simulated time.
         _ => {
             // SAFETY: as above.

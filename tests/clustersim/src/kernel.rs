@@ -80,8 +80,7 @@ impl Kernel {
     pub fn new(hosts: usize, seed: u64) -> Self {
         interpose::begin(seed);
         let clock = Clock { since: 0, shown: BOOT, rate: MILLION as u64 };
-        let host =
-            || Host { runtime: None, main: None, clock, wake: NEVER, told: Vec::new(), is_frozen: false };
+        let host = || Host { runtime: None, main: None, clock, wake: NEVER, told: Vec::new(), is_frozen: false };
         Self { now: 0, hosts: (0..hosts).map(|_| host()).collect(), steps: 0 }
     }
 

@@ -7,7 +7,7 @@
 //! judge    what has to be there after healing
 //! witness  what must never be, looked at with every write
 //! world    the hosts: managers, workers, watchdogs, clients
-//! client, worker, machine    what runs on them
+//! client, manager, worker, machine    what runs on them
 //! disk, net    under them
 //! kernel, interpose    time, and who runs next
 //! trace    what happened
@@ -21,6 +21,7 @@ mod interpose;
 pub mod judge;
 pub mod kernel;
 pub mod machine;
+mod manager;
 pub mod net;
 pub mod run;
 pub mod trace;

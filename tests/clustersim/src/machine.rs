@@ -140,7 +140,10 @@ impl Machines {
         let mut yard = self.yard.lock();
         let meta = &order.meta;
         let others = yard.containers.iter().filter(|((_, task), other)| {
-            other.is_running() && *task != meta.task && other.meta.service_id == meta.service_id && other.meta.slot == meta.slot
+            other.is_running()
+                && *task != meta.task
+                && other.meta.service_id == meta.service_id
+                && other.meta.slot == meta.slot
         });
         let twice: Vec<HostId> = others
             .filter(|(_, other)| {
@@ -166,7 +169,10 @@ impl Machines {
         let now = self.trace.now();
         self.trace.event(
             now,
-            format_args!("host {host} task {} of {}.{} runs, {:?}", meta.task, meta.service, meta.slot, meta.on_disconnect),
+            format_args!(
+                "host {host} task {} of {}.{} runs, {:?}",
+                meta.task, meta.service, meta.slot, meta.on_disconnect
+            ),
         );
         Ok(Started { container_id: id_of(meta), started_at_ms })
     }

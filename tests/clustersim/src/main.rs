@@ -60,7 +60,11 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn one(cli: &Cli) -> anyhow::Result<bool> {
     if cli.trace > 2 {
-        tracing_subscriber::fmt().with_env_filter("info,openraft=warn").with_writer(std::io::stderr).with_ansi(false).init();
+        tracing_subscriber::fmt()
+            .with_env_filter("info,openraft=warn")
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .init();
     }
     let shape = Shape { managers: cli.managers, workers: cli.workers, ..Shape::default() };
     let order = Order { seed: cli.seed, time: cli.minutes * 60 * SECOND, shape };
@@ -77,7 +81,8 @@ fn one(cli: &Cli) -> anyhow::Result<bool> {
 
 /// `key=value`, for people and for [`many`].
 fn line(verdict: &Verdict) -> String {
-    let Verdict { seed, violations, simulated_s, real_s, digest, events, faults, requests, entries, terms, tasks } = verdict;
+    let Verdict { seed, violations, simulated_s, real_s, digest, events, faults, requests, entries, terms, tasks } =
+        verdict;
     format!(
         "seed={seed} violations={} simulated_s={simulated_s:.0} real_s={real_s:.2} ratio={:.0} digest={digest:016x} events={events} \
          faults={faults} requests={requests} entries={entries} terms={terms} tasks={tasks}",

@@ -108,8 +108,10 @@ impl Witness {
         state: u64,
         entry: impl Fn(&[u8]) -> Option<&'a [u8]>,
     ) {
-        let has_installed =
-            batch.changes().iter().any(|change| matches!(change, Change::Delete(Family::Meta, key) if key == b"installing"));
+        let has_installed = batch
+            .changes()
+            .iter()
+            .any(|change| matches!(change, Change::Delete(Family::Meta, key) if key == b"installing"));
         for change in batch.changes() {
             let Change::Put(Family::Meta, key, value) = change else { continue };
             match key.as_slice() {

@@ -18,7 +18,7 @@ use goat_worker::journal::Journal;
 use goat_worker::lease::{Lease, LeaseFile};
 use goat_worker::outbox::Outbox;
 use goat_worker::reconciler::{self, adopt};
-use goat_worker::runtime::Runtimes;
+use goat_worker::runtime::{Runtime, Runtimes};
 use goat_worker::taskset::TaskSet;
 use goat_worker::{clock, peers, session};
 use tokio::sync::{Notify, mpsc, watch};
@@ -40,66 +40,96 @@ pub struct Place {
     pub machines: Machines,
 }
 
+/// What an agent works with from its start on.
+struct Agent {
+    place: Place,
+    identity: Arc<Identity>,
+    lease: Arc<Lease>,
+    transport: Transport,
+    outbox: Arc<Outbox>,
+    tasks: TaskSet,
+}
+
 /// Runs an agent until it is dropped.
 pub async fn run(place: Place) -> anyhow::Result<()> {
     let identity = Arc::new(Identity::open(&place.dir)?);
-    let transport = Transport::plaintext().over(place.network.clone());
-    let address = SocketAddr::from((net::ip(place.host), PORT));
-    let listener = transport.network().listen(address).await.context("the port of the agent")?;
-    let journal = Journal::inline(identity.root());
-    let left = journal.load()?;
     let lease = Arc::new(Lease::open(identity.root())?);
-    let tasks = TaskSet::new("agent");
-    let runtime = place.machines.runtime(place.host);
-    let found = runtime.list().await?;
-    let runtimes = Runtimes::new([runtime.clone()]);
-    let outbox = Arc::new(Outbox::default());
-    let (_watched, is_watched) = watch::channel(true);
-    let parts = reconciler::Parts {
-        node: name(place.host),
-        address: IpAddr::from(net::ip(place.host)),
-        identity: identity.clone(),
-        runtimes: runtimes.clone(),
-        journal,
-        outbox: outbox.clone(),
-        max_concurrent_starts: 8,
-        runtime_down_after: Duration::from_secs(60),
-        lease: lease.clone(),
-        is_watched,
-        fence: FenceList::open(identity.root())?,
-        health: watch::channel(Health::default()).0,
-        tasks: tasks.child("tasks"),
-    };
-    let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, Some(found)));
-    let (events, to_reconciler) = mpsc::channel(1_024);
-    tasks.spawn("reconciler", service.run(to_reconciler));
-    tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
-    let connector = peers::connector(&transport, None);
-    let pings = peers::serve(listener, identity.node_id(), lease.clone(), transport.clone(), connector.clone());
-    tasks.spawn("answer-pings", pings);
-    tasks.spawn("ask-workers", peers::Prober::new(identity.clone(), lease.clone(), connector).run());
-    let keep = lease.clone();
-    tasks.spawn("lease", async move { keep.keep().await });
+    let transport = Transport::plaintext().over(place.network.clone());
+    let agent =
+        Agent { place, identity, lease, transport, outbox: Arc::new(Outbox::default()), tasks: TaskSet::new("agent") };
+    let runtime = agent.place.machines.runtime(agent.place.host);
+    let reconciler = agent.reconcile(&runtime).await?;
+    let address = agent.meet_others().await?;
     let (_inventory, inventory) = watch::channel(inventory(address));
     let parts = session::Parts {
-        name: name(place.host),
-        address: IpAddr::from(net::ip(place.host)),
+        name: name(agent.place.host),
+        address: address.ip(),
         labels: BTreeMap::new(),
-        managers: place.managers,
+        managers: agent.place.managers,
         bind_source: None,
-        transport,
+        transport: agent.transport,
         wanted_stance: Arc::new(watch::channel(String::new()).0),
-        identity,
+        identity: agent.identity,
         reconciler,
-        outbox,
-        lease,
+        outbox: agent.outbox,
+        lease: agent.lease,
         inventory,
-        runtimes,
-        tasks: tasks.clone(),
+        runtimes: Runtimes::new([runtime]),
+        tasks: agent.tasks,
         removed: Arc::new(Notify::new()),
     };
     session::run(parts).await;
     anyhow::bail!("the session has ended for good")
+}
+
+impl Agent {
+    /// Adopts what an earlier agent left, and makes what runs what managers want.
+    async fn reconcile(&self, runtime: &Arc<dyn Runtime>) -> anyhow::Result<reconciler::Handle> {
+        let root = self.identity.root();
+        let journal = Journal::inline(root);
+        let (left, found) = (journal.load()?, runtime.list().await?);
+        // The watchdog lives as long as the machine.
+        let (watched, is_watched) = watch::channel(true);
+        let parts = reconciler::Parts {
+            node: name(self.place.host),
+            address: IpAddr::from(net::ip(self.place.host)),
+            identity: self.identity.clone(),
+            runtimes: Runtimes::new([runtime.clone()]),
+            journal,
+            outbox: self.outbox.clone(),
+            max_concurrent_starts: 8,
+            runtime_down_after: Duration::from_secs(60),
+            lease: self.lease.clone(),
+            is_watched,
+            fence: FenceList::open(root)?,
+            health: watch::channel(Health::default()).0,
+            tasks: self.tasks.child("tasks"),
+        };
+        let (service, handle) = reconciler::Service::new(parts, adopt::adopt(left, Some(found)));
+        let (events, to_reconciler) = mpsc::channel(1_024);
+        self.tasks.spawn("reconciler", async move {
+            let _watched = watched;
+            service.run(to_reconciler).await;
+        });
+        let runtime = runtime.clone();
+        self.tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
+        Ok(handle)
+    }
+
+    /// Answers pings, asks other workers when no manager answers, and keeps the lease. Where it is reached.
+    async fn meet_others(&self) -> anyhow::Result<SocketAddr> {
+        let address = SocketAddr::from((net::ip(self.place.host), PORT));
+        let listener = self.transport.network().listen(address).await.context("the port of the agent")?;
+        let connector = peers::connector(&self.transport, None);
+        let (node, transport) = (self.identity.node_id(), self.transport.clone());
+        let pings = peers::serve(listener, node, self.lease.clone(), transport, connector.clone());
+        self.tasks.spawn("answer-pings", pings);
+        let prober = peers::Prober::new(self.identity.clone(), self.lease.clone(), connector);
+        self.tasks.spawn("ask-workers", prober.run());
+        let lease = self.lease.clone();
+        self.tasks.spawn("lease", async move { lease.keep().await });
+        Ok(address)
+    }
 }
 
 /// As a worker is called.

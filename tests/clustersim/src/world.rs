@@ -11,22 +11,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use goat_manager::config::{Config, LogFormat};
-use goat_manager::newcomer::{self, Newcomer};
-use goat_manager::raft::{self, Seated, welcome};
-use goat_manager::server::{self, Ground};
-use goat_manager::found;
-use goat_raft_store::Base;
 use goat_tls::Network;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Desk};
 use crate::disk::Disk;
 use crate::kernel::{HostId, Kernel, Main};
 use crate::machine::Machines;
+use crate::manager;
 use crate::net::{self, Net};
 use crate::trace::Trace;
 use crate::witness::Witness;
@@ -103,7 +96,8 @@ impl World {
         let dir = tempfile::Builder::new().prefix("clustersim-").tempdir_in(memory_dir())?;
         let witness = Witness::new(trace.clone());
         let kernel = Kernel::new(hosts, seed);
-        let disks = (0..shape.managers).map(|host| Disk::new(host, seed ^ (host as u64 + 1), witness.clone())).collect();
+        let disks =
+            (0..shape.managers).map(|host| Disk::new(host, seed ^ (host as u64 + 1), witness.clone())).collect();
         Ok(Self {
             shape,
             kernel,
@@ -236,7 +230,7 @@ impl World {
         let network = Network::other(Arc::new(self.net.fabric(host)));
         let (trace, witness) = (self.trace.clone(), self.witness.clone());
         if host < self.shape.managers {
-            let start = ManagerStart {
+            let start = manager::Start {
                 host,
                 dir: self.dir_of(host),
                 addresses: self.addresses(),
@@ -245,9 +239,9 @@ impl World {
                 snapshot_entries: self.shape.snapshot_entries,
             };
             return Box::pin(async move {
-                if let Err(error) = manager(start).await {
+                if let Err(error) = manager::run(start).await {
                     trace.event(trace.now(), format_args!("host {host} ends: {error:#}"));
-                    judge_end(&witness, host, &error);
+                    manager::judge_end(&witness, host, &error);
                 }
             });
         }
@@ -282,65 +276,4 @@ impl World {
 fn memory_dir() -> PathBuf {
     let shm = PathBuf::from("/dev/shm");
     if shm.is_dir() { shm } else { std::env::temp_dir() }
-}
-
-struct ManagerStart {
-    host: HostId,
-    dir: PathBuf,
-    addresses: Vec<String>,
-    network: Network,
-    base: Base,
-    snapshot_entries: u64,
-}
-
-/// A manager's life, from its first start on: the first one makes the cluster, the others join it.
-async fn manager(start: ManagerStart) -> anyhow::Result<()> {
-    let ManagerStart { host, dir, addresses, network, base, snapshot_entries } = start;
-    let address = addresses[host].clone();
-    let newcomer =
-        Newcomer { data_dir: dir.clone(), name: format!("m{host}"), address: address.clone(), is_plaintext: true };
-    // Who was cut off while it made the cluster begins again where it was.
-    let is_made = dir.join("made").exists();
-    match (host, is_made, Seated::of(&dir)?) {
-        (0, false, _) => {
-            let made = found::found_on(&newcomer, &dir.join("client.pem"), Some(base.clone())).await;
-            if let Err(error) = made
-                && !error.to_string().contains("already")
-            {
-                return Err(error);
-            }
-            std::fs::write(dir.join("made"), "")?;
-            // A process of its own does that; what it leaves running ends with it.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        (1.., _, None) => {
-            newcomer::join_over(&newcomer, &addresses, None, None, network.clone()).await?;
-        }
-        _ => {}
-    }
-    let config = Config {
-        listen: address.parse()?,
-        data_dir: dir,
-        plaintext: true,
-        bind_source: None,
-        heartbeat_interval_ms: 100,
-        election_timeout_min_ms: 250,
-        election_timeout_max_ms: 450,
-        worker_heartbeat_ms: 500,
-        lease_ttl_ms: 2_500,
-        snapshot_entries,
-        log_level: "info".into(),
-        log_format: LogFormat::Text,
-    };
-    server::run_on(config, Ground { network, base: Some(base) }, CancellationToken::new()).await
-}
-
-/// A manager that ends itself because of its disk is fine. One that finds its disk too old, or itself removed, is not:
-/// nothing here makes disks forget what they have synced, and nobody removes managers.
-fn judge_end(witness: &Witness, host: HostId, error: &anyhow::Error) {
-    let is_unwelcome =
-        error.is::<welcome::Error>() || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_)));
-    if is_unwelcome {
-        witness.violation(format!("host {host} is not let back in: {error:#}"));
-    }
 }

@@ -5,6 +5,7 @@
 
 mod stream;
 mod table;
+mod traffic;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,12 +21,11 @@ use crate::kernel::{HostId, MS, SECOND, US};
 use crate::trace::Trace;
 
 pub use stream::Fabric;
-use table::{Conn, Pipe};
+use table::Conn;
 
 /// So much may be on its way or unread in one direction of a connection.
 const WINDOW_BYTES: usize = 256 << 10;
-/// TCP sends again what is not acknowledged after this, doubled each time.
-const RETRANSMIT: u64 = 200 * MS;
+/// TCP sends again what is not acknowledged, and waits longer each time.
 const RETRANSMIT_AT_MOST: u64 = 2 * SECOND;
 
 /// How a link from one host to another behaves.
@@ -51,7 +51,9 @@ type Direction = usize;
 #[derive(Debug)]
 enum Segment {
     /// Dials a port.
-    Syn { port: u16 },
+    Syn {
+        port: u16,
+    },
     SynAck,
     Data(Bytes),
     Fin,
@@ -62,6 +64,8 @@ enum Segment {
 struct Parcel {
     conn: ConnId,
     direction: Direction,
+    /// Its place among those of its direction.
+    number: u64,
     segment: Segment,
 }
 
@@ -180,150 +184,14 @@ impl Net {
     /// Breaks all connections between two hosts, as a firewall that restarts does.
     pub fn reset_between(&self, one: HostId, other: HostId) {
         let mut inner = self.0.lock();
-        let ends = |conn: &Conn| (conn.hosts[0] == one && conn.hosts[1] == other) || (conn.hosts[0] == other && conn.hosts[1] == one);
+        let ends = |conn: &Conn| {
+            (conn.hosts[0] == one && conn.hosts[1] == other) || (conn.hosts[0] == other && conn.hosts[1] == one)
+        };
         let broken: Vec<ConnId> = inner.conns.iter().filter(|(_, conn)| ends(conn)).map(|(id, _)| *id).collect();
         for conn in broken {
             for direction in [0, 1] {
-                inner.arrive(Parcel { conn, direction, segment: Segment::Reset });
+                inner.arrive(Parcel { conn, direction, number: 0, segment: Segment::Reset });
             }
-        }
-    }
-}
-
-impl Inner {
-    fn is_current(&self, host: HostId, life: u64) -> bool {
-        self.lives[host] == life
-    }
-
-    fn wake(&mut self, host: HostId, waker: Option<Waker>) {
-        self.woken.extend(waker.map(|waker| (host, waker)));
-    }
-
-    /// Ends every connection of the host's, and tells the other ends within `spread`.
-    fn reset_all(&mut self, host: HostId, spread: u64) {
-        let life = self.lives[host];
-        let mut told = Vec::new();
-        for (id, conn) in &mut self.conns {
-            for side in [0, 1] {
-                if conn.hosts[side] == host && conn.lives[side] < life && !conn.is_reset_by(side) {
-                    conn.mark_reset_by(side);
-                    told.push((*id, side));
-                }
-            }
-        }
-        for (conn, direction) in told {
-            let after = self.random.random_range(0..=spread);
-            self.send_after(Parcel { conn, direction, segment: Segment::Reset }, after);
-        }
-    }
-
-    fn send(&mut self, conn: ConnId, direction: Direction, segment: Segment) {
-        self.send_after(Parcel { conn, direction, segment }, 0);
-    }
-
-    /// Puts a segment on its way.
-    fn send_after(&mut self, parcel: Parcel, after: u64) {
-        let Some(conn) = self.conns.get(&parcel.conn) else { return };
-        let (from, to) = (conn.hosts[parcel.direction], conn.hosts[1 - parcel.direction]);
-        let weather = self.links.get(&(from, to)).map_or_else(Weather::default, |link| link.0);
-        let mut latency = weather.latency + self.random.random_range(0..=weather.jitter);
-        let mut again = RETRANSMIT;
-        while weather.loss_ppm > 0 && self.random.random_range(0..1_000_000) < weather.loss_ppm {
-            latency += again;
-            again = (again * 2).min(RETRANSMIT_AT_MOST);
-        }
-        let at = self.now + after + latency;
-        // In order, also behind what was late.
-        let pipe = &mut self.conns.get_mut(&parcel.conn).expect("it was there").pipes[parcel.direction];
-        let at = at.max(pipe.last_arrival);
-        pipe.last_arrival = at;
-        self.next += 1;
-        self.queue.insert((at, self.next), parcel);
-    }
-
-    fn arrive(&mut self, parcel: Parcel) {
-        let Some(conn) = self.conns.get_mut(&parcel.conn) else { return };
-        let (from, to) = (conn.hosts[parcel.direction], conn.hosts[1 - parcel.direction]);
-        if let Some((weather, held)) = self.links.get_mut(&(from, to))
-            && weather.is_cut
-        {
-            held.push(parcel);
-            return;
-        }
-        self.trace.arrival(self.now, from, to, parcel.conn, &parcel.segment.summary());
-        let is_off = self.listeners[to].is_none();
-        let is_void = conn.lives[1 - parcel.direction] != self.lives[to];
-        match parcel.segment {
-            Segment::Syn { port } => self.dialled(parcel.conn, from, to, port),
-            _ if is_off => {}
-            // Its end has been told, or will be when it asks.
-            _ if is_void => {}
-            Segment::SynAck => {
-                conn.is_open = true;
-                let waker = conn.pipes[1].reader.take();
-                self.wake(to, waker);
-            }
-            Segment::Data(bytes) => {
-                let pipe = &mut conn.pipes[parcel.direction];
-                if pipe.is_reader_gone {
-                    pipe.unread = pipe.unread.saturating_sub(bytes.len());
-                    self.send(parcel.conn, 1 - parcel.direction, Segment::Reset);
-                } else {
-                    pipe.arrived.push_back(bytes);
-                    let waker = pipe.reader.take();
-                    self.wake(to, waker);
-                }
-            }
-            Segment::Fin => {
-                let pipe = &mut conn.pipes[parcel.direction];
-                pipe.has_ended = true;
-                let waker = pipe.reader.take();
-                self.wake(to, waker);
-            }
-            Segment::Reset => {
-                conn.is_reset = true;
-                // Of the side that it comes to: its reads and its writes.
-                let (reader, writer) =
-                    (conn.pipes[parcel.direction].reader.take(), conn.pipes[1 - parcel.direction].writer.take());
-                self.wake(to, reader);
-                self.wake(to, writer);
-            }
-        }
-        self.forget_finished(parcel.conn);
-    }
-
-    fn dialled(&mut self, id: ConnId, from: HostId, to: HostId, port: u16) {
-        let Some(listeners) = &mut self.listeners[to] else {
-            // Nobody answers; the caller's kernel asks again.
-            self.send_after(Parcel { conn: id, direction: 0, segment: Segment::Syn { port } }, SECOND);
-            return;
-        };
-        let life = self.lives[to];
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        match listeners.get_mut(&port) {
-            Some(listener) => {
-                conn.lives[1] = life;
-                conn.is_accepted = true;
-                listener.waiting.push_back((id, SocketAddr::from((ip(from), 40_000))));
-                let waker = listener.waker.take();
-                self.wake(to, waker);
-                self.send(id, 1, Segment::SynAck);
-            }
-            None => self.send(id, 1, Segment::Reset),
-        }
-    }
-
-    fn forget_finished(&mut self, id: ConnId) {
-        let is_gone = |pipe: &Pipe| pipe.is_reader_gone && pipe.is_writer_gone;
-        let is_finished = |conn: &Conn| {
-            let is_void = |side: usize| self.lives[conn.hosts[side]] != conn.lives[side] && conn.is_reset_by(side);
-            let ends: Vec<bool> = [0, 1]
-                .map(|side| is_void(side) || (conn.pipes[side].is_writer_gone && conn.pipes[1 - side].is_reader_gone))
-                .into();
-            (is_gone(&conn.pipes[0]) && is_gone(&conn.pipes[1])) || (ends[0] && ends[1])
-        };
-        if self.conns.get(&id).is_some_and(is_finished) {
-            self.conns.remove(&id);
         }
     }
 }

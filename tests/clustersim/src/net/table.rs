@@ -16,6 +16,9 @@ pub(super) struct Pipe {
     pub(super) unread: usize,
     /// Of the segment that was sent last.
     pub(super) last_arrival: u64,
+    /// How many segments were sent, and how many came.
+    pub(super) sent: u64,
+    pub(super) received: u64,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     /// The end has arrived, behind everything.
