@@ -126,7 +126,7 @@ fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
 }
 
 impl Group {
-    /// Opens the store and runs Raft on it. `base`: the database, where it is not RocksDB. Refuses where the others say that this manager may not take part any more.
+    /// Opens the store, on `base` or RocksDB, and runs Raft on it. Refuses where the others say that it may not take part.
     pub async fn start(
         config: &Config,
         seated: Seated,
