@@ -45,6 +45,10 @@ pub fn missing(world: &World) -> Option<String> {
     if managers != world.shape.managers || nodes != world.shape.workers {
         return Some(format!("{managers} managers and {nodes} workers are known"));
     }
+    missing_of_services(world, &state)
+}
+
+fn missing_of_services(world: &World, state: &State) -> Option<String> {
     let mut running: BTreeMap<ServiceId, u32> = BTreeMap::new();
     for (service, _, _) in world.machines.running() {
         *running.entry(service).or_default() += 1;

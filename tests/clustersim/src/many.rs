@@ -60,6 +60,22 @@ impl Total {
         }
     }
 
+    /// The end of it all. Whether everything was fine.
+    fn conclude(&self, batch: &Batch) -> bool {
+        let sums: Vec<String> = self.sums.iter().map(|(key, sum)| format!("{key} {sum}")).collect();
+        println!("{}", sums.join(", "));
+        if batch.is_twice {
+            println!("{} of {} seeds gave one trace twice", self.digests.len() - self.unlike.len(), self.digests.len());
+        }
+        if !self.failed.is_empty() {
+            println!("failed: {:?}", self.failed);
+        }
+        if !self.unlike.is_empty() {
+            println!("not the same twice: {:?}", self.unlike);
+        }
+        self.failed.is_empty() && self.unlike.is_empty()
+    }
+
     fn show(&self, began: Instant, of: u64) {
         let hours = self.simulated_s / 3_600.0;
         let real_s = began.elapsed().as_secs_f64();
@@ -119,16 +135,5 @@ pub fn run(batch: &Batch) -> anyhow::Result<bool> {
         }
     }
     total.show(began, of);
-    let sums: Vec<String> = total.sums.iter().map(|(key, sum)| format!("{key} {sum}")).collect();
-    println!("{}", sums.join(", "));
-    if batch.is_twice {
-        println!("{} of {} seeds gave one trace twice", total.digests.len() - total.unlike.len(), total.digests.len());
-    }
-    if !total.failed.is_empty() {
-        println!("failed: {:?}", total.failed);
-    }
-    if !total.unlike.is_empty() {
-        println!("not the same twice: {:?}", total.unlike);
-    }
-    Ok(total.failed.is_empty() && total.unlike.is_empty())
+    Ok(total.conclude(batch))
 }

@@ -38,6 +38,43 @@ struct Inner {
     is_calm: bool,
 }
 
+impl Inner {
+    /// What a host has applied, beside what others have; what is not the same.
+    fn compare(
+        &mut self,
+        host: HostId,
+        index: u64,
+        state: u64,
+        entries: impl Iterator<Item = (u64, u64)>,
+    ) -> Vec<String> {
+        let mut problems = Vec::new();
+        self.highest_applied = self.highest_applied.max(index);
+        for (at, digest) in entries {
+            if *self.entries.entry(at).or_insert(digest) != digest {
+                problems.push(format!("host {host} applies another entry at {at} than was applied before"));
+            }
+        }
+        let (other, there) = *self.states.entry(index).or_insert((host, state));
+        if there != state {
+            problems.push(format!("after {index} host {host} has another state than host {other}"));
+        }
+        let oldest = index.saturating_sub(KEPT);
+        while self.entries.first_key_value().is_some_and(|(at, _)| *at < oldest) {
+            self.entries.pop_first();
+        }
+        while self.states.first_key_value().is_some_and(|(at, _)| *at < oldest) {
+            self.states.pop_first();
+        }
+        problems
+    }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The witness of one run. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Witness {
@@ -150,37 +187,11 @@ impl Witness {
         has_installed: bool,
         entry: &impl Fn(&[u8]) -> Option<&'a [u8]>,
     ) {
-        let mut problems = Vec::new();
-        {
-            let mut inner = self.inner.lock();
-            let before = inner.applied.insert(host, index);
-            inner.highest_applied = inner.highest_applied.max(index);
-            let first = before.map_or(0, |before| before + 1);
-            for at in first..=index {
-                if has_installed {
-                    break;
-                }
-                let Some(found) = entry(&at.to_be_bytes()) else { continue };
-                let mut hasher = DefaultHasher::new();
-                found.hash(&mut hasher);
-                let digest = hasher.finish();
-                if *inner.entries.entry(at).or_insert(digest) != digest {
-                    problems.push(format!("host {host} applies another entry at {at} than was applied before"));
-                }
-            }
-            let (other, there) = *inner.states.entry(index).or_insert((host, state));
-            if there != state {
-                problems.push(format!("after {index} host {host} has another state than host {other}"));
-            }
-            if let Some(oldest) = index.checked_sub(KEPT) {
-                while inner.entries.first_key_value().is_some_and(|(at, _)| *at < oldest) {
-                    inner.entries.pop_first();
-                }
-                while inner.states.first_key_value().is_some_and(|(at, _)| *at < oldest) {
-                    inner.states.pop_first();
-                }
-            }
-        }
+        let first = self.inner.lock().applied.insert(host, index).map_or(0, |before| before + 1);
+        // After a snapshot was installed the log does not have what is in it.
+        let first = if has_installed { index + 1 } else { first };
+        let entries = (first..=index).filter_map(|at| Some((at, digest(entry(&at.to_be_bytes())?))));
+        let problems = self.inner.lock().compare(host, index, state, entries);
         let now = self.trace.now();
         self.trace.event(now, format_args!("host {host} has applied {index}, state {state:016x}"));
         problems.into_iter().for_each(|problem| self.violation(problem));

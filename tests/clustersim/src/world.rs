@@ -227,43 +227,58 @@ impl World {
     }
 
     fn main_of(&self, host: HostId) -> Main {
-        let network = Network::other(Arc::new(self.net.fabric(host)));
-        let (trace, witness) = (self.trace.clone(), self.witness.clone());
         if host < self.shape.managers {
-            let start = manager::Start {
-                host,
-                dir: self.dir_of(host),
-                addresses: self.addresses(),
-                network,
-                base: self.disks[host].base(),
-                snapshot_entries: self.shape.snapshot_entries,
-            };
-            return Box::pin(async move {
-                if let Err(error) = manager::run(start).await {
-                    trace.event(trace.now(), format_args!("host {host} ends: {error:#}"));
-                    manager::judge_end(&witness, host, &error);
-                }
-            });
-        }
-        if host < self.shape.members() {
-            let place = worker::Place {
-                host,
-                dir: self.dir_of(host),
-                managers: self.addresses(),
-                network,
-                machines: self.machines.clone(),
-            };
-            return Box::pin(async move {
-                if let Err(error) = worker::run(place).await {
-                    trace.event(trace.now(), format_args!("host {host} ends: {error:#}"));
-                }
-            });
-        }
-        if host < self.shape.client_host() {
+            self.manager(host)
+        } else if host < self.shape.members() {
+            self.agent(host)
+        } else if host < self.shape.client_host() {
             let agent = host - self.shape.workers;
-            return Box::pin(worker::watchdog(agent, self.dir_of(agent), self.machines.clone()));
+            Box::pin(worker::watchdog(agent, self.dir_of(agent), self.machines.clone()))
+        } else {
+            self.clients(host)
         }
-        let (desk, addresses) = (self.desk.clone(), self.addresses());
+    }
+
+    fn network(&self, host: HostId) -> Network {
+        Network::other(Arc::new(self.net.fabric(host)))
+    }
+
+    fn manager(&self, host: HostId) -> Main {
+        let (trace, witness) = (self.trace.clone(), self.witness.clone());
+        let start = manager::Start {
+            host,
+            dir: self.dir_of(host),
+            addresses: self.addresses(),
+            network: self.network(host),
+            base: self.disks[host].base(),
+            snapshot_entries: self.shape.snapshot_entries,
+        };
+        Box::pin(async move {
+            if let Err(error) = manager::run(start).await {
+                trace.event(trace.now(), format_args!("host {host} ends: {error:#}"));
+                manager::judge_end(&witness, host, &error);
+            }
+        })
+    }
+
+    fn agent(&self, host: HostId) -> Main {
+        let trace = self.trace.clone();
+        let place = worker::Place {
+            host,
+            dir: self.dir_of(host),
+            managers: self.addresses(),
+            network: self.network(host),
+            machines: self.machines.clone(),
+        };
+        Box::pin(async move {
+            if let Err(error) = worker::run(place).await {
+                trace.event(trace.now(), format_args!("host {host} ends: {error:#}"));
+            }
+        })
+    }
+
+    fn clients(&self, host: HostId) -> Main {
+        let (desk, addresses, network) = (self.desk.clone(), self.addresses(), self.network(host));
         let Shape { clients, pace_ms, .. } = self.shape;
         Box::pin(async move {
             let client = |number| Client::new(number, &addresses, network.clone(), desk.clone(), pace_ms).run();
