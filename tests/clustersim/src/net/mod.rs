@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::kernel::{HostId, MS, SECOND, US};
+use crate::kernel::{HostId, SECOND, US};
 use crate::trace::Trace;
 
 pub use stream::Fabric;

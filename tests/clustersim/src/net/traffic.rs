@@ -17,7 +17,7 @@ impl Inner {
         self.lives[host] == life
     }
 
-    fn wake(&mut self, host: HostId, waker: Option<Waker>) {
+    pub(super) fn wake(&mut self, host: HostId, waker: Option<Waker>) {
         self.woken.extend(waker.map(|waker| (host, waker)));
     }
 
