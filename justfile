@@ -35,6 +35,10 @@ sim seed="1":
 mutate *names:
     tests/mutate {{ names }}
 
+# Managers and workers simulated, one seed, showing what happens: just clustersim seed=7
+clustersim seed="1":
+    cargo run --locked -p goat-clustersim -- --seed {{ trim_start_match(seed, "seed=") }} --trace
+
 # A local cluster with echo on it
 cluster *args:
     testcluster/run {{ args }}

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use goat_core::model::{Authority, ClusterId, JoinSecrets, Secret};
 use goat_core::state::Security;
 use goat_core::state::command::{Action, Command, Outcome};
+use goat_raft_store::Base;
 use goat_tls::token::new_secret;
 use goat_tls::{Role, Transport};
 
@@ -34,9 +35,14 @@ const FIRST_CLIENT: &str = "admin";
 
 /// Makes the cluster. Returns its id. `client`: where the first user's credentials go.
 pub async fn found(newcomer: &Newcomer, client: &Path) -> anyhow::Result<ClusterId> {
+    found_on(newcomer, client, None).await
+}
+
+/// The same on another database than RocksDB.
+pub async fn found_on(newcomer: &Newcomer, client: &Path, base: Option<Base>) -> anyhow::Result<ClusterId> {
     let seated = Seated { id: FIRST, cluster: prepared(newcomer)? };
     let view = View::new();
-    let group = Group::start(&alone(newcomer)?, seated, Peers::new(Transport::plaintext(), None), view).await?;
+    let group = Group::start(&alone(newcomer)?, seated, Peers::new(Transport::plaintext(), None), view, base).await?;
     let outcome = fill(&group, newcomer, client).await;
     group.shutdown().await;
     outcome.map(|()| seated.cluster)

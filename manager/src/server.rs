@@ -11,9 +11,9 @@ use goat_proto::v1::dispatcher_server::DispatcherServer;
 use goat_proto::v1::identity_server::IdentityServer;
 use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
+use goat_raft_store::Base;
 use goat_system::notify as systemd;
-use goat_tls::{Incoming, Limits, Transport};
-use tokio::net::TcpListener;
+use goat_tls::{Incoming, Limits, Listener, Network, Transport};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tower_layer::Stack;
@@ -59,12 +59,25 @@ struct Parts {
     debug: Debug,
 }
 
+/// What a manager stands on: the machine's TCP and RocksDB, where nothing else is said.
+#[derive(Debug, Default)]
+pub struct Ground {
+    pub network: Network,
+    /// The database; the data directory holds the rest.
+    pub base: Option<Base>,
+}
+
 /// Runs a manager until `stop` is cancelled, or something makes it impossible to go on. `log`: where its log lines are kept.
 pub async fn run(config: Config, log: Ring, stop: CancellationToken) -> anyhow::Result<()> {
+    run_on(config, log, Ground::default(), stop).await
+}
+
+/// The same on other ground than the machine's own.
+pub async fn run_on(config: Config, log: Ring, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
     let dir = config.data_dir.display().to_string();
     let seated = Seated::of(&config.data_dir)?.ok_or(Error::Empty(dir))?;
-    let transport = security::transport(&config.data_dir, config.plaintext)?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+    let transport = security::transport(&config.data_dir, config.plaintext)?.over(ground.network);
+    let listener = transport.network().listen(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: is another manager running there? Change `listen`, or stop the other",
             config.listen
@@ -85,7 +98,7 @@ pub async fn run(config: Config, log: Ring, stop: CancellationToken) -> anyhow::
 
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        outcome = live(&config, seated, transport, &seat, &parts, &tasks) => outcome,
+        outcome = live(&config, Start { seated, transport, base: ground.base }, &seat, &parts, &tasks) => outcome,
     };
     systemd::stopping("stops; a leader hands over first");
     if let Some(group) = seat.group() {
@@ -101,19 +114,20 @@ pub async fn run(config: Config, log: Ring, stop: CancellationToken) -> anyhow::
     outcome
 }
 
-/// Takes its seat in the group and keeps it until Raft stops, which is an error.
-async fn live(
-    config: &Config,
+/// What a manager takes its seat with.
+struct Start {
     seated: Seated,
     transport: Transport,
-    seat: &Seat,
-    parts: &Parts,
-    tasks: &TaskSet,
-) -> anyhow::Result<()> {
+    base: Option<Base>,
+}
+
+/// Takes its seat in the group and keeps it until Raft stops, which is an error.
+async fn live(config: &Config, start: Start, seat: &Seat, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
     systemd::status("opens its data directory");
     let view = View::new();
     tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
-    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view).await?;
+    let Start { seated, transport, base } = start;
+    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view, base).await?;
     seat.take(group.clone());
     tasks.spawn("notify", notify::run(group.clone()));
     let credentials = security::path(&config.data_dir);
@@ -151,7 +165,7 @@ async fn stop_group(group: &Group, desk: &Desk, tasks: &TaskSet) {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     transport: Transport,
     seat: Seat,
     parts: Parts,

@@ -127,12 +127,3 @@ impl From<Error> for io::Error {
         Self::new(kind, error)
     }
 }
-
-/// Runs `work` on a blocking thread; a panic there becomes an error here.
-pub(crate) async fn blocking<T, F>(work: F) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, Error> + Send + 'static,
-{
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Background(error.to_string()))?
-}

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod db;
+pub mod engine;
 mod error;
 mod identity;
 mod log;
@@ -23,6 +24,7 @@ mod offline;
 mod record;
 mod recovery;
 mod restore;
+mod rocks;
 mod snapshot;
 mod state_machine;
 mod types;
@@ -33,6 +35,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use db::Base;
 pub use error::Error;
 pub use identity::Identity;
 pub use log::{FamilyStats, LogEnds, LogStore, StoreStats};
@@ -122,14 +125,34 @@ pub fn check_empty(dir: &Path) -> Result<(), Error> {
 /// See [`Error`]. A directory that is not ours, or of another manager or cluster, is refused before anything is written
 /// to it.
 pub fn open<S: StateMachine>(options: Options, state: S) -> Result<(LogStore, MachineStore<S>), Error> {
+    open_on(options, state, |path, lock| Db::open(path, lock))
+}
+
+/// The same on another database than RocksDB. The directory still holds the identity and the snapshots.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_base<S: StateMachine>(
+    options: Options,
+    state: S,
+    base: Base,
+) -> Result<(LogStore, MachineStore<S>), Error> {
+    open_on(options, state, |path, lock| Ok(Db::on(base, path, lock)))
+}
+
+fn open_on<S: StateMachine>(
+    options: Options,
+    state: S,
+    open: impl FnOnce(PathBuf, DirLock) -> Result<Db, Error>,
+) -> Result<(LogStore, MachineStore<S>), Error> {
     let dir = &options.dir;
     fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     refuse_foreign(dir)?;
     let lock = DirLock::take(dir)?;
     let identity = Arc::new(IdentityFile::open(dir, &options.identity)?);
-    let db = Arc::new(Db::open(dir.join(DB_DIR), lock)?);
+    let db = Arc::new(open(dir.join(DB_DIR), lock)?);
     witness::check(&db, dir)?;
-    let snapshots = Arc::new(SnapshotDir::open(dir.join(SNAPSHOTS_DIR))?);
+    let snapshots = Arc::new(SnapshotDir::open(dir.join(SNAPSHOTS_DIR), db.workshop().clone())?);
     let machine = MachineStore::open(Arc::clone(&db), Arc::clone(&identity), Arc::clone(&snapshots), state)?;
     let log = LogStore::open(&options, db, identity, snapshots)?;
     Ok((log, machine))

@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use openraft::EntryPayload;
-use rocksdb::IteratorMode;
 
 use crate::SNAPSHOTS_DIR;
 use crate::db::{self, Db, DirLock};
+use crate::engine::{Family, Pair, Threads};
 use crate::error::Error;
 use crate::identity::{self, Identity};
 use crate::log::disk;
@@ -18,7 +19,7 @@ use crate::types::{Entry, EntryId, LogId, Member, StoredMembership};
 use crate::witness::{self, Promised};
 
 /// Key and value.
-pub type Row = (Box<[u8]>, Box<[u8]>);
+pub type Row = Pair;
 /// A file's name, and what is in it or what is wrong with it.
 pub type NamedSnapshot = (String, Result<SnapshotSeen, Error>);
 
@@ -115,8 +116,7 @@ impl Offline {
     /// Where a record cannot be read.
     pub fn meta(&self) -> Result<Meta, Error> {
         let id = |key| -> Result<Option<EntryId>, Error> { Ok(self.db.meta::<LogId>(key)?.as_ref().map(EntryId::of)) };
-        let installing = self.db.raw().get_cf(self.db.family(db::META), db::INSTALLING);
-        let installing = installing.map_err(|error| self.db.error(error))?;
+        let installing = self.db.engine().get(Family::Meta, db::INSTALLING.as_bytes())?;
         let members: Option<StoredMembership> = self.db.meta(db::MEMBERSHIP)?;
         let vote: Option<crate::types::Vote> = self.db.meta(db::VOTE)?;
         Ok(Meta {
@@ -149,8 +149,8 @@ impl Offline {
         let mut seen = LogSeen::default();
         let purged: Option<LogId> = self.db.meta(db::PURGED)?;
         let mut before = purged.as_ref().map(EntryId::of);
-        for item in self.db.raw().iterator_cf(self.db.family(db::LOG), IteratorMode::Start) {
-            let (key, value) = item.map_err(|error| self.db.error(error))?;
+        for item in self.db.engine().scan(Family::Log, &[], None) {
+            let (key, value) = item?;
             let entry = disk::decode(&self.db, &key, &value)?;
             let id = EntryId::of(&entry.log_id);
             self.check_follows(before, id)?;
@@ -180,8 +180,7 @@ impl Offline {
 
     /// All applied rows, in key order.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, Error>> + '_ {
-        let rows = self.db.raw().iterator_cf(self.db.family(db::ROWS), IteratorMode::Start);
-        rows.map(|row| row.map_err(|error| self.db.error(error)))
+        self.db.engine().scan(Family::Rows, &[], None)
     }
 
     /// Every snapshot by its file's name, checked to the last row.
@@ -213,7 +212,7 @@ pub(crate) fn identity_of(dir: &Path) -> Result<Identity, Error> {
 }
 
 fn look_at(path: PathBuf) -> Result<SnapshotSeen, Error> {
-    let file = SnapshotFile::open_checked(path, false)?;
+    let file = SnapshotFile::open_checked(path, false, Arc::new(Threads))?;
     let mut rows = 0;
     file.visit_rows(|_, _| {
         rows += 1;

@@ -11,10 +11,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
-use rocksdb::WriteBatch;
 
 use crate::SNAPSHOTS_DIR;
 use crate::db::{self, Db, DirLock};
+use crate::engine::{Batch, Family};
 use crate::error::Error;
 use crate::offline::identity_of;
 use crate::recovery::{append, log_id, only};
@@ -67,13 +67,13 @@ pub fn restore<'a>(
     let id = log_id(last, own);
     let meta =
         SnapshotMeta { last_log_id: Some(id), last_membership: StoredMembership::new(Some(id), only(own, member)?) };
-    let snapshots = SnapshotDir::open(dir.join(SNAPSHOTS_DIR))?;
+    let snapshots = SnapshotDir::open(dir.join(SNAPSHOTS_DIR), db.workshop().clone())?;
     write(&snapshots, identity.cluster_id, meta.clone(), rows)?;
-    let mut batch = WriteBatch::default();
+    let mut batch = Batch::default();
     let payloads = commands.into_iter().map(|command| EntryPayload::Normal(Payload(command)));
-    let end = append(&db, &mut batch, (term, own), payloads.zip(last.index + 1..))?;
-    db.put_meta(&mut batch, db::PURGED, &id);
-    batch.put_cf(db.family(db::META), db::INSTALLING, SnapshotDir::name_of(&meta));
-    db.write(batch, true)?;
+    let end = append(&mut batch, (term, own), payloads.zip(last.index + 1..))?;
+    db::put_meta(&mut batch, db::PURGED, &id);
+    batch.put(Family::Meta, db::INSTALLING, SnapshotDir::name_of(&meta));
+    db.engine().write(batch, true)?;
     Ok(end)
 }

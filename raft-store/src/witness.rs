@@ -19,8 +19,6 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use rocksdb::IteratorMode;
-
 use crate::db::{self, Db};
 use crate::error::Error;
 use crate::identity::sync_dir;
@@ -76,7 +74,7 @@ impl Promised {
     pub(crate) fn held(db: &Db) -> Result<Self, Error> {
         let vote: Option<Vote> = db.meta(db::VOTE)?;
         let purged: Option<LogId> = db.meta(db::PURGED)?;
-        let last = disk::entry_at(db, IteratorMode::End)?.map(|entry| entry.log_id).or(purged);
+        let last = disk::last(db)?.map(|entry| entry.log_id).or(purged);
         Ok(Self { term: vote.map_or(0, |vote| vote.leader_id.term), last: last.as_ref().map(EntryId::of) })
     }
 }

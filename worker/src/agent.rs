@@ -197,7 +197,7 @@ fn meet_others(
     tasks: &TaskSet,
 ) {
     let connector = peers::connector(transport, config.bind_source);
-    let pings = peers::serve(listener, identity.node_id(), lease.clone(), transport.clone(), connector.clone());
+    let pings = peers::serve(listener.into(), identity.node_id(), lease.clone(), transport.clone(), connector.clone());
     tasks.spawn("answer-pings", pings);
     let prober = peers::Prober::new(identity.clone(), lease.clone(), connector);
     tasks.spawn("ask-workers", prober.run());

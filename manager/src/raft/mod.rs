@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use goat_core::model::ClusterId;
 use goat_proto::v1::RaftMessage;
-use goat_raft_store::{LogStore, MachineStore, Member, TypeConfig};
+use goat_raft_store::{Base, LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
@@ -133,8 +133,14 @@ fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
 }
 
 impl Group {
-    /// Opens the store and runs Raft on it. Refuses where the others say that this manager may not take part any more.
-    pub async fn start(config: &Config, seated: Seated, peers: Peers, view: View) -> Result<Self, Error> {
+    /// Opens the store, on `base` or RocksDB, and runs Raft on it. Refuses where the others say that it may not take part.
+    pub async fn start(
+        config: &Config,
+        seated: Seated,
+        peers: Peers,
+        view: View,
+        base: Option<Base>,
+    ) -> Result<Self, Error> {
         let Seated { id, cluster } = seated;
         let options = goat_raft_store::Options {
             dir: config.data_dir.clone(),
@@ -142,13 +148,11 @@ impl Group {
             ..goat_raft_store::Options::default()
         };
         let machine = Machine::new(view.clone());
-        let began = std::time::Instant::now();
-        let (store, machine) = tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
-            .await
-            .map_err(|error| Error::Raft(error.to_string()))??;
+        let began = clock::boot_ms();
+        let (store, machine) = store::open(options, machine, base).await?;
         let ends = store.ends();
         let last = ends.last.map_or(0, |last| last.index);
-        store::tell_read(began.elapsed(), ends, &view);
+        store::tell_read(clock::boot_ms().saturating_sub(began), ends, &view);
         welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
         let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone(), view: view.clone() };

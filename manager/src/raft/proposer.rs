@@ -214,8 +214,17 @@ impl Group {
     }
 
     async fn wait_for_leader_change(&self) {
-        let mut metrics = self.metrics();
+        let (mut metrics, before) = (self.metrics(), self.leader());
+        let changed = async {
+            // A receiver begins with everything that has ever been as news.
+            while self.leader() == before {
+                if metrics.changed().await.is_err() {
+                    // Raft stops here; the caller's own limit ends it.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
         // The leader may be right and only just not ready: look again soon even if nothing changes.
-        let _ = tokio::time::timeout(RETRY_AFTER, metrics.changed()).await;
+        let _ = tokio::time::timeout(RETRY_AFTER, changed).await;
     }
 }

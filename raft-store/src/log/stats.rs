@@ -5,7 +5,8 @@ use std::ffi::CStr;
 
 use rocksdb::properties;
 
-use crate::db::{Db, LOG, META, ROWS};
+use crate::db::Db;
+use crate::engine::Family;
 use crate::types::EntryId;
 
 use super::LogStore;
@@ -52,26 +53,26 @@ impl LogStore {
     /// As of now.
     pub fn stats(&self) -> StoreStats {
         let db = &*self.inner.db;
-        let family = |name: &'static str| FamilyStats {
-            name,
-            files_bytes: of_family(db, name, properties::TOTAL_SST_FILES_SIZE),
-            live_bytes: of_family(db, name, properties::ESTIMATE_LIVE_DATA_SIZE),
-            memtables_bytes: of_family(db, name, properties::CUR_SIZE_ALL_MEM_TABLES),
-            pending_compaction_bytes: of_family(db, name, properties::ESTIMATE_PENDING_COMPACTION_BYTES),
+        let family = |family: Family| FamilyStats {
+            name: family.name(),
+            files_bytes: of_family(db, family, properties::TOTAL_SST_FILES_SIZE),
+            live_bytes: of_family(db, family, properties::ESTIMATE_LIVE_DATA_SIZE),
+            memtables_bytes: of_family(db, family, properties::CUR_SIZE_ALL_MEM_TABLES),
+            pending_compaction_bytes: of_family(db, family, properties::ESTIMATE_PENDING_COMPACTION_BYTES),
         };
         StoreStats {
-            families: [LOG, META, ROWS].map(family).into(),
+            families: Family::ALL.map(family).into(),
             // All families share one cache.
-            block_cache_bytes: of_family(db, ROWS, properties::BLOCK_CACHE_USAGE),
-            running_compactions: of_family(db, ROWS, properties::NUM_RUNNING_COMPACTIONS),
-            background_errors: of_family(db, ROWS, properties::BACKGROUND_ERRORS),
-            is_write_stopped: of_family(db, ROWS, properties::IS_WRITE_STOPPED) > 0,
+            block_cache_bytes: of_family(db, Family::Rows, properties::BLOCK_CACHE_USAGE),
+            running_compactions: of_family(db, Family::Rows, properties::NUM_RUNNING_COMPACTIONS),
+            background_errors: of_family(db, Family::Rows, properties::BACKGROUND_ERRORS),
+            is_write_stopped: of_family(db, Family::Rows, properties::IS_WRITE_STOPPED) > 0,
             snapshot_bytes: self.inner.snapshots.current().map_or(0, |file| file.len_bytes()),
         }
     }
 }
 
 /// 0 where RocksDB does not say.
-fn of_family(db: &Db, name: &str, property: &CStr) -> u64 {
-    db.raw().property_int_value_cf(db.family(name), property).ok().flatten().unwrap_or(0)
+fn of_family(db: &Db, family: Family, property: &CStr) -> u64 {
+    db.engine().property(family, property).unwrap_or(0)
 }
