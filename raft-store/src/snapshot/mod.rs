@@ -211,7 +211,7 @@ pub(crate) fn write<'a>(
         writer.row(key, value)?;
     }
     writer.finish()?;
-    let written = SnapshotFile::open_checked(temporary.into_path(), true)?;
+    let written = SnapshotFile::open_checked(temporary.into_path(), true, snapshots.workshop().clone())?;
     snapshots.adopt(&written)
 }
 

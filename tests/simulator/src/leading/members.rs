@@ -1,6 +1,6 @@
 //! Raft's membership follows the managers' rows, one step at a time; and the rotation of the authority goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use goat_core::membership::{Group, Step, next};
 use goat_core::state::Rotation;
@@ -57,13 +57,15 @@ impl World {
             is_joint: false,
             reached: numbers(&reached)?,
             caught_up: numbers(&reached.iter().copied().filter(is_caught_up).collect())?,
+            // Nobody moves in this world.
+            addresses: BTreeMap::new(),
         })
     }
 
     fn take_step(&mut self, manager: usize, step: Step) {
         let of_row = |id| self.manager_of_row(manager, id);
         match step {
-            Step::Settle => {}
+            Step::Settle | Step::Readdress(_) => {}
             Step::Add(id) => {
                 if let Some(at) = of_row(id) {
                     self.raft.learners.insert(at);
