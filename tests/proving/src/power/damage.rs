@@ -149,7 +149,7 @@ async fn case(field: &mut Field<'_>, program: &Path, tally: &mut Tally) -> anyho
         file.display()
     );
     match fate {
-        Fate::Refused | Fate::Unwelcome => field.replace(&name).await?,
+        Fate::Refused | Fate::Unwelcome => field.replace_damaged(&name).await?,
         _ => field.whole().await?,
     }
     field.recovered(since_us).await
