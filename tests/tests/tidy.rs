@@ -49,7 +49,8 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("worker/src/session/stream.rs: handle", 43),
 ];
 
-/// Sleeps in tests: each is inside something that waits for a condition with a deadline, or beats as a worker does.
+/// Sleeps in tests: each is inside something that waits for a condition with a deadline, beats as a worker does, or is how
+/// long a fault lasts.
 const SLEEPS: &[(&str, usize)] = &[
     ("manager/tests/manager/cluster.rs", 1),
     ("manager/tests/manager/worker.rs", 1),
@@ -63,6 +64,13 @@ const SLEEPS: &[(&str, usize)] = &[
     ("tests/clustersim/src/machine.rs", 2),
     ("tests/clustersim/src/manager.rs", 1),
     ("tests/clustersim/src/worker.rs", 1),
+    ("tests/proving/src/faults.rs", 8),
+    ("tests/proving/src/faults/members.rs", 2),
+    ("tests/proving/src/power.rs", 2),
+    ("tests/proving/src/power/cut.rs", 1),
+    ("tests/proving/src/power/damage.rs", 1),
+    ("tests/proving/src/round.rs", 1),
+    ("tests/proving/src/workload.rs", 3),
     ("tests/tests/world/mod.rs", 1),
     ("worker/tests/docker/processes.rs", 1),
     ("worker/tests/docker/worker.rs", 1),

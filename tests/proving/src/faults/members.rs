@@ -20,8 +20,19 @@ impl Field<'_> {
         self.settled(name, &["follower", "leader"]).await
     }
 
-    pub(crate) async fn replace(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn replace(&mut self, name: &str) -> anyhow::Result<()> {
         self.remove(name).await?;
+        self.collect(name)?;
+        self.rejoin(name).await
+    }
+
+    /// Of one whose directory cannot be read any more.
+    pub(crate) async fn replace_damaged(&mut self, name: &str) -> anyhow::Result<()> {
+        self.remove(name).await?;
+        self.rejoin(name).await
+    }
+
+    async fn rejoin(&mut self, name: &str) -> anyhow::Result<()> {
         self.cluster.join(name).await?;
         self.settled(name, &["follower", "leader"]).await?;
         self.members.push(name.to_owned());
@@ -41,6 +52,7 @@ impl Field<'_> {
             None => {
                 let name = self.pick(Who::Follower).await?.remove(0);
                 self.remove(&name).await?;
+                self.collect(&name)?;
             }
         }
         Ok(())
@@ -56,7 +68,6 @@ impl Field<'_> {
         self.members.retain(|member| member != name);
         // It may have ended by itself.
         let _ = self.cluster.kill(name, false).await;
-        self.collect(name)?;
         self.tell(format!("{name} is removed"));
         Ok(())
     }

@@ -141,7 +141,6 @@ async fn case(field: &mut Field<'_>, program: &Path, tally: &mut Tally) -> anyho
             Ok(_) => Fate::Unharmed,
         },
     };
-    field.tell(format!("{fate:?}"));
     *tally.0.entry((kind(&file), format!("{blow:?}"), fate, is_found)).or_default() += 1;
     anyhow::ensure!(
         fate != Fate::Amnesia,
@@ -149,7 +148,7 @@ async fn case(field: &mut Field<'_>, program: &Path, tally: &mut Tally) -> anyho
         file.display()
     );
     match fate {
-        Fate::Refused | Fate::Unwelcome => field.replace(&name).await?,
+        Fate::Refused | Fate::Unwelcome => field.replace_damaged(&name).await?,
         _ => field.whole().await?,
     }
     field.recovered(since_us).await
