@@ -117,11 +117,13 @@ impl Lot {
             }
             Kind::SlowDisk => {
                 let (host, sync_ms) = (self.manager(world), self.time(20, 400));
-                disk(world, host, Health { sync_ms, is_failing: false }, lasts);
+                let health = Health { sync_ms, ..world.healthy };
+                disk(world, host, health, lasts);
             }
             Kind::FailingDisk => {
                 let host = self.manager(world);
-                disk(world, host, Health { is_failing: true, ..Health::default() }, lasts.min(SECOND));
+                let health = Health { is_failing: true, ..world.healthy };
+                disk(world, host, health, lasts.min(SECOND));
             }
             Kind::Drift => {
                 let (host, ppm) = (self.member(world), self.random.random_range(-MAX_DRIFT_PPM..=MAX_DRIFT_PPM));
@@ -214,7 +216,7 @@ fn set_weather(world: &mut World, from: HostId, to: HostId, weather: Weather, la
 fn disk(world: &mut World, host: HostId, health: Health, lasts: u64) {
     world.note(format_args!("host {host} has a bad disk: {health:?}"));
     world.disks[host].set_health(health);
-    world.plan(lasts, move |world| world.disks[host].set_health(Health::default()));
+    world.plan(lasts, move |world| world.disks[host].set_health(world.healthy));
 }
 
 fn drift(world: &mut World, host: HostId, ppm: i64) {
@@ -244,7 +246,7 @@ pub fn heal(world: &mut World) {
         world.kernel.freeze(from, false);
     }
     for disk in &world.disks {
-        disk.set_health(Health::default());
+        disk.set_health(world.healthy);
     }
     (0..world.shape.hosts()).for_each(|host| world.start(host));
 }

@@ -38,6 +38,9 @@ struct Cli {
     managers: usize,
     #[arg(long, default_value_t = Shape::default().workers)]
     workers: usize,
+    /// With disks that forget what they said to have synced: something must be found
+    #[arg(long)]
+    control: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -51,7 +54,10 @@ fn main() -> anyhow::Result<ExitCode> {
                 format!("--minutes={}", cli.minutes),
                 format!("--managers={}", cli.managers),
                 format!("--workers={}", cli.workers),
-            ],
+            ]
+            .into_iter()
+            .chain(cli.control.then(|| "--control".to_owned()))
+            .collect(),
         })?,
         None => one(&cli)?,
     };
@@ -66,7 +72,7 @@ fn one(cli: &Cli) -> anyhow::Result<bool> {
             .with_ansi(false)
             .init();
     }
-    let shape = Shape { managers: cli.managers, workers: cli.workers, ..Shape::default() };
+    let shape = Shape { managers: cli.managers, workers: cli.workers, is_control: cli.control, ..Shape::default() };
     let order = Order { seed: cli.seed, time: cli.minutes * 60 * SECOND, shape };
     let verdict = run::run(order, Trace::new(cli.trace > 0, cli.trace > 1))?;
     println!("{}", line(&verdict));

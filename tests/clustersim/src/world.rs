@@ -16,7 +16,7 @@ use goat_tls::Network;
 use tempfile::TempDir;
 
 use crate::client::{Client, Desk};
-use crate::disk::Disk;
+use crate::disk::{Disk, Health};
 use crate::kernel::{HostId, Kernel, Main};
 use crate::machine::Machines;
 use crate::manager;
@@ -36,11 +36,13 @@ pub struct Shape {
     /// Between two requests of one client, about (ms).
     pub pace_ms: u64,
     pub snapshot_entries: u64,
+    /// Disks forget what they said to have synced: something must be found then.
+    pub is_control: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { managers: 3, workers: 3, clients: 2, pace_ms: 1_500, snapshot_entries: 300 }
+        Self { managers: 3, workers: 3, clients: 2, pace_ms: 1_500, snapshot_entries: 300, is_control: false }
     }
 }
 
@@ -76,6 +78,8 @@ pub struct World {
     pub desk: Desk,
     pub witness: Witness,
     pub trace: Trace,
+    /// How disks are without a fault.
+    pub healthy: Health,
     dir: TempDir,
     deeds: BTreeMap<(u64, u64), Deed>,
     planned: u64,
@@ -96,8 +100,10 @@ impl World {
         let dir = tempfile::Builder::new().prefix("clustersim-").tempdir_in(memory_dir())?;
         let witness = Witness::new(trace.clone());
         let kernel = Kernel::new(hosts, seed);
-        let disks =
-            (0..shape.managers).map(|host| Disk::new(host, seed ^ (host as u64 + 1), witness.clone())).collect();
+        let healthy = Health { is_lying: shape.is_control, ..Health::default() };
+        let disk = |host| Disk::new(host, seed ^ (host as u64 + 1), witness.clone());
+        let disks: Vec<Disk> = (0..shape.managers).map(disk).collect();
+        disks.iter().for_each(|disk| disk.set_health(healthy));
         Ok(Self {
             shape,
             kernel,
@@ -107,6 +113,7 @@ impl World {
             desk: Desk::new(witness.clone(), trace.clone()),
             witness,
             trace,
+            healthy,
             dir,
             deeds: BTreeMap::new(),
             planned: 0,
@@ -185,7 +192,6 @@ impl World {
         self.kernel.start(host, main);
     }
 
-    /// Everything.
     pub fn start_all(&mut self) {
         (0..self.shape.hosts()).for_each(|host| self.start(host));
     }

@@ -21,6 +21,13 @@ fn a_seed_gives_the_same_trace_twice() {
     assert!(output.contains("3 of 3 seeds gave one trace twice"), "{output}");
 }
 
+/// Else the simulation would see nothing.
+#[test]
+fn disks_that_forget_what_they_have_synced_are_found_out() {
+    let (is_fine, output) = clustersim(&["--seed=1", "--minutes=20", "--control"]);
+    assert!(!is_fine && output.contains("is not let back in"), "{output}");
+}
+
 #[test]
 fn another_seed_gives_another_trace() {
     let digest = |seed: &str| {
