@@ -125,7 +125,7 @@ pub fn check_empty(dir: &Path) -> Result<(), Error> {
 /// See [`Error`]. A directory that is not ours, or of another manager or cluster, is refused before anything is written
 /// to it.
 pub fn open<S: StateMachine>(options: Options, state: S) -> Result<(LogStore, MachineStore<S>), Error> {
-    open_on(options, state, |path, lock| Db::open(path, lock))
+    open_on(options, state, Db::open)
 }
 
 /// The same on another database than RocksDB. The directory still holds the identity and the snapshots.

@@ -8,6 +8,7 @@ use goat_manager::found;
 use goat_manager::newcomer::{self, Newcomer};
 use goat_manager::raft::{self, Seated, welcome};
 use goat_manager::server::{self, Ground};
+use goat_observe::Ring;
 use goat_raft_store::Base;
 use goat_tls::Network;
 use tokio_util::sync::CancellationToken;
@@ -61,10 +62,13 @@ pub(crate) async fn run(start: Start) -> anyhow::Result<()> {
         worker_heartbeat_ms: 500,
         lease_ttl_ms: 2_500,
         snapshot_entries,
+        http_listen: None,
+        backup: None,
+        otlp_endpoint: None,
         log_level: "info".into(),
         log_format: LogFormat::Text,
     };
-    server::run_on(config, Ground { network, base: Some(base) }, CancellationToken::new()).await
+    server::run_on(config, Ring::default(), Ground { network, base: Some(base) }, CancellationToken::new()).await
 }
 
 /// A manager that ends itself because of its disk is fine. One that finds its disk too old, or itself removed, is not:

@@ -16,6 +16,7 @@ use goat_worker::identity::Identity;
 use goat_worker::inventory::Health;
 use goat_worker::journal::Journal;
 use goat_worker::lease::{Lease, LeaseFile};
+use goat_worker::metrics::Meters;
 use goat_worker::outbox::Outbox;
 use goat_worker::reconciler::{self, adopt};
 use goat_worker::runtime::{Runtime, Runtimes};
@@ -48,6 +49,7 @@ struct Agent {
     transport: Transport,
     outbox: Arc<Outbox>,
     tasks: TaskSet,
+    meters: Arc<Meters>,
 }
 
 /// Runs an agent until it is dropped.
@@ -55,8 +57,15 @@ pub async fn run(place: Place) -> anyhow::Result<()> {
     let identity = Arc::new(Identity::open(&place.dir)?);
     let lease = Arc::new(Lease::open(identity.root())?);
     let transport = Transport::plaintext().over(place.network.clone());
-    let agent =
-        Agent { place, identity, lease, transport, outbox: Arc::new(Outbox::default()), tasks: TaskSet::new("agent") };
+    let agent = Agent {
+        place,
+        identity,
+        lease,
+        transport,
+        outbox: Arc::new(Outbox::default()),
+        tasks: TaskSet::new("agent"),
+        meters: Arc::default(),
+    };
     let runtime = agent.place.machines.runtime(agent.place.host);
     let reconciler = agent.reconcile(&runtime).await?;
     let address = agent.meet_others().await?;
@@ -77,6 +86,8 @@ pub async fn run(place: Place) -> anyhow::Result<()> {
         runtimes: Runtimes::new([runtime]),
         tasks: agent.tasks,
         removed: Arc::new(Notify::new()),
+        meters: agent.meters,
+        standing: watch::Sender::default(),
     };
     session::run(parts).await;
     anyhow::bail!("the session has ended for good")
@@ -104,6 +115,7 @@ impl Agent {
             fence: FenceList::open(root)?,
             health: watch::channel(Health::default()).0,
             tasks: self.tasks.child("tasks"),
+            meters: self.meters.clone(),
         };
         let (service, handle) = reconciler::Service::new(parts, adopt::adopt(left, Some(found)));
         let (events, to_reconciler) = mpsc::channel(1_024);

@@ -147,7 +147,7 @@ async fn send(client: &Client, at: usize, request_id: String, call: &Call) -> Re
             return Ok(Answer::Service { index, service: Box::new(service) });
         }
         Call::List { .. } => {
-            let request = v1::ListServicesRequest { read };
+            let request = v1::ListServicesRequest { read, ..Default::default() };
             let reply = client
                 .once(at, request, |mut to: Control, request| async move { to.list_services(request).await })
                 .await?;

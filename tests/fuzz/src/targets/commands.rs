@@ -67,7 +67,7 @@ fn service(a: u8, b: u8) -> ServiceSpec {
     spec.placement = Default::default();
     spec.reservations = Resources { cpu_millis: u64::from(b) * 20, ..Resources::ZERO };
     spec.limits = Resources::ZERO;
-    if b % 3 > 0 {
+    if !b.is_multiple_of(3) {
         spec.ports.clear();
     }
     spec
@@ -121,7 +121,7 @@ fn register(state: &State, node: NodeId, a: u8, b: u8) -> Action {
         address: "10.0.0.1".into(),
         labels: BTreeMap::new(),
         inventory: samples::inventory(),
-        running: if b % 2 == 0 { vec![] } else { state.tasks().map(|task| task.id).collect() },
+        running: if b.is_multiple_of(2) { vec![] } else { state.tasks().map(|task| task.id).collect() },
     }
 }
 

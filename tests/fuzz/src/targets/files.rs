@@ -49,6 +49,7 @@ fn meta() -> TaskMeta {
         driver: Driver::Process,
         on_disconnect: OnDisconnect::Stop,
         stop_grace_ms: 10_000,
+        spec_version: 4,
         health: None,
     }
 }

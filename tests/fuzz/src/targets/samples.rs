@@ -128,7 +128,7 @@ pub(super) fn actions() -> Vec<Action> {
 }
 
 pub(super) fn commands() -> Vec<Command> {
-    let request = |number: usize| (number % 2 == 0).then(|| RequestId::from_random(number as u64));
+    let request = |number: usize| number.is_multiple_of(2).then(|| RequestId::from_random(number as u64));
     let command = |(number, action)| Command { now_ms: 1_700_000_000_000, request: request(number), action };
     actions().into_iter().enumerate().map(command).collect()
 }

@@ -20,7 +20,7 @@ fn subject() -> Subject {
 pub(super) fn token_samples() -> Vec<Vec<u8>> {
     let secret = goat_tls::token::new_secret().expect("there is chance");
     let texts = [Role::Manager, Role::Worker].map(|role| {
-        let token = JoinToken::new(role, &authority().digest(), &secret);
+        let token = JoinToken::new(role, authority().digest(), secret.clone());
         token.expose().into_bytes()
     });
     texts.into()

@@ -23,7 +23,7 @@ pub(super) fn spec(bytes: &[u8]) {
     }
 }
 
-fn up(message: v1::worker_message::Message) -> Vec<u8> {
+fn said(message: v1::worker_message::Message) -> Vec<u8> {
     v1::WorkerMessage { message: Some(message) }.encode_to_vec()
 }
 
@@ -40,10 +40,10 @@ pub(super) fn up_samples() -> Vec<Vec<u8>> {
         ..v1::Hello::default()
     };
     vec![
-        up(Up::Hello(hello)),
-        up(Up::Heartbeat(v1::Heartbeat { sequence: 7, stance: "a".into() })),
-        up(Up::Reports(v1::TaskReports { sequence: 1, reports: vec![report.clone(), report] })),
-        up(Up::Inventory((&samples::inventory()).into())),
+        said(Up::Hello(hello)),
+        said(Up::Heartbeat(v1::Heartbeat { sequence: 7, stance: "a".into() })),
+        said(Up::Reports(v1::TaskReports { sequence: 1, reports: vec![report.clone(), report] })),
+        said(Up::Inventory((&samples::inventory()).into())),
     ]
 }
 
@@ -84,6 +84,8 @@ pub(super) fn down_samples() -> Vec<Vec<u8>> {
         desired: "running".into(),
         fencing_token: 9,
         spec: Some((&samples::spec()).into()),
+        spec_version: 4,
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
     };
     let all = Down::Assignments(v1::Assignments { sequence: 1, tasks: vec![assignment.clone()] });
     let removed = vec!["000000000001".to_owned()];
@@ -121,6 +123,7 @@ pub(super) fn control_samples() -> Vec<Vec<u8>> {
         request_id: request_id.clone(),
         reference: reference.clone(),
         availability: "drain".into(),
+        within_ms: Some(60_000),
     };
     let scale = v1::ScaleServiceRequest { request_id, reference, replicas: 3 };
     let all = [create, update.encode_to_vec(), availability.encode_to_vec(), scale.encode_to_vec()];
