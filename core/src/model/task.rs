@@ -53,7 +53,8 @@ pub struct Task {
     /// Why it is not wanted to run any more; None while it is.
     #[serde(default)]
     pub stop_cause: Option<Cause>,
-    /// It was leased when it was lost, so that it had ended by then: whatever is said of it later, it stays lost.
+    /// It was leased when it was lost, so that it had ended by then; or it was not taken back when its node came back, which
+    /// then stops it. Whatever is said of it later, it stays lost.
     #[serde(default)]
     pub fenced: bool,
     /// The log index at which it was last taken back from `lost`; 0 for never.

@@ -201,6 +201,19 @@ impl Apply<'_> {
                 self.return_task(task);
             }
         }
+        self.leave_lost(node);
+    }
+
+    /// What is not taken back now is never: its worker stops it, because it is not told of it, and may still claim it in a
+    /// hello that comes later than that.
+    fn leave_lost(&mut self, node: NodeId) {
+        let of_node = self.state.tasks_of_node(node);
+        let left = of_node.filter(|task| task.state == TaskState::Lost && !task.fenced).cloned();
+        for mut task in left.collect::<Vec<_>>() {
+            task.fenced = true;
+            let cause = task.cause;
+            self.put_task(task, cause);
+        }
     }
 
     /// A task that was lost without having been fenced, that its slot still wants as it is, and for which its node has

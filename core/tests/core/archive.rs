@@ -63,5 +63,5 @@ fn a_newer_one_and_another_programs_file_are_told_apart() {
     newer[8] = 9;
     assert!(matches!(read(&newer), Err(Error::Newer { found: 9 })));
     assert!(matches!(read(b"PK\x03\x04 and something more"), Err(Error::Foreign)));
-    assert!(matches!(read(b""), Err(Error::Foreign)));
+    assert!(matches!(read(b""), Err(Error::Empty)));
 }
