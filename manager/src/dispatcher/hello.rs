@@ -1,8 +1,8 @@
 //! A worker's first message: what it says of itself, and whether it is admitted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use goat_core::model::{ClusterId, Inventory, NodeId, TaskId};
+use goat_core::model::{ClusterId, Inventory, NodeId, TaskId, TaskState};
 use goat_core::state::command::{Origin, TaskReport};
 use goat_proto::convert;
 use goat_proto::v1;
@@ -23,6 +23,7 @@ pub(super) struct Hello {
     pub inventory: Inventory,
     pub tasks: Vec<TaskReport>,
     pub origins: HashMap<TaskId, Origin>,
+    stopping: HashSet<TaskId>,
 }
 
 fn origin(wire: &v1::TaskOrigin) -> Result<(TaskId, Origin), Status> {
@@ -48,7 +49,14 @@ impl Hello {
             inventory: wire.inventory.unwrap_or_default().into(),
             tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
             origins: wire.origins.iter().map(origin).collect::<Result<_, _>>()?,
+            stopping: wire.stopping.iter().map(|id| convert::parse("stopping", id)).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// What runs and would run on.
+    pub(super) fn running(&self) -> Vec<TaskId> {
+        let runs = |report: &&TaskReport| report.state == TaskState::Running && !self.stopping.contains(&report.task);
+        self.tasks.iter().filter(runs).map(|report| report.task).collect()
     }
 }
 

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goat_core::model::{Inventory, NodeId, TaskState};
+use goat_core::model::{Inventory, NodeId};
 use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport};
 use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::{Notify, mpsc};
@@ -140,10 +140,9 @@ impl Session<'_> {
     async fn register(&self, hello: Hello) -> Result<(), End> {
         let node = hello.node;
         let known = settle::known(&hello);
-        let running = hello.tasks.iter().filter(|report| report.state == TaskState::Running);
         let register = Action::RegisterNode {
             node,
-            running: running.map(|report| report.task).collect(),
+            running: hello.running(),
             name: hello.name,
             address: hello.address,
             labels: hello.labels,

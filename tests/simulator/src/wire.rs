@@ -25,6 +25,8 @@ pub struct Hello {
     /// The highest it has accepted.
     pub term: u64,
     pub tasks: Vec<TaskReport>,
+    /// Those that still run and are being stopped.
+    pub stopping: Vec<TaskId>,
     /// To be passed on to the leader, whom the worker does not reach.
     pub is_relay: bool,
 }

@@ -33,8 +33,16 @@ enum Command {
         set: Vec<Assignment>,
         removed: Vec<TaskId>,
     },
-    Snapshot(oneshot::Sender<Vec<Record>>),
+    Snapshot(oneshot::Sender<Vec<Seen>>),
     Find(TaskId, oneshot::Sender<Option<TaskMeta>>),
+}
+
+/// A task as it is now.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub record: Record,
+    /// It is being stopped, whatever it is at this moment.
+    pub is_stopping: bool,
 }
 
 /// The reconciler has ended: the agent is stopping.
@@ -61,11 +69,11 @@ impl Handle {
 
     /// Every task that is known, as it is now.
     pub async fn snapshot(&self) -> Result<Vec<v1::TaskReport>, Gone> {
-        Ok(self.records().await?.iter().map(Record::report).collect())
+        Ok(self.seen().await?.iter().map(|seen| seen.record.report()).collect())
     }
 
-    /// The same, with where each comes from.
-    pub async fn records(&self) -> Result<Vec<Record>, Gone> {
+    /// The same, with all that is known of each.
+    pub async fn seen(&self) -> Result<Vec<Seen>, Gone> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command::Snapshot(answer)).await.map_err(|_| Gone)?;
         answered.await.map_err(|_| Gone)

@@ -178,8 +178,7 @@ impl Service {
                 assigned.extend(set.into_iter().map(|assignment| (assignment.meta.task, assignment)));
             }
             Command::Snapshot(answer) => {
-                let records = self.known.values().map(|known| known.record.clone()).collect();
-                let _ = answer.send(records);
+                let _ = answer.send(self.known.values().map(Known::seen).collect());
             }
             Command::Find(task, answer) => {
                 let _ = answer.send(self.known.get(&task).map(|known| known.record.meta.clone()));
@@ -303,6 +302,10 @@ impl Service {
 
     fn carry_out(&mut self, action: Action) {
         match action {
+            // A leader that was told late may take back what has ended here meanwhile: a task is begun once.
+            Action::Start { task } if self.gone.contains_key(&task) => {
+                self.end_unbegun(task, TaskState::Rejected, "ended-here-before", None);
+            }
             Action::Start { task } => {
                 let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else {
                     return;

@@ -78,6 +78,7 @@ impl World {
         let older = leading.by_node.insert(hello.node, number);
         leading.by_connection.insert(connection, number);
         let running = hello.tasks.iter().filter(|report| report.state == TaskState::Running);
+        let running = running.filter(|report| !hello.stopping.contains(&report.task));
         let running: Vec<TaskId> = running.map(|report| report.task).collect();
         let node = hello.node;
         let (book, writes, is_writing) = (None, VecDeque::new(), false);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use goat_core::lease::WorkerLease;
 use goat_core::model::NodeId;
 
-use super::{Agent, Machine, Open, Session};
+use super::{Agent, Doing, Known, Machine, Open, Session};
 use crate::mischief::{MAX_MANAGERS, Place};
 use crate::script::Bug;
 use crate::wire::{Down, Hello, Up};
@@ -29,9 +29,10 @@ impl Agent {
 
 impl World {
     pub(super) fn agent_acts(&mut self, at: usize) {
+        // What is to be stopped is being stopped before anything is said of it.
+        self.work(at);
         self.keep_session(at);
         self.ask_peers(at);
-        self.work(at);
         self.send_reports(at);
     }
 
@@ -50,6 +51,9 @@ impl World {
     fn dial(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         let tasks = machine.works.iter().filter_map(|(task, work)| work.report(*task, None)).collect();
+        let is_stopping = |known: &Known| matches!(known.doing, Doing::Stopping { .. });
+        let stopping = machine.works.iter().filter(|(_, work)| work.known.as_ref().is_some_and(is_stopping));
+        let stopping = stopping.map(|(task, _)| *task).collect();
         let (id, term, count) = (machine.id, machine.term, self.managers.len());
         let Some(agent) = &mut machine.agent else { return };
         let relay = agent.relay.take();
@@ -63,7 +67,7 @@ impl World {
             // Nothing is said before the other end has answered.
             self.connections.leave_up(connection);
         } else if is_there {
-            let hello = Hello { node: id, term, tasks, is_relay: relay.is_some() };
+            let hello = Hello { node: id, term, tasks, stopping, is_relay: relay.is_some() };
             self.send_up(connection, Up::Hello(Box::new(hello)));
         } else {
             // Refused at once.

@@ -26,6 +26,9 @@ impl World {
                 Step::Decline(task) => self.decline(at, task),
                 Step::Forget(task) => {
                     self.machines[at].works.remove(&task);
+                    if let Some(agent) = &mut self.machines[at].agent {
+                        agent.gone.insert(task);
+                    }
                 }
             }
         }
@@ -56,6 +59,11 @@ impl World {
     fn start_task(&mut self, at: usize, task: TaskId) {
         if self.machines[at].works.get(&task).is_some_and(|work| work.is_alive) {
             return self.fail(format!("w{at} begins {task}, which runs there already"));
+        }
+        if self.machines[at].agent.as_ref().is_some_and(|agent| agent.gone.contains(&task)) {
+            self.coverage.count("tasks that had ended here before");
+            self.new_work(at, task, TaskState::Rejected, Doing::Nothing);
+            return self.report(at, task, Some("ended-here-before"));
         }
         let fate = fate(self.script.shape.seed, task, 1);
         if !self.is_healed && fate.is_multiple_of(40) {

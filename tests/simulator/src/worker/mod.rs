@@ -9,7 +9,7 @@ mod peers;
 mod plan;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use goat_core::lease::WorkerLease;
 use goat_core::model::{NodeId, OnDisconnect, ServiceId, TaskId, TaskState};
@@ -96,6 +96,8 @@ struct Agent {
     /// A manager through which the leader may be reached.
     relay: Option<usize>,
     assigned: Option<BTreeMap<TaskId, Assignment>>,
+    /// What it has forgotten.
+    gone: BTreeSet<TaskId>,
     outbox: Outbox,
     peers_asked_ms: u64,
     is_asking_peers: bool,
@@ -190,6 +192,7 @@ impl Agent {
             next_manager: at,
             relay: None,
             assigned: None,
+            gone: BTreeSet::new(),
             outbox: Outbox::default(),
             peers_asked_ms: 0,
             is_asking_peers: false,

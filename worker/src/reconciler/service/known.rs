@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::super::Seen;
 use super::super::goal::Goal;
 use super::super::plan::{self, Doing};
 use crate::task::{Assignment, Exit, Record};
@@ -14,6 +15,13 @@ pub(super) struct Known {
     /// While something is being done to bring it up, to watch it or to stop it.
     pub(super) actor: Option<ActorHandle>,
     pub(super) is_forgetting: bool,
+}
+
+impl Known {
+    pub(super) fn seen(&self) -> Seen {
+        let is_told_to_stop = |actor: &ActorHandle| *actor.goal.borrow() != Goal::Run;
+        Seen { record: self.record.clone(), is_stopping: self.actor.as_ref().is_some_and(is_told_to_stop) }
+    }
 }
 
 #[derive(Debug)]
