@@ -272,12 +272,12 @@ mod tests {
         for line in [
             "# TYPE goat_up gauge",
             "goat_up 1",
-            "# HELP goat_seen_total What was seen.",
+            "# HELP goat_seen_total What was seen",
             "# TYPE goat_seen_total counter",
             "goat_seen_total{kind=\"a\\\"b\",by=\"x\"} 2",
             "goat_seen_total{kind=\"c\",by=\"y\"} 1152921504606846976",
             "# TYPE goat_took_seconds histogram",
-            "goat_took_seconds_bucket{le=\"1.0\",by=\"x\"} 1",
+            "goat_took_seconds_bucket{by=\"x\",le=\"1\"} 1",
             "goat_took_seconds_count{by=\"x\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");

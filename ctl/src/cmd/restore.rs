@@ -12,7 +12,7 @@ use goat_proto::v1::{
 };
 use goat_proto::{MAX_MESSAGE_BYTES, convert};
 use serde_json::json;
-use tonic::Code;
+use tonic::{Code, Response};
 
 use super::Context;
 use super::snapshot::load;
@@ -22,6 +22,7 @@ use crate::output::local_time;
 
 /// Room for what goes with a request.
 const ENVELOPE_BYTES: usize = 64 << 10;
+const ATTEMPTS: usize = 5;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -37,8 +38,9 @@ pub async fn restore(context: &Context, restore: Restore) -> Result<(), Failure>
     let (head, _, saved) = load(&restore.file)?;
     check_cluster(context, &restore, &head).await?;
     let wish = Wish { exact: restore.exact, only: restore.only };
-    let present = present(context).await?;
-    let undo = plan(&saved, &present, &wish).map_err(|unknown| Failure::failed(unknown.to_string()))?;
+    let look =
+        async || plan(&saved, &present(context).await?, &wish).map_err(|unknown| Failure::failed(unknown.to_string()));
+    let undo = look().await?;
     let changes = undo.changes();
     if !context.out.is_json() {
         show(context, &restore.file, &head, &undo)?;
@@ -49,8 +51,38 @@ pub async fn restore(context: &Context, restore: Restore) -> Result<(), Failure>
     if !restore.yes && !is_confirmed(changes.len())? {
         return if context.out.is_json() { finish(context, &undo, None) } else { Ok(()) };
     }
-    let index = propose(context, changes).await?;
+    let index = carry_out(context, &undo, look).await?;
     finish(context, &undo, Some(index))
+}
+
+/// Proposes what was shown. A service that is being removed is gone a moment later: as long as what is to be done means
+/// the same, it is looked at and proposed again.
+async fn carry_out(
+    context: &Context,
+    shown: &Undo,
+    look: impl AsyncFn() -> Result<Undo, Failure>,
+) -> Result<u64, Failure> {
+    let mut changes = shown.changes();
+    for _ in 0..ATTEMPTS {
+        if let Some(index) = propose(context, changes).await? {
+            return Ok(index);
+        }
+        let now = look().await?;
+        if !meant(shown).eq(meant(&now)) {
+            break;
+        }
+        changes = now.changes();
+    }
+    let text = "a service has changed since it was looked at, and nothing was restored";
+    Err(Failure::failed(text).with_hint("repeat the command, and see what it would do now"))
+}
+
+/// What becomes of each service, as far as it makes a difference to whoever has agreed to it.
+fn meant(undo: &Undo) -> impl Iterator<Item = (&str, Fate)> {
+    undo.decisions.iter().map(|decision| match &decision.fate {
+        Fate::Stays => (decision.name.as_str(), Fate::ComesBack),
+        fate => (decision.name.as_str(), fate.clone()),
+    })
 }
 
 async fn check_cluster(context: &Context, restore: &Restore, head: &Head) -> Result<(), Failure> {
@@ -67,8 +99,7 @@ async fn check_cluster(context: &Context, restore: &Restore, head: &Head) -> Res
 }
 
 async fn present(context: &Context) -> Result<Vec<Present>, Failure> {
-    let request = ListServicesRequest::default();
-    let reply = context.client.unary(request, async |control, request| control.list_services(request).await).await?;
+    let reply = context.client.list_services(ListServicesRequest::default()).await?;
     let read = |service: Service| -> Result<Present, convert::Error> {
         let spec = service.spec.unwrap_or_default();
         Ok(Present {
@@ -116,7 +147,11 @@ fn is_confirmed(changes: usize) -> Result<bool, Failure> {
     Ok(is_yes)
 }
 
-async fn propose(context: &Context, changes: Vec<goat_core::state::command::ServiceChange>) -> Result<u64, Failure> {
+/// The index; None where a service is not any more as it was seen.
+async fn propose(
+    context: &Context,
+    changes: Vec<goat_core::state::command::ServiceChange>,
+) -> Result<Option<u64>, Failure> {
     let bytes = command_bytes(&changes);
     if bytes + ENVELOPE_BYTES > MAX_MESSAGE_BYTES {
         let text = format!("{bytes} bytes of changes are more than one request may have");
@@ -131,16 +166,13 @@ async fn propose(context: &Context, changes: Vec<goat_core::state::command::Serv
     };
     let request =
         RestoreServicesRequest { request_id: request_id(), changes: changes.into_iter().map(change).collect() };
-    let reply = context.client.unary(request, async |control, request| {
-        control.restore_services(request).await.map_err(|status| match status.code() {
-            Code::Aborted => tonic::Status::aborted(
-                "a service has changed since it was looked at, and nothing was restored: repeat the command, and see \
-                 what it would do now",
-            ),
-            _ => status,
-        })
+    // As an answer, for it is one.
+    let reply = context.client.unary(request, async |control, request| match control.restore_services(request).await {
+        Ok(reply) => Ok(Response::new(Some(reply.into_inner().index))),
+        Err(status) if status.code() == Code::Aborted => Ok(Response::new(None)),
+        Err(status) => Err(status),
     });
-    reply.await.map(|reply| reply.index)
+    reply.await
 }
 
 fn finish(context: &Context, undo: &Undo, index: Option<u64>) -> Result<(), Failure> {

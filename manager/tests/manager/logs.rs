@@ -27,6 +27,11 @@ const KEYS: &[&str] = &[
     "error",
     "role",
     "stood_still_ms",
+    "applied_index",
+    "first_log_index",
+    "last_log_index",
+    "tasks",
+    "took_ms",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
