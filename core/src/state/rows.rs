@@ -147,7 +147,7 @@ impl State {
     fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
         let unknown = || LoadError::Key(key.iter().copied().take(32).collect());
         match key.split_first() {
-            Some((&META, [])) => self.meta = codec::decode("meta row", value)?,
+            Some((&META, [])) => self.meta = codec::decode_checked("meta row", value)?,
             Some((&SERVICE, _)) => {
                 let service: Service = codec::decode("service row", value)?;
                 self.services.insert(service.id, service);
