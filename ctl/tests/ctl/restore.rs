@@ -80,11 +80,19 @@ async fn nothing_is_asked_for_where_it_must_not_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_saw_an_older_state_says_that_nothing_was_changed() {
+async fn one_that_saw_an_older_state_looks_again_and_does_the_same() {
     let (_dir, path, world) = scene();
     let manager = Manager::start(&world);
+    let restore = format!("operator snapshot restore {} --yes", path.display());
     // Status and services are read before.
-    manager.after(2, Fault::Refuse(Code::Aborted, "version 9, seen 8"));
-    let ended = goatctl(&manager.address, &format!("operator snapshot restore {} --yes", path.display())).await;
+    let stale = Fault::Refuse(Code::Aborted, "version 9, seen 8");
+    manager.fail([Fault::None, Fault::None, stale.clone()]);
+    let ended = goatctl(&manager.address, &restore).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(world.state.lock().restores.len(), 1);
+
+    let often = std::iter::repeat_n([Fault::None, stale], 5).flatten();
+    manager.fail([Fault::None].into_iter().chain(often));
+    let ended = goatctl(&manager.address, &restore).await;
     assert!(ended.code == 1 && ended.stderr.contains("nothing was restored"), "{ended:?}");
 }

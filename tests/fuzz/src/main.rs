@@ -98,7 +98,8 @@ fn many(target: &Target, options: &Options) -> anyhow::Result<bool> {
     let (began, mut mutator) = (Instant::now(), Mutator::new(options.seed));
     let mut cases = 0;
     let mut next = samples.clone().into_iter();
-    while cases < options.cases && began.elapsed() < Duration::from_secs(options.seconds) {
+    let until = began + Duration::from_secs(options.seconds);
+    while cases < options.cases && Instant::now() < until {
         let bytes = next.next().unwrap_or_else(|| mutator.next(&samples));
         cases += 1;
         if let Err(problem) = try_bytes(target, &bytes) {
