@@ -20,9 +20,24 @@ fix:
 test *args:
     tests/run {{ args }}
 
+# Debian packages, in target/deb; and their test on a new root file system, with systemd (root, Docker)
+deb *args:
+    deploy/deb/build {{ args }}
+
+test-deb:
+    tests/package
+
 # The simulated cluster, one seed: just sim seed=7
 sim seed="1":
-    GOAT_SIM_SEED={{ trim_start_match(seed, "seed=") }} cargo test --locked -p goat-core --test core simulation -- --nocapture
+    cargo run --locked --profile sim -p goat-simulator -- --seed {{ trim_start_match(seed, "seed=") }}
+
+# A planted bug, and which layer of tests finds it: just mutate fsync-skipped
+mutate *names:
+    tests/mutate {{ names }}
+
+# Managers and workers simulated, one seed, showing what happens: just clustersim seed=7
+clustersim seed="1":
+    cargo run --locked -p goat-clustersim -- --seed {{ trim_start_match(seed, "seed=") }} --trace
 
 # A local cluster with echo on it
 cluster *args:

@@ -19,6 +19,9 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::check_state;
+use crate::state::{LoadError, State};
+
 const MAGIC: [u8; 8] = *b"GOATSAVE";
 /// The newest format that this build reads and writes.
 pub const VERSION: u32 = 1;
@@ -45,11 +48,15 @@ pub struct Head {
     pub services: u64,
     pub tasks: u64,
     pub nodes: u64,
+    /// The largest that a row in it may bear: unlike the index it goes on growing where the log began anew.
+    pub newest_version: u64,
 }
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("it is empty: use another snapshot")]
+    Empty,
     #[error("it is no snapshot of a cluster: it does not begin like one")]
     Foreign,
     #[error("it has format {found} and this program reads formats up to {VERSION}: a newer version wrote it, use that")]
@@ -58,8 +65,42 @@ pub enum Error {
     Short,
     #[error("it is damaged ({0}); make another copy or use another snapshot")]
     Damaged(String),
+    #[error("its rows make no state: {0}")]
+    Rows(#[from] LoadError),
+    #[error("its state contradicts itself: {0}; use another snapshot, and report this")]
+    Contradiction(String),
     #[error("it cannot be read: {0}")]
     Io(io::Error),
+}
+
+/// A file that was read to its end, and makes a state.
+#[derive(Debug)]
+pub struct Loaded {
+    pub head: Head,
+    /// In the order of their keys.
+    pub rows: Vec<Row>,
+    pub state: State,
+}
+
+/// Reads all of a file, and checks all that can be checked.
+///
+/// # Errors
+/// See [`Error`].
+pub fn load(input: impl Read) -> Result<Loaded, Error> {
+    let mut reader = Reader::begin(input)?;
+    let mut rows = Vec::new();
+    while let Some(row) = reader.next_row()? {
+        rows.push(row);
+    }
+    let head = reader.head().clone();
+    let state = State::from_rows(rows.iter().map(|(key, value)| (key, value)))?;
+    if let Some(violation) = check_state(&state).first() {
+        return Err(Error::Contradiction(violation.to_string()));
+    }
+    if state.cluster_id().is_none_or(|id| id.to_string() != head.cluster_id) {
+        return Err(Error::Damaged("it is not of the cluster that it names".into()));
+    }
+    Ok(Loaded { head, rows, state })
 }
 
 /// Key and value.
@@ -129,7 +170,12 @@ impl<R: Read> Reader<R> {
         let mut reader =
             Self { input, crc: crc32fast::Hasher::new(), head: Head::default(), rows: 0, has_ended: false };
         let mut magic = [0; 8];
-        match reader.fill(&mut magic) {
+        let mut begun = (&mut reader.input).take(1);
+        if begun.read(&mut magic[..1]).map_err(Error::Io)? == 0 {
+            return Err(Error::Empty);
+        }
+        reader.crc.update(&magic[..1]);
+        match reader.fill(&mut magic[1..]) {
             Err(Error::Short) => return Err(Error::Foreign),
             read => read?,
         }
@@ -227,12 +273,14 @@ pub struct Counts {
     pub services: u64,
     pub tasks: u64,
     pub nodes: u64,
+    pub newest_version: u64,
 }
 
 impl Counts {
-    /// Counts a row by its key.
-    pub fn add(&mut self, key: &[u8]) {
-        use crate::state::Table;
+    /// Counts a row by its key, and looks into one.
+    pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        use crate::state::{Table, newest_version_in};
+        self.newest_version = newest_version_in(key, value).unwrap_or(self.newest_version);
         self.rows += 1;
         match Table::of(key) {
             Some(Table::Service) => self.services += 1,

@@ -39,6 +39,15 @@ pub fn encode<T: Serialize + Versioned>(value: &T) -> Vec<u8> {
     out
 }
 
+/// As [`decode`], and refuses a value that says of itself what its first byte does not: that it needs a newer build.
+pub fn decode_checked<T: DeserializeOwned + Versioned>(what: &'static str, bytes: &[u8]) -> Result<T, Error> {
+    let value: T = decode(what, bytes)?;
+    match value.format() {
+        found if found > FORMAT => Err(Error::Newer { what, found }),
+        _ => Ok(value),
+    }
+}
+
 /// Decodes what [`encode`] wrote; `what` names it in errors.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Error> {
     match bytes.split_first() {

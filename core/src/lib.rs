@@ -27,3 +27,4 @@ pub mod orchestrator;
 pub mod plan;
 pub mod scheduler;
 pub mod state;
+pub mod undo;

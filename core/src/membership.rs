@@ -7,7 +7,7 @@
 //! ```
 //! The leader takes these steps while it leads. Raft needs one change to be settled before the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Manager, Standing};
 
@@ -23,6 +23,8 @@ pub struct Group {
     pub reached: BTreeSet<u64>,
     /// Those that have nearly all of the log, the leader included.
     pub caught_up: BTreeSet<u64>,
+    /// Where Raft's membership says that each is.
+    pub addresses: BTreeMap<u64, String>,
 }
 
 /// One change of the membership.
@@ -30,6 +32,8 @@ pub struct Group {
 pub enum Step {
     /// Finish the change that another leader began.
     Settle,
+    /// Where its row says that it is.
+    Readdress(u64),
     /// A learner from now on.
     Add(u64),
     /// A voter from now on.
@@ -53,6 +57,12 @@ pub fn next<'a>(managers: impl Iterator<Item = &'a Manager>, group: &Group) -> O
     let is_unwanted = |id: &u64| matches!(standing(id), Some(Standing::Learner | Standing::Removed));
     let leaving = |id: u64| if is_removed(&id) { Step::Remove(id) } else { Step::Demote(id) };
 
+    let has_moved = |manager: &&&Manager| {
+        manager.is_member() && group.addresses.get(&manager.id).is_some_and(|known| *known != manager.address)
+    };
+    if let Some(moved) = managers.iter().find(has_moved) {
+        return Some(Step::Readdress(moved.id));
+    }
     if let Some(learner) = group.learners.iter().find(|id| is_removed(id)) {
         return Some(Step::Remove(*learner));
     }
@@ -111,6 +121,7 @@ mod tests {
             learners: learners.iter().copied().collect(),
             is_joint: false,
             reached: all.clone(),
+            addresses: all.iter().map(|id| (*id, format!("h:{id}"))).collect(),
             caught_up: all,
         }
     }
@@ -118,6 +129,7 @@ mod tests {
     fn taken(group: &mut Group, step: Step) {
         match step {
             Step::Settle => group.is_joint = false,
+            Step::Readdress(id) => drop(group.addresses.insert(id, "elsewhere:1".into())),
             Step::Add(id) => drop(group.learners.insert(id)),
             Step::Promote(id) => {
                 group.learners.remove(&id);
@@ -191,6 +203,16 @@ mod tests {
         let managers = [manager(1, Standing::Voter), manager(2, Standing::Removed)];
         let joint = Group { is_joint: true, ..group(1, &[1, 2], &[]) };
         assert_eq!(next(managers.iter(), &joint), Some(Step::Settle));
+    }
+
+    #[test]
+    fn where_a_manager_has_moved_is_told_first() {
+        let mut managers = [manager(1, Standing::Voter), manager(2, Standing::Voter)];
+        managers[1].address = "elsewhere:1".into();
+        let mut before = group(1, &[1, 2], &[]);
+        before.reached.remove(&2);
+        let (_, steps) = settled(&managers, before);
+        assert_eq!(steps, [Step::Readdress(2)]);
     }
 
     #[test]

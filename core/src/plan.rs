@@ -8,6 +8,8 @@ use crate::state::command::Step;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     pub steps: Vec<Step>,
+    /// The time it was made for (Unix ms): what its command has to carry, so that the state's clock goes on with it.
+    pub at_ms: u64,
     /// When a wait ends that this plan left open (Unix ms): plan again then, even if nothing changes.
     pub wake_at_ms: Option<u64>,
 }

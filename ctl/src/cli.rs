@@ -4,6 +4,7 @@ mod cluster;
 mod globals;
 mod node;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,7 +14,9 @@ use goat_core::model::TaskState;
 use crate::spec::SpecFlags;
 use crate::values;
 
-pub use cluster::{CaCommand, ClusterCommand, ContextCommand, Joining, ManagerCommand, OperatorCommand, RaftCommand, SnapshotCommand};
+pub use cluster::{
+    CaCommand, ClusterCommand, ContextCommand, Joining, ManagerCommand, OperatorCommand, RaftCommand, SnapshotCommand,
+};
 pub use globals::Globals;
 pub use node::NodeCommand;
 
@@ -61,6 +64,9 @@ pub enum Command {
     Context(ContextCommand),
     /// Print a shell's completion script
     Completion { shell: Shell },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
     /// Print the versions of this client and of every member
     Version {
         /// Of this client alone, without asking a manager

@@ -3,6 +3,7 @@
 //! Every request of ours may be repeated: reads by nature, mutations by the request id inside them. So whenever it is
 //! unclear what became of one, the next manager is asked the same thing, until one answers or the time is up.
 
+mod lists;
 mod reason;
 
 use std::cell::{Cell, RefCell};
@@ -128,12 +129,8 @@ impl Client {
         R: Clone,
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<T>, Status>,
     {
-        self.ask(within, async |channel, left| {
-            let mut request = Request::new(request.clone());
-            request.set_timeout(left);
-            call(&mut control(channel), request).await
-        })
-        .await
+        self.ask(within, async |channel, left| call(&mut control(channel), made(request.clone(), Some(left))).await)
+            .await
     }
 
     /// As [`Client::unary`], of the service for certificates and tokens.
@@ -143,9 +140,7 @@ impl Client {
         F: AsyncFn(&mut IdentityClient<Channel>, Request<R>) -> Result<Response<T>, Status>,
     {
         self.ask(self.timeout, async |channel, left| {
-            let mut request = Request::new(request.clone());
-            request.set_timeout(left);
-            call(&mut IdentityClient::new(channel), request).await
+            call(&mut IdentityClient::new(channel), made(request.clone(), Some(left))).await
         })
         .await
     }
@@ -164,8 +159,7 @@ impl Client {
         R: Clone,
         F: AsyncFn(&mut Control, Request<R>) -> Result<Response<Streaming<T>>, Status>,
     {
-        self.ask(self.timeout, async |channel, _| call(&mut control(channel), Request::new(request.clone())).await)
-            .await
+        self.ask(self.timeout, async |channel, _| call(&mut control(channel), made(request.clone(), None)).await).await
     }
 
     async fn ask<T, F>(&self, within: Duration, call: F) -> Result<T, Failure>
@@ -265,6 +259,16 @@ impl Client {
         Failure::new(Exit::Unreachable, message)
             .with_hint("check the addresses (-H or GOAT_ADDR) and that a majority of the managers runs")
     }
+}
+
+/// A request that must be answered in that time, and that says which trace it belongs to.
+fn made<R>(body: R, within: Option<Duration>) -> Request<R> {
+    let mut request = Request::new(body);
+    if let Some(within) = within {
+        request.set_timeout(within);
+    }
+    goat_observe::traces::inject(request.metadata_mut().as_mut());
+    request
 }
 
 fn control(channel: Channel) -> Control {

@@ -3,13 +3,16 @@
 pub mod authority;
 pub mod cluster;
 pub mod context;
+pub mod debug;
 pub mod events;
+pub mod leave;
 pub mod logs;
 pub mod manager;
 pub mod node;
 pub mod operator;
 pub mod ps;
 pub mod removal;
+pub mod restore;
 pub mod service;
 pub mod snapshot;
 pub mod status;
@@ -42,6 +45,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let out = Out::new(cli.globals.output);
     let command = match cli.command {
         Command::Completion { shell } => return completion(&out, shell),
+        Command::Man { dir } => return man(&dir),
         Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { file })) => {
             return snapshot::inspect(&out, &file);
         }
@@ -69,13 +73,24 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Save { file })) => {
             snapshot::save(&context, &file).await
         }
+        Command::Operator(OperatorCommand::Debug { file }) => debug::debug(&context, file).await,
+        Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Restore {
+            file,
+            only,
+            exact,
+            from_other_cluster: is_other_allowed,
+            yes,
+        })) => restore::restore(&context, restore::Restore { file, only, exact, is_other_allowed, yes }).await,
         Command::Status(read) => status::status(&context, &read).await,
         Command::Events(events) => events::events(&context, events).await,
         Command::Version { .. } => version::all(&context).await,
-        Command::Completion { .. } | Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Inspect { .. })) => {
-            unreachable!("it asks no manager")
-        }
+        Command::Completion { .. } | Command::Man { .. } | Command::Operator(_) => unreachable!("it asks no manager"),
     }
+}
+
+fn man(dir: &Path) -> Result<(), Failure> {
+    let written = goat_system::man::write(Cli::command(), &crate::man::BOOK, dir);
+    written.map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))
 }
 
 async fn run_service(context: &Context, command: ServiceCommand) -> Result<(), Failure> {
@@ -114,7 +129,7 @@ async fn run_node(context: &Context, command: NodeCommand) -> Result<(), Failure
     match command {
         NodeCommand::Ls { state, list } => node::ls(context, state, &list).await,
         NodeCommand::Inspect { reference, read } => node::inspect(context, reference, &read).await,
-        NodeCommand::Drain { reference, wait } => node::drain(context, reference, &wait).await,
+        NodeCommand::Drain { reference, deadline, wait } => node::drain(context, reference, deadline, &wait).await,
         NodeCommand::Activate { reference } => node::activate(context, reference).await,
         NodeCommand::Rm { reference } => node::rm(context, reference).await,
     }
@@ -126,6 +141,9 @@ async fn run_cluster(context: &Context, command: ClusterCommand, file: Option<&P
         ClusterCommand::Ca { command } => authority::ca(context, command, file).await,
         ClusterCommand::IssueClient { name, file } => authority::issue_client(context, name, file).await,
         ClusterCommand::Freeze { length } => cluster::freeze(context, length).await,
+        ClusterCommand::Leave { name, role, deadline, wait } => {
+            leave::leave(context, name, role, deadline, &wait).await
+        }
         ClusterCommand::Upgrade => cluster::upgrade(context).await,
     }
 }
@@ -136,6 +154,9 @@ async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), F
         ManagerCommand::Ls { quiet } => manager::ls(context, quiet).await,
         ManagerCommand::Promote { manager, wait } => manager::set(context, manager, Voter, false, &wait).await,
         ManagerCommand::Demote { manager, force, wait } => manager::set(context, manager, Learner, force, &wait).await,
+        ManagerCommand::SetAddress { manager, address, force, wait } => {
+            manager::set_address(context, manager, address, force, &wait).await
+        }
         ManagerCommand::Rm { manager, force, wait } => manager::set(context, manager, Removed, force, &wait).await,
     }
 }

@@ -49,6 +49,8 @@ pub struct NodeRow {
     pub name: String,
     pub state: String,
     pub availability: String,
+    /// While it drains gently: what is left then is stopped.
+    pub drain_until: Option<String>,
     pub address: String,
     pub labels: BTreeMap<String, String>,
     pub tasks: u32,
@@ -63,6 +65,7 @@ impl From<&v1::Node> for NodeRow {
             name: node.name.clone(),
             state: node.state.clone(),
             availability: node.availability.clone(),
+            drain_until: node.drain_until_ms.and_then(rfc3339),
             address: node.address.clone(),
             labels: node.labels.clone().into_iter().collect(),
             tasks: node.tasks,

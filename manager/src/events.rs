@@ -138,6 +138,7 @@ pub async fn run_leaders(events: Events, group: Group) {
             && is_news
         {
             told = Some((leader.id, leader.term));
+            group.meters().leader_changes.add(1);
             events.push(vec![v1::Event {
                 index,
                 at_ms: clock::now_ms(),

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use goat_core::model::{Authority, ClusterId, JoinSecrets, Secret};
+use goat_core::state::Security;
 use goat_core::state::command::{Action, Command, Outcome};
+use goat_raft_store::Base;
 use goat_tls::token::new_secret;
 use goat_tls::{Role, Transport};
 
@@ -33,9 +35,14 @@ const FIRST_CLIENT: &str = "admin";
 
 /// Makes the cluster. Returns its id. `client`: where the first user's credentials go.
 pub async fn found(newcomer: &Newcomer, client: &Path) -> anyhow::Result<ClusterId> {
+    found_on(newcomer, client, None).await
+}
+
+/// The same on another database than RocksDB.
+pub async fn found_on(newcomer: &Newcomer, client: &Path, base: Option<Base>) -> anyhow::Result<ClusterId> {
     let seated = Seated { id: FIRST, cluster: prepared(newcomer)? };
     let view = View::new();
-    let group = Group::start(&alone(newcomer)?, seated, Peers::new(Transport::plaintext(), None), view).await?;
+    let group = Group::start(&alone(newcomer)?, seated, Peers::new(Transport::plaintext(), None), view, base).await?;
     let outcome = fill(&group, newcomer, client).await;
     group.shutdown().await;
     outcome.map(|()| seated.cluster)
@@ -98,7 +105,10 @@ async fn fill(group: &Group, newcomer: &Newcomer, client: &Path) -> anyhow::Resu
         propose(group, action, deadline).await.context("the first entries could not be written; look at the disk")?;
     }
     if !newcomer.is_plaintext {
-        write_credentials(group, newcomer, client)?;
+        let security = group.view().read().security().cloned();
+        let security = security.context("the certificate authority is not in the state")?;
+        let seated = Seated { id: FIRST, cluster: group.cluster() };
+        write_credentials(&security, seated, &newcomer.data_dir, client)?;
     }
     Ok(())
 }
@@ -111,11 +121,15 @@ fn new_authority(cluster: ClusterId) -> Result<Action, goat_tls::Error> {
 }
 
 /// The manager's own last: with them the directory counts as complete.
-fn write_credentials(group: &Group, newcomer: &Newcomer, client: &Path) -> anyhow::Result<()> {
-    let security = group.view().read().security().cloned();
-    let security = security.context("the certificate authority is not in the state")?;
-    issue(&security, group.cluster(), Role::Client, FIRST_CLIENT)?.store(client)?;
-    issue(&security, group.cluster(), Role::Manager, &FIRST.to_string())?.store(&security::path(&newcomer.data_dir))?;
+pub(crate) fn write_credentials(
+    security: &Security,
+    seated: Seated,
+    data_dir: &Path,
+    client: &Path,
+) -> anyhow::Result<()> {
+    let Seated { id, cluster } = seated;
+    issue(security, cluster, Role::Client, FIRST_CLIENT)?.store(client)?;
+    issue(security, cluster, Role::Manager, &id.to_string())?.store(&security::path(data_dir))?;
     Ok(())
 }
 

@@ -116,7 +116,7 @@ impl IdentityService for Identity {
         let Answer::Manager { id, .. } = propose(&group, &request.request_id, action).await? else {
             return Err(Status::internal("an answer to something else"));
         };
-        info!(manager = name, manager_id = id, address, "a manager joins");
+        info!(name, manager_id = id, address, "a manager joins");
         let cluster = group.cluster();
         let issued = signed(security.as_ref(), cluster, &request.certificate_request, Role::Manager, &id.to_string())?;
         Ok(Response::new(v1::JoinManagerReply {

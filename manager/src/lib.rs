@@ -13,8 +13,14 @@
 //! control   what goatctl calls
 //! offline   what is done to a data directory while no manager runs on it
 //! backup    the state as a file
+//! debug     what a bug report needs of this manager
+//! man       the man pages, beside what clap knows
+//! notify    what systemd hears
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
+//! metrics   what is counted, and how it is called
+//! http      health and metrics pages
+//! traced    which traced request led to which tasks
 //! ```
 #![forbid(unsafe_code)]
 
@@ -22,16 +28,22 @@ pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod debug;
 pub mod dispatcher;
 pub mod events;
 pub mod found;
+pub mod http;
 pub mod identity;
 pub mod leader;
 pub mod machine;
+pub mod man;
+pub mod metrics;
 pub mod newcomer;
+pub mod notify;
 pub mod offline;
 pub mod presence;
 pub mod raft;
 pub mod security;
 pub mod server;
 pub mod taskset;
+pub mod traced;

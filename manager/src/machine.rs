@@ -92,7 +92,9 @@ impl StateMachine for Machine {
     fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
         let state = State::from_rows(rows).map_err(|error| -> RestoreError { Box::new(error) })?;
         let applied = state.applied_index();
-        *self.view.inner.state.write() = state;
+        let old = std::mem::replace(&mut *self.view.inner.state.write(), state);
+        // A large one takes a while to go, and nobody has to wait for it.
+        drop(old);
         self.unpublished.clear();
         self.view.inner.applied.send_replace(applied);
         self.view.inner.restored.send_modify(|count| *count += 1);

@@ -1,23 +1,22 @@
 //! goat-manager: reads its options, runs a manager until a signal, and says why it ended.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use goat_manager::config::{Config, LogFormat, Options};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use goat_manager::config::{Config, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
 use goat_manager::{found, newcomer, offline, server};
+use goat_observe::{Logs, Ring, Traces, Tracing};
 use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
-/// Removed, or on an old disk: to start it again is of no use.
+/// Removed, on an old disk, or on a directory that is nobody's yet: to start it again is of no use.
 const EXIT_UNWELCOME: u8 = 3;
 
 /// A manager of a GOAT cluster: replicates the cluster's state and, while it leads, decides
@@ -68,6 +67,11 @@ enum Verb {
         /// Where the first user's credentials go, for goatctl [default: client.pem in the data directory]
         #[arg(long, value_name = "FILE")]
         client: Option<PathBuf>,
+        /// Not a new cluster, but the one of a file that `goatctl operator snapshot save` or `backup_dir` made: for when
+        /// all managers are lost with their data. On ONE machine only; the others join it. Workers come back by themselves
+        /// where they know its address
+        #[arg(long, value_name = "FILE")]
+        from_snapshot: Option<PathBuf>,
     },
     /// Join a cluster: get a number, mark the data directory with it, and end; `run` starts the manager
     Join {
@@ -118,14 +122,20 @@ enum Verb {
         #[arg(long)]
         yes: bool,
     },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Verb::Init { place, client } => init(place, client),
+        Verb::Init { place, client, from_snapshot } => init(place, client, from_snapshot),
         Verb::Join { managers, place, token, bind_source } => join(&managers, place, &token, bind_source),
         Verb::Check { data_dir, json } => check(&data_dir, json),
         Verb::Recover { data_dir, advertise, yes, .. } => recover(&data_dir, advertise, yes),
+        Verb::Man { dir } => {
+            goat_system::man::write(Cli::command(), &goat_manager::man::BOOK, &dir).map_err(anyhow::Error::from)
+        }
         Verb::Run { config, options } => match read(config, *options) {
             Ok(config) => run(config),
             Err(error) => {
@@ -144,15 +154,24 @@ fn main() -> ExitCode {
 }
 
 fn is_unwelcome(error: &anyhow::Error) -> bool {
-    error.is::<welcome::Error>() || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_)))
+    error.is::<welcome::Error>()
+        || matches!(error.downcast_ref(), Some(raft::Error::Unwelcome(_) | raft::Error::Empty(_)))
 }
 
-fn init(place: Place, client: Option<PathBuf>) -> anyhow::Result<()> {
+fn init(place: Place, client: Option<PathBuf>, from_snapshot: Option<PathBuf>) -> anyhow::Result<()> {
     let newcomer = place.into_newcomer()?;
     let client = client.unwrap_or_else(|| newcomer.data_dir.join("client.pem"));
-    let cluster = small_runtime()?.block_on(found::found(&newcomer, &client))?;
-    let (name, dir) = (newcomer.name, newcomer.data_dir.display());
-    println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
+    let (name, dir) = (&newcomer.name, newcomer.data_dir.display());
+    match from_snapshot {
+        Some(file) => {
+            let restoring = offline::restore::restore(&newcomer, &file, &client);
+            println!("{}", small_runtime()?.block_on(restoring)?);
+        }
+        None => {
+            let cluster = small_runtime()?.block_on(found::found(&newcomer, &client))?;
+            println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
+        }
+    }
     println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
     if !newcomer.is_plaintext {
         println!("credentials:  {}, for goatctl --credentials; keep them secret", client.display());
@@ -209,9 +228,10 @@ fn read(file: Option<PathBuf>, options: Options) -> Result<Config, goat_manager:
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    start_logging(&config)?;
+    let log = Ring::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
+        let tracing = start_telling(&config, &log)?;
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let on_signal = stop.clone();
@@ -222,24 +242,23 @@ fn run(config: Config) -> anyhow::Result<()> {
             }
             on_signal.cancel();
         });
-        server::run(config, stop).await
+        let outcome = server::run(config, log, stop).await;
+        tracing.finish().await;
+        outcome
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    // openraft warns of each try to reach a peer that is gone, ten times a second; `raft::network` says it once.
-    let filter = EnvFilter::try_new(format!("openraft=error,{}", config.log_level))
-        .map_err(|error| anyhow::anyhow!("log_level: {error}; use error, warn, info, debug or trace"))?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match config.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-    }
-    Ok(())
+fn start_telling(config: &Config, ring: &Ring) -> Result<Tracing, goat_observe::Error> {
+    let logs = Logs {
+        level: config.log_level.clone(),
+        // openraft warns of each try to reach a peer that is gone, ten times a second; `raft::network` says it once.
+        quiet: "openraft=error,",
+        format: config.log_format,
+        ring: Some(ring.clone()),
+    };
+    let instance = config.listen.to_string();
+    let traces = config.otlp_endpoint.clone().map(|endpoint| Traces { endpoint, service: "goat-manager", instance });
+    goat_observe::start(Some(&logs), traces.as_ref())
 }

@@ -12,7 +12,7 @@ use goat_proto::convert;
 use goat_proto::v1::identity_client::IdentityClient;
 use goat_proto::v1::{JoinManagerReply, JoinManagerRequest};
 use goat_tls::credentials::Request;
-use goat_tls::{Connector, JoinToken, Role, Transport};
+use goat_tls::{Connector, JoinToken, Network, Role, Transport};
 use tokio::time::Instant;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
@@ -87,13 +87,24 @@ pub async fn join(
     token: Option<&JoinToken>,
     bind_source: Option<IpAddr>,
 ) -> anyhow::Result<(ClusterId, u64)> {
+    join_over(newcomer, managers, token, bind_source, Network::TCP).await
+}
+
+/// The same over another network, which counts in plaintext alone.
+pub async fn join_over(
+    newcomer: &Newcomer,
+    managers: &[String],
+    token: Option<&JoinToken>,
+    bind_source: Option<IpAddr>,
+    network: Network,
+) -> anyhow::Result<(ClusterId, u64)> {
     goat_raft_store::check_empty(&newcomer.data_dir)?;
     let connector = match token {
         Some(token) if token.role != Role::Manager => {
             anyhow::bail!("this join token is for a {}; get one with `goatctl cluster join-token manager`", token.role)
         }
         Some(token) => Connector::newcomer(token, bind_source, CONNECT_WITHIN)?,
-        None => Connector::new(Transport::plaintext(), Role::Manager, bind_source, CONNECT_WITHIN),
+        None => Connector::new(Transport::plaintext().over(network), Role::Manager, bind_source, CONNECT_WITHIN),
     };
     let own = token.map(|_| Request::new()).transpose()?;
     let request = JoinManagerRequest {

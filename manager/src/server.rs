@@ -1,27 +1,36 @@
 //! The life of a manager: open, form or rejoin the group, serve, hand over, stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use goat_observe::Ring;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_server::ControlServer;
 use goat_proto::v1::dispatcher_server::DispatcherServer;
 use goat_proto::v1::identity_server::IdentityServer;
 use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
-use goat_tls::{Incoming, Limits, Transport};
-use tokio::net::TcpListener;
+use goat_raft_store::Base;
+use goat_system::notify as systemd;
+use goat_tls::{Incoming, Limits, Listener, Network, Transport};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tower_layer::Stack;
 use tracing::{info, warn};
 
+use crate::backup;
 use crate::config::Config;
 use crate::control::Control;
+use crate::debug::Debug;
 use crate::dispatcher::{Desk, Dispatcher};
 use crate::events::{self, Events};
+use crate::http;
 use crate::identity::Identity;
 use crate::leader;
 use crate::machine::View;
+use crate::metrics::{self, rpc::Rpcs};
+use crate::notify;
 use crate::presence::Presence;
 use crate::raft::peers::Peers;
 use crate::raft::seat::Seat;
@@ -46,14 +55,29 @@ const PING_BYTES: usize = 4 << 10;
 struct Parts {
     desk: Desk,
     events: Events,
+    rpcs: Rpcs,
+    debug: Debug,
 }
 
-/// Runs a manager until `stop` is cancelled, or something makes it impossible to go on.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// What a manager stands on: the machine's TCP and RocksDB, where nothing else is said.
+#[derive(Debug, Default)]
+pub struct Ground {
+    pub network: Network,
+    /// The database; the data directory holds the rest.
+    pub base: Option<Base>,
+}
+
+/// Runs a manager until `stop` is cancelled, or something makes it impossible to go on. `log`: where its log lines are kept.
+pub async fn run(config: Config, log: Ring, stop: CancellationToken) -> anyhow::Result<()> {
+    run_on(config, log, Ground::default(), stop).await
+}
+
+/// The same on other ground than the machine's own.
+pub async fn run_on(config: Config, log: Ring, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
     let dir = config.data_dir.display().to_string();
     let seated = Seated::of(&config.data_dir)?.ok_or(Error::Empty(dir))?;
-    let transport = security::transport(&config.data_dir, config.plaintext)?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+    let transport = security::transport(&config.data_dir, config.plaintext)?.over(ground.network);
+    let listener = transport.network().listen(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: is another manager running there? Change `listen`, or stop the other",
             config.listen
@@ -62,14 +86,21 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let seat = Seat::default();
     let tasks = TaskSet::new("manager");
     let server_stop = CancellationToken::new();
-    let parts = Parts { desk: Desk::default(), events: Events::default() };
+    let (desk, rpcs) = (Desk::default(), Rpcs::default());
+    let registry = Arc::new(metrics::registry(seat.clone(), desk.clone(), rpcs.clone()));
+    let debug = Debug::new(config.clone(), registry.clone(), log);
+    let parts = Parts { desk, events: Events::default(), rpcs, debug };
+    if let Some(at) = config.http_listen {
+        http::open(at, seat.clone(), registry, &tasks).await?;
+    }
     let server = tokio::spawn(serve(listener, transport.clone(), seat.clone(), parts.clone(), server_stop.clone()));
     info!(manager_id = seated.id, cluster_id = %seated.cluster, listen = %config.listen, "listening");
 
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        outcome = live(&config, seated, transport, &seat, &parts, &tasks) => outcome,
+        outcome = live(&config, Start { seated, transport, base: ground.base }, &seat, &parts, &tasks) => outcome,
     };
+    systemd::stopping("stops; a leader hands over first");
     if let Some(group) = seat.group() {
         stop_group(&group, &parts.desk, &tasks).await;
     }
@@ -83,19 +114,22 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     outcome
 }
 
-/// Takes its seat in the group and keeps it until Raft stops, which is an error.
-async fn live(
-    config: &Config,
+/// What a manager takes its seat with.
+struct Start {
     seated: Seated,
     transport: Transport,
-    seat: &Seat,
-    parts: &Parts,
-    tasks: &TaskSet,
-) -> anyhow::Result<()> {
+    base: Option<Base>,
+}
+
+/// Takes its seat in the group and keeps it until Raft stops, which is an error.
+async fn live(config: &Config, start: Start, seat: &Seat, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
+    systemd::status("opens its data directory");
     let view = View::new();
     tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
-    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view).await?;
+    let Start { seated, transport, base } = start;
+    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view, base).await?;
     seat.take(group.clone());
+    tasks.spawn("notify", notify::run(group.clone()));
     let credentials = security::path(&config.data_dir);
     tasks.spawn("certificate", security::keeper::run(group.clone(), transport, credentials));
     let dir = config.data_dir.display().to_string();
@@ -107,6 +141,7 @@ async fn live(
 
 async fn serve_in_group(config: &Config, parts: &Parts, tasks: &TaskSet, group: &Group) -> anyhow::Result<()> {
     group.wait_for_members().await?;
+    tasks.spawn("backups", backup::schedule::run(group.clone(), config.backup.clone()));
     tasks.spawn("leader events", events::run_leaders(parts.events.clone(), group.clone()));
     tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
     let reason = group.stopped().await;
@@ -130,7 +165,7 @@ async fn stop_group(group: &Group, desk: &Desk, tasks: &TaskSet) {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     transport: Transport,
     seat: Seat,
     parts: Parts,
@@ -145,11 +180,11 @@ async fn serve(
     let presence = PresenceServer::new(Presence::new(seat.clone())).max_decoding_message_size(PING_BYTES);
     let identity =
         IdentityServer::new(Identity::new(seat.clone(), parts.desk.clone())).max_decoding_message_size(JOIN_BYTES);
-    let control = ControlServer::new(Control::new(seat.clone(), parts.desk, parts.events, stop.clone()))
+    let control = ControlServer::new(Control::new(seat.clone(), parts.desk, parts.events, parts.debug, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
-        .layer(GateLayer::new(seat))
+        .layer(Stack::new(GateLayer::new(seat), parts.rpcs))
         .max_concurrent_streams(Some(STREAMS))
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))

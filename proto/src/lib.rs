@@ -14,6 +14,11 @@ pub mod v1 {
 /// In the metadata of a refusal: whoever asks was removed from the cluster, and what it runs is not wanted any more.
 pub const REMOVED: &str = "goat-removed";
 
+/// In the metadata of a refusal: up to which log index the state was read that it rests on.
+pub const READ_INDEX: &str = "goat-read-index";
+/// In the metadata of a refusal: the log index at which the command was refused.
+pub const LOG_INDEX: &str = "goat-log-index";
+
 /// The compiled descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

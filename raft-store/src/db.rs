@@ -1,7 +1,6 @@
-//! The RocksDB of one manager: its column families, keys and options. What the records mean is the log's and the
-//! machine's affair.
+//! The database of one manager: its families and keys. What the records mean is the log's and the machine's affair.
 //!
-//! | column family | key | value |
+//! | family | key | value |
 //! | --- | --- | --- |
 //! | `log` | index, 8 bytes big-endian | record: entry |
 //! | `meta` | `vote` | record: the last vote, synced before it counts |
@@ -12,7 +11,7 @@
 //! | `meta` | `installing` | name of the snapshot file whose rows are being put in place of `rows` |
 //! | `rows` | the state machine's | the state machine's |
 //!
-//! Records are in [`crate::record`]'s format. All column families share one write-ahead log, and recovery keeps a prefix
+//! Records are in [`crate::record`]'s format. All families share one write-ahead log, and recovery keeps a prefix
 //! of it: nothing survives a crash that was written after something that did not. So only votes and entries are synced.
 //! Rows are not: when they are lost then with everything after them, and `applied` with them, and the entries they came
 //! from are in the log, synced by a majority, to be applied again.
@@ -20,22 +19,17 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind,
-    LogLevel, WriteBatch, WriteOptions,
-};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::engine::{self, Batch, Engine, Family, Threads, Workshop};
 use crate::error::Error;
 use crate::record;
-
-pub(crate) const LOG: &str = "log";
-pub(crate) const META: &str = "meta";
-pub(crate) const ROWS: &str = "rows";
+use crate::rocks::Rocks;
 
 pub(crate) const VOTE: &str = "vote";
 pub(crate) const PURGED: &str = "purged";
@@ -43,11 +37,6 @@ pub(crate) const COMMITTED: &str = "committed";
 pub(crate) const APPLIED: &str = "applied";
 pub(crate) const MEMBERSHIP: &str = "membership";
 pub(crate) const INSTALLING: &str = "installing";
-
-const MIB: usize = 1 << 20;
-const BLOCK_CACHE_BYTES: usize = 4 * MIB;
-/// What may have to be replayed at a start, roughly.
-const MAX_WAL_BYTES: u64 = 64 << 20;
 
 /// The lock on a data directory. Held as long as anything of the store is.
 #[derive(Debug)]
@@ -73,125 +62,69 @@ impl DirLock {
     }
 }
 
-/// The open database. The last owner closes it, and then releases the directory.
-pub(crate) struct Db {
-    db: DB,
-    path: PathBuf,
-    // Declared last, so that it is released after the database is closed.
-    _lock: Option<DirLock>,
+/// A database that is open already, and where work on it is done.
+#[derive(Debug, Clone)]
+pub struct Base {
+    pub engine: Arc<dyn Engine>,
+    pub workshop: Arc<dyn Workshop>,
 }
 
-impl std::fmt::Debug for Db {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Db").field("path", &self.path).finish_non_exhaustive()
-    }
+/// The open database. The last owner closes it, and then releases the directory.
+#[derive(Debug)]
+pub(crate) struct Db {
+    engine: Arc<dyn Engine>,
+    workshop: Arc<dyn Workshop>,
+    path: PathBuf,
+    /// Where the database does not hold it itself.
+    _lock: Option<DirLock>,
 }
 
 impl Db {
     pub(crate) fn open(path: PathBuf, lock: DirLock) -> Result<Self, Error> {
-        let db = DB::open_cf_descriptors(&db_options(), &path, families(&path)?);
-        let db = db.map_err(|error| classify(&path, error))?;
-        Ok(Self { db, path, _lock: Some(lock) })
+        Ok(Self { engine: Arc::new(Rocks::open(&path, lock)?), workshop: Arc::new(Threads), path, _lock: None })
+    }
+
+    /// On a database that is open already.
+    pub(crate) fn on(base: Base, path: PathBuf, lock: DirLock) -> Self {
+        Self { engine: base.engine, workshop: base.workshop, path, _lock: Some(lock) }
     }
 
     /// Opens it to look at, and changes no file. Only a torn end of the write-ahead log, as a crash leaves it, is passed
     /// over in silence: damage before it is an error here, where [`Self::open`] keeps what is in front of it.
     pub(crate) fn open_read_only(path: PathBuf, lock: Option<DirLock>) -> Result<Self, Error> {
-        let mut options = db_options();
-        options.create_if_missing(false);
-        options.create_missing_column_families(false);
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        let db = DB::open_cf_descriptors_read_only(&options, &path, families(&path)?, false);
-        let db = db.map_err(|error| classify(&path, error))?;
-        Ok(Self { db, path, _lock: lock })
+        let engine = Arc::new(Rocks::open_read_only(&path, lock)?);
+        Ok(Self { engine, workshop: Arc::new(Threads), path, _lock: None })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn raw(&self) -> &DB {
-        &self.db
-    }
-
-    pub(crate) fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("all column families are opened with the database")
-    }
-
-    pub(crate) fn error(&self, error: rocksdb::Error) -> Error {
-        classify(&self.path, error)
-    }
-
-    pub(crate) fn write(&self, batch: WriteBatch, is_synced: bool) -> Result<(), Error> {
-        let mut options = WriteOptions::default();
-        options.set_sync(is_synced);
-        self.db.write_opt(batch, &options).map_err(|error| self.error(error))
+    pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
     }
 
     pub(crate) fn meta<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let bytes = self.db.get_pinned_cf(self.family(META), key).map_err(|error| self.error(error))?;
+        let bytes = self.engine.get(Family::Meta, key.as_bytes())?;
         bytes.map(|bytes| record::decode(key, &self.path, &bytes)).transpose()
     }
 
-    pub(crate) fn put_meta<T: Serialize>(&self, batch: &mut WriteBatch, key: &str, value: &T) {
-        batch.put_cf(self.family(META), key, record::encode(value));
+    /// Where blocking work on it is done.
+    pub(crate) fn workshop(&self) -> &Arc<dyn Workshop> {
+        &self.workshop
+    }
+
+    /// Does blocking work there.
+    pub(crate) async fn offload<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Error> + Send + 'static,
+    {
+        engine::offload(&*self.workshop, work).await
     }
 }
 
-fn families(path: &Path) -> Result<[ColumnFamilyDescriptor; 3], Error> {
-    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES).map_err(|error| classify(path, error))?;
-    Ok([
-        // The log is written once, read back rarely and soon removed.
-        ColumnFamilyDescriptor::new(LOG, family_options(&cache, 8 * MIB)),
-        ColumnFamilyDescriptor::new(META, family_options(&cache, MIB)),
-        ColumnFamilyDescriptor::new(ROWS, family_options(&cache, 4 * MIB)),
-    ])
-}
-
-fn db_options() -> rocksdb::Options {
-    let mut options = rocksdb::Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    // A torn end of the log is what a crash leaves: keep everything before it. What was acknowledged was synced, and is.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    options.set_max_total_wal_size(MAX_WAL_BYTES);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(128);
-    options.set_bytes_per_sync(MIB as u64);
-    // RocksDB's own diary is for debugging RocksDB.
-    options.set_log_level(LogLevel::Warn);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(MIB);
-    options.set_stats_dump_period_sec(0);
-    options.set_stats_persist_period_sec(0);
-    options
-}
-
-fn family_options(cache: &Cache, write_buffer_bytes: usize) -> rocksdb::Options {
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    blocks.set_cache_index_and_filter_blocks(true);
-    blocks.set_format_version(5);
-    let mut options = rocksdb::Options::default();
-    options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_size(write_buffer_bytes);
-    options.set_max_write_buffer_number(3);
-    options.set_target_file_size_base(8 << 20);
-    // Every build of the library reads it; the data is small.
-    options.set_compression_type(DBCompressionType::None);
-    options
-}
-
-fn classify(path: &Path, error: rocksdb::Error) -> Error {
-    let path = path.to_path_buf();
-    match error.kind() {
-        // "Invalid argument" is what a missing or unknown column family gives.
-        ErrorKind::Corruption | ErrorKind::InvalidArgument => Error::Corrupt { path, reason: error.into_string() },
-        ErrorKind::IOError if error.as_ref().contains("No space left") => Error::Io {
-            action: "write the database in",
-            path,
-            source: io::Error::new(io::ErrorKind::StorageFull, error.into_string()),
-        },
-        _ => Error::Database { path, source: error },
-    }
+/// Adds a record.
+pub(crate) fn put_meta<T: Serialize>(batch: &mut Batch, key: &str, value: &T) {
+    batch.put(Family::Meta, key, record::encode(value));
 }

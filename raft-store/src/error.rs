@@ -79,6 +79,13 @@ pub enum Error {
     )]
     Corrupt { path: PathBuf, reason: String },
 
+    #[error(
+        "the database in {path} is damaged: it holds {held}, and this manager had acknowledged {promised}. Move the data \
+         directory away and let this manager join the cluster anew, under a new id; its data is still on the other managers",
+        path = path.display()
+    )]
+    Forgotten { path: PathBuf, held: String, promised: String },
+
     #[error("the database in {path}: {source}", path = path.display())]
     Database { path: PathBuf, source: rocksdb::Error },
 
@@ -112,18 +119,11 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Io { source, .. } => source.kind(),
-            Error::Corrupt { .. } | Error::Snapshot { .. } | Error::Restore { .. } => io::ErrorKind::InvalidData,
+            Error::Corrupt { .. } | Error::Forgotten { .. } | Error::Snapshot { .. } | Error::Restore { .. } => {
+                io::ErrorKind::InvalidData
+            }
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }
-}
-
-/// Runs `work` on a blocking thread; a panic there becomes an error here.
-pub(crate) async fn blocking<T, F>(work: F) -> Result<T, Error>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, Error> + Send + 'static,
-{
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Background(error.to_string()))?
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! DIR/IDENTITY     whose directory this is (see `identity`)
 //! DIR/LOCK         held while a process uses it
+//! DIR/PROMISED     what was acknowledged at least (see `witness`)
 //! DIR/db/          RocksDB: log, metadata, rows (key layout in `db`)
 //! DIR/snapshots/   the newest snapshot, and those on their way (see `snapshot`)
 //! ```
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod db;
+pub mod engine;
 mod error;
 mod identity;
 mod log;
@@ -21,25 +23,31 @@ mod machine;
 mod offline;
 mod record;
 mod recovery;
+mod restore;
+mod rocks;
 mod snapshot;
 mod state_machine;
 mod types;
 mod view;
+mod witness;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use db::Base;
 pub use error::Error;
 pub use identity::Identity;
-pub use log::{LogEnds, LogStore};
+pub use log::{FamilyStats, LogEnds, LogStore, StoreStats};
 pub use machine::MachineStore;
 pub use offline::{LogSeen, Members, Meta, Offline, SnapshotSeen, Vote as VoteSeen};
 pub use recovery::{Alone, make_alone};
+pub use restore::{Restoring, has_log, restore};
 pub use snapshot::{IncomingSnapshot, SnapshotBuilder, SnapshotFile, SnapshotReader};
 pub use state_machine::{RestoreError, RowChanges, StateMachine};
 pub use types::{EntryId, Member, Payload, Reply, TypeConfig};
 pub use view::RowsView;
+pub use witness::Promised;
 
 use db::{Db, DirLock};
 use identity::IdentityFile;
@@ -117,13 +125,34 @@ pub fn check_empty(dir: &Path) -> Result<(), Error> {
 /// See [`Error`]. A directory that is not ours, or of another manager or cluster, is refused before anything is written
 /// to it.
 pub fn open<S: StateMachine>(options: Options, state: S) -> Result<(LogStore, MachineStore<S>), Error> {
+    open_on(options, state, Db::open)
+}
+
+/// The same on another database than RocksDB. The directory still holds the identity and the snapshots.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_base<S: StateMachine>(
+    options: Options,
+    state: S,
+    base: Base,
+) -> Result<(LogStore, MachineStore<S>), Error> {
+    open_on(options, state, |path, lock| Ok(Db::on(base, path, lock)))
+}
+
+fn open_on<S: StateMachine>(
+    options: Options,
+    state: S,
+    open: impl FnOnce(PathBuf, DirLock) -> Result<Db, Error>,
+) -> Result<(LogStore, MachineStore<S>), Error> {
     let dir = &options.dir;
     fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     refuse_foreign(dir)?;
     let lock = DirLock::take(dir)?;
     let identity = Arc::new(IdentityFile::open(dir, &options.identity)?);
-    let db = Arc::new(Db::open(dir.join(DB_DIR), lock)?);
-    let snapshots = Arc::new(SnapshotDir::open(dir.join(SNAPSHOTS_DIR))?);
+    let db = Arc::new(open(dir.join(DB_DIR), lock)?);
+    witness::check(&db, dir)?;
+    let snapshots = Arc::new(SnapshotDir::open(dir.join(SNAPSHOTS_DIR), db.workshop().clone())?);
     let machine = MachineStore::open(Arc::clone(&db), Arc::clone(&identity), Arc::clone(&snapshots), state)?;
     let log = LogStore::open(&options, db, identity, snapshots)?;
     Ok((log, machine))

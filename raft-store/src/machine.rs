@@ -18,10 +18,10 @@ use openraft::alias::SnapshotOf;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
-use rocksdb::{IteratorMode, WriteBatch};
 
 use crate::db::{self, Db};
-use crate::error::{Error, blocking};
+use crate::engine::{Batch, Family};
+use crate::error::Error;
 use crate::identity::IdentityFile;
 use crate::snapshot::{SnapshotBuilder, SnapshotDir, SnapshotFile};
 use crate::state_machine::{RowChanges, StateMachine};
@@ -92,11 +92,11 @@ impl<S: StateMachine> Inner<S> {
     /// Rebuilds the machine from what is in the database.
     fn load(&self, machine: &mut Machine<S>) -> Result<(), Error> {
         let mut failed = None;
-        let mut items = self.db.raw().iterator_cf(self.db.family(db::ROWS), IteratorMode::Start);
+        let mut items = self.db.engine().scan(Family::Rows, &[], None);
         let mut rows = std::iter::from_fn(|| match items.next()? {
             Ok(row) => Some(row),
             Err(error) => {
-                failed = Some(self.db.error(error));
+                failed = Some(error);
                 None
             }
         });
@@ -124,19 +124,18 @@ impl<S: StateMachine> Inner<S> {
             replies.extend(responder.map(|responder| (responder, reply)));
         }
         let Some(applied) = machine.applied else { return Ok(()) };
-        let mut batch = WriteBatch::default();
-        let family = self.db.family(db::ROWS);
+        let mut batch = Batch::default();
         for (key, value) in rows.iter() {
             match value {
-                Some(value) => batch.put_cf(family, key, value),
-                None => batch.delete_cf(family, key),
+                Some(value) => batch.put(Family::Rows, key, value),
+                None => batch.delete(Family::Rows, key),
             }
         }
-        self.db.put_meta(&mut batch, db::APPLIED, &applied);
+        db::put_meta(&mut batch, db::APPLIED, &applied);
         if *machine.membership.log_id() != membership_before {
-            self.db.put_meta(&mut batch, db::MEMBERSHIP, &machine.membership);
+            db::put_meta(&mut batch, db::MEMBERSHIP, &machine.membership);
         }
-        self.db.write(batch, false)?;
+        self.db.engine().write(batch, false)?;
         machine.state.published(EntryId::of(&applied));
         drop(machine);
         for (responder, reply) in replies {
@@ -153,43 +152,40 @@ impl<S: StateMachine> Inner<S> {
         self.identity.check_cluster(&path, snapshot.cluster_id())?;
         let mut machine = self.machine.lock();
         let snapshot = self.snapshots.adopt(snapshot)?;
-        let mut begin = WriteBatch::default();
-        begin.put_cf(self.db.family(db::META), db::INSTALLING, SnapshotDir::name_of(meta));
-        self.db.write(begin, true)?;
+        let mut begin = Batch::default();
+        begin.put(Family::Meta, db::INSTALLING, SnapshotDir::name_of(meta));
+        self.db.engine().write(begin, true)?;
         self.replace_rows(&snapshot)?;
         self.load(&mut machine)
     }
 
     fn interrupted_install(&self) -> Result<Option<String>, Error> {
-        let name = self.db.raw().get_cf(self.db.family(db::META), db::INSTALLING);
-        let name = name.map_err(|error| self.db.error(error))?;
+        let name = self.db.engine().get(Family::Meta, db::INSTALLING.as_bytes())?;
         Ok(name.map(|name| String::from_utf8_lossy(&name).into_owned()))
     }
 
     /// Replaces all rows, and what says how far they go. May be done over.
     fn replace_rows(&self, snapshot: &SnapshotFile) -> Result<(), Error> {
-        let (rows, meta) = (self.db.family(db::ROWS), self.db.family(db::META));
-        let mut batch = WriteBatch::default();
-        if let Some(last) = self.db.raw().iterator_cf(rows, IteratorMode::End).next() {
-            let (last, _) = last.map_err(|error| self.db.error(error))?;
+        let mut batch = Batch::default();
+        if let Some((last, _)) = self.db.engine().last(Family::Rows)? {
             // The range ends before its end, so the last one goes by itself.
-            batch.delete_range_cf(rows, &[] as &[u8], &last);
-            batch.delete_cf(rows, &last);
+            batch.delete_range(Family::Rows, [], &*last);
+            batch.delete(Family::Rows, last);
         }
         snapshot.visit_rows(|key, value| {
-            batch.put_cf(rows, key, value);
-            if batch.size_in_bytes() >= INSTALL_BATCH_BYTES {
-                self.db.write(std::mem::take(&mut batch), false)?;
+            batch.put(Family::Rows, key, value);
+            if batch.size_bytes() >= INSTALL_BATCH_BYTES {
+                self.db.engine().write(std::mem::take(&mut batch), false)?;
             }
             Ok(())
         })?;
         match &snapshot.meta().last_log_id {
-            Some(last) => self.db.put_meta(&mut batch, db::APPLIED, last),
-            None => batch.delete_cf(meta, db::APPLIED),
+            Some(last) => db::put_meta(&mut batch, db::APPLIED, last),
+            None => batch.delete(Family::Meta, db::APPLIED),
         }
-        self.db.put_meta(&mut batch, db::MEMBERSHIP, &snapshot.meta().last_membership);
-        batch.delete_cf(meta, db::INSTALLING);
-        self.db.write(batch, true)
+        db::put_meta(&mut batch, db::MEMBERSHIP, &snapshot.meta().last_membership);
+        batch.delete(Family::Meta, db::INSTALLING);
+        self.db.engine().write(batch, true)
     }
 }
 
@@ -231,7 +227,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for MachineStore<S> {
                 batch.push(entry?);
             }
             let inner = Arc::clone(&self.inner);
-            blocking(move || inner.apply(batch)).await?;
+            self.inner.db.offload(move || inner.apply(batch)).await?;
         }
         Ok(())
     }
@@ -244,7 +240,7 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for MachineStore<S> {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
         let (inner, meta) = (Arc::clone(&self.inner), meta.clone());
-        Ok(blocking(move || inner.install(&meta, &snapshot)).await?)
+        Ok(self.inner.db.offload(move || inner.install(&meta, &snapshot)).await?)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotFile>>, io::Error> {
@@ -316,10 +312,10 @@ mod tests {
             // As after a crash: the old rows are partly gone, some of the new are there, and the name is still kept.
             apply(&mut store, 3, "stale").await;
             let db = &store.inner.db;
-            let mut batch = WriteBatch::default();
-            batch.delete_cf(db.family(db::ROWS), "a");
-            batch.put_cf(db.family(db::META), db::INSTALLING, SnapshotDir::name_of(snapshot.meta()));
-            db.write(batch, true).unwrap();
+            let mut batch = Batch::default();
+            batch.delete(Family::Rows, "a");
+            batch.put(Family::Meta, db::INSTALLING, SnapshotDir::name_of(snapshot.meta()));
+            db.engine().write(batch, true).unwrap();
             SnapshotDir::name_of(snapshot.meta())
         };
         let store = open(dir.path());
@@ -331,9 +327,9 @@ mod tests {
         // The same with the file gone: half of a state is not opened.
         {
             let store = open(dir.path());
-            let mut batch = WriteBatch::default();
-            batch.put_cf(store.inner.db.family(db::META), db::INSTALLING, &name);
-            store.inner.db.write(batch, true).unwrap();
+            let mut batch = Batch::default();
+            batch.put(Family::Meta, db::INSTALLING, name.as_str());
+            store.inner.db.engine().write(batch, true).unwrap();
         }
         std::fs::remove_file(dir.path().join("snapshots").join(&name)).unwrap();
         let options = Options {

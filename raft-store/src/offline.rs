@@ -4,20 +4,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use openraft::EntryPayload;
-use rocksdb::IteratorMode;
 
 use crate::SNAPSHOTS_DIR;
 use crate::db::{self, Db, DirLock};
+use crate::engine::{Family, Pair, Threads};
 use crate::error::Error;
 use crate::identity::{self, Identity};
 use crate::log::disk;
 use crate::snapshot::SnapshotFile;
 use crate::types::{Entry, EntryId, LogId, Member, StoredMembership};
+use crate::witness::{self, Promised};
 
 /// Key and value.
-pub type Row = (Box<[u8]>, Box<[u8]>);
+pub type Row = Pair;
 /// A file's name, and what is in it or what is wrong with it.
 pub type NamedSnapshot = (String, Result<SnapshotSeen, Error>);
 
@@ -114,8 +116,7 @@ impl Offline {
     /// Where a record cannot be read.
     pub fn meta(&self) -> Result<Meta, Error> {
         let id = |key| -> Result<Option<EntryId>, Error> { Ok(self.db.meta::<LogId>(key)?.as_ref().map(EntryId::of)) };
-        let installing = self.db.raw().get_cf(self.db.family(db::META), db::INSTALLING);
-        let installing = installing.map_err(|error| self.db.error(error))?;
+        let installing = self.db.engine().get(Family::Meta, db::INSTALLING.as_bytes())?;
         let members: Option<StoredMembership> = self.db.meta(db::MEMBERSHIP)?;
         let vote: Option<crate::types::Vote> = self.db.meta(db::VOTE)?;
         Ok(Meta {
@@ -132,6 +133,14 @@ impl Offline {
         })
     }
 
+    /// What was acknowledged from this directory at least, by the witness beside the database, and what that holds of it.
+    ///
+    /// # Errors
+    /// Where a record cannot be read.
+    pub fn promised(&self) -> Result<(Option<Promised>, Promised), Error> {
+        Ok((witness::read(&self.dir)?, Promised::held(&self.db)?))
+    }
+
     /// Shows every entry in order; its command, where it is one.
     ///
     /// # Errors
@@ -140,8 +149,8 @@ impl Offline {
         let mut seen = LogSeen::default();
         let purged: Option<LogId> = self.db.meta(db::PURGED)?;
         let mut before = purged.as_ref().map(EntryId::of);
-        for item in self.db.raw().iterator_cf(self.db.family(db::LOG), IteratorMode::Start) {
-            let (key, value) = item.map_err(|error| self.db.error(error))?;
+        for item in self.db.engine().scan(Family::Log, &[], None) {
+            let (key, value) = item?;
             let entry = disk::decode(&self.db, &key, &value)?;
             let id = EntryId::of(&entry.log_id);
             self.check_follows(before, id)?;
@@ -171,8 +180,7 @@ impl Offline {
 
     /// All applied rows, in key order.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, Error>> + '_ {
-        let rows = self.db.raw().iterator_cf(self.db.family(db::ROWS), IteratorMode::Start);
-        rows.map(|row| row.map_err(|error| self.db.error(error)))
+        self.db.engine().scan(Family::Rows, &[], None)
     }
 
     /// Every snapshot by its file's name, checked to the last row.
@@ -204,7 +212,7 @@ pub(crate) fn identity_of(dir: &Path) -> Result<Identity, Error> {
 }
 
 fn look_at(path: PathBuf) -> Result<SnapshotSeen, Error> {
-    let file = SnapshotFile::open_checked(path, false)?;
+    let file = SnapshotFile::open_checked(path, false, Arc::new(Threads))?;
     let mut rows = 0;
     file.visit_rows(|_, _| {
         rows += 1;

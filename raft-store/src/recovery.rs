@@ -12,9 +12,9 @@ use openraft::alias::LogIdOf;
 use openraft::entry::RaftEntry;
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, Membership};
-use rocksdb::{IteratorMode, WriteBatch};
 
 use crate::db::{self, Db, DirLock};
+use crate::engine::{Batch, Family};
 use crate::error::Error;
 use crate::log::disk;
 use crate::offline::identity_of;
@@ -45,29 +45,47 @@ pub fn make_alone(dir: &Path, alone: Alone) -> Result<EntryId, Error> {
     let lock = DirLock::take(dir)?;
     let db = Db::open(dir.join(crate::DB_DIR), lock)?;
     let purged: Option<LogId> = db.meta(db::PURGED)?;
-    let last = disk::entry_at(&db, IteratorMode::End)?.map(|entry| entry.log_id).or(purged);
+    let last = disk::last(&db)?.map(|entry| entry.log_id).or(purged);
     if last.as_ref().map(EntryId::of) != alone.last {
         return Err(Error::Moved { dir: dir.to_path_buf() });
     }
     let next = last.map_or(0, |id| id.index() + 1);
     let own = identity.node_id;
-    let leader = LeaderId::new(alone.term, own).to_committed();
-    let membership = Membership::new(vec![[own].into()], BTreeMap::from([(own, alone.member)]))
-        .map_err(|error| Error::Background(error.to_string()))?;
+    let membership = EntryPayload::Membership(only(own, alone.member)?);
     let commands = alone.commands.into_iter().map(|command| EntryPayload::Normal(Payload(command)));
-    let payloads = std::iter::once(EntryPayload::Membership(membership)).chain(commands);
-    let mut batch = WriteBatch::default();
+    let mut batch = Batch::default();
+    let payloads = std::iter::once(membership).chain(commands);
+    let end = append(&mut batch, (alone.term, own), payloads.zip(next..))?;
+    db.engine().write(batch, true)?;
+    Ok(end)
+}
+
+/// A group of one.
+pub(crate) fn only(id: u64, member: Member) -> Result<Membership<u64, Member>, Error> {
+    let members = BTreeMap::from([(id, member)]);
+    Membership::new(vec![[id].into()], members).map_err(|error| Error::Background(error.to_string()))
+}
+
+/// Puts entries into the batch as that leader's, and as committed. Returns the last.
+pub(crate) fn append(
+    batch: &mut Batch,
+    (term, leader): (u64, u64),
+    payloads: impl Iterator<Item = (EntryPayload<Payload, u64, Member>, u64)>,
+) -> Result<EntryId, Error> {
     let mut end = None;
-    for (payload, index) in payloads.zip(next..) {
-        let id = LogIdOf::<TypeConfig>::new(leader, index);
+    for (payload, index) in payloads {
+        let id = log_id(EntryId { term, index }, leader);
         let entry = Entry::new(id, payload);
-        batch.put_cf(db.family(db::LOG), disk::key(index), record::encode(&entry));
+        batch.put(Family::Log, disk::key(index), record::encode(&entry));
         end = Some(id);
     }
     let end = end.ok_or_else(|| Error::Background("nothing was appended".into()))?;
-    db.put_meta(&mut batch, db::VOTE, &Vote::new(alone.term, own));
+    db::put_meta(batch, db::VOTE, &Vote::new(term, leader));
     // Applied before Raft speaks to anybody, so that the lost ones are strangers from the first moment.
-    db.put_meta(&mut batch, db::COMMITTED, &end);
-    db.write(batch, true)?;
+    db::put_meta(batch, db::COMMITTED, &end);
     Ok(EntryId::of(&end))
+}
+
+pub(crate) fn log_id(id: EntryId, leader: u64) -> LogId {
+    LogIdOf::<TypeConfig>::new(LeaderId::new(id.term, leader).to_committed(), id.index)
 }

@@ -1,8 +1,7 @@
 //! The applied rows as of one moment. Applying goes on meanwhile.
 
-use rocksdb::IteratorMode;
-
 use crate::db::{self, Db};
+use crate::engine::{Family, Read};
 use crate::error::Error;
 use crate::offline::Row;
 use crate::record;
@@ -11,7 +10,7 @@ use crate::types::{EntryId, LogId};
 /// All rows at one moment, and up to where they go. It may be walked over several times.
 pub struct RowsView<'a> {
     db: &'a Db,
-    view: rocksdb::Snapshot<'a>,
+    view: &'a dyn Read,
 }
 
 impl std::fmt::Debug for RowsView<'_> {
@@ -21,8 +20,8 @@ impl std::fmt::Debug for RowsView<'_> {
 }
 
 impl<'a> RowsView<'a> {
-    pub(crate) fn take(db: &'a Db) -> Self {
-        Self { db, view: db.raw().snapshot() }
+    pub(crate) fn new(db: &'a Db, view: &'a dyn Read) -> Self {
+        Self { db, view }
     }
 
     /// The last entry whose rows are in it.
@@ -30,15 +29,13 @@ impl<'a> RowsView<'a> {
     /// # Errors
     /// Where it cannot be read.
     pub fn applied(&self) -> Result<Option<EntryId>, Error> {
-        let applied = self.view.get_pinned_cf(self.db.family(db::META), db::APPLIED);
-        let applied = applied.map_err(|error| self.db.error(error))?;
+        let applied = self.view.get(Family::Meta, db::APPLIED.as_bytes())?;
         let id = applied.map(|bytes| record::decode::<LogId>(db::APPLIED, self.db.path(), &bytes)).transpose()?;
         Ok(id.as_ref().map(EntryId::of))
     }
 
     /// Every row, in key order.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, Error>> + '_ {
-        let rows = self.view.iterator_cf(self.db.family(db::ROWS), IteratorMode::Start);
-        rows.map(|row| row.map_err(|error| self.db.error(error)))
+        self.view.scan(Family::Rows, &[], None)
     }
 }

@@ -208,6 +208,9 @@ pub struct UpArgs {
     /// Containers outlive those daemons
     #[arg(long, requires = "daemons")]
     pub live_restore: bool,
+    /// Collector that gets the traces of requests that are traced, over OTLP, as in http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Start without the service echo
     #[arg(long)]
     pub no_echo: bool,
@@ -232,6 +235,7 @@ impl Default for UpArgs {
             port: 7777,
             daemons: false,
             live_restore: false,
+            otlp_endpoint: None,
             no_echo: false,
             keep: false,
             detach: false,
@@ -242,8 +246,14 @@ impl Default for UpArgs {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure: idle, writes, create, many, restart [default: all]
+    /// What to measure: idle, writes, create, many, restart [default: these]; and scale, which takes some ten minutes
     pub parts: Vec<String>,
+    /// Tasks in part scale
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tasks: u32,
+    /// Log entries in part scale
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub entries: u64,
     /// Seconds of writing
     #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,

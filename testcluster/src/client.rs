@@ -2,6 +2,7 @@
 //!
 //! Mutations carry a request id, so every call may be repeated until the outcome is known.
 
+mod lists;
 mod tokens;
 
 use std::future::Future;
@@ -173,25 +174,17 @@ impl Client {
 
     /// All current tasks; with `all`, those that have ended too.
     pub async fn tasks(&self, all: bool) -> Result<Vec<v1::Task>, Error> {
-        let request = v1::ListTasksRequest { all, ..Default::default() };
-        let reply =
-            self.call("list tasks", request, |mut control, request| async move { control.list_tasks(request).await });
-        Ok(reply.await?.tasks)
+        self.list_tasks(v1::ListTasksRequest { all, ..Default::default() }).await
     }
 
     pub async fn nodes(&self) -> Result<Vec<v1::Node>, Error> {
-        let request = v1::ListNodesRequest::default();
-        let reply =
-            self.call("list nodes", request, |mut control, request| async move { control.list_nodes(request).await });
-        Ok(reply.await?.nodes)
+        self.list_nodes(v1::ListNodesRequest::default()).await
     }
 
     /// Services that are not being removed.
     pub async fn services(&self) -> Result<Vec<v1::Service>, Error> {
-        let request = v1::ListServicesRequest::default();
-        let reply = self
-            .call("list services", request, |mut control, request| async move { control.list_services(request).await });
-        Ok(reply.await?.services.into_iter().filter(|service| !service.removed).collect())
+        let services = self.list_services(v1::ListServicesRequest::default()).await?;
+        Ok(services.into_iter().filter(|service| !service.removed).collect())
     }
 
     pub async fn peers(&self) -> Result<Vec<v1::Peer>, Error> {

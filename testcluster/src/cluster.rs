@@ -92,8 +92,12 @@ impl Cluster {
         };
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
+        if options.is_backed_up {
+            let backups = layout.backups();
+            std::fs::create_dir_all(&backups).map_err(Error::io("make", &backups))?;
+        }
         layout.save()?;
-        volumes::mount_all(&layout, options.manager_disk_mib)?;
+        volumes::mount_all(&layout, &options)?;
         let cluster = Self {
             links: Links::new(layout.clone()),
             members: Mutex::default(),

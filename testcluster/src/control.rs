@@ -41,6 +41,11 @@ pub enum Ask {
     Recover {
         name: String,
     },
+    /// Makes the cluster again out of a saved file, with that manager, whose directory is emptied.
+    Restore {
+        name: String,
+        file: PathBuf,
+    },
     /// With an empty directory.
     Join {
         name: String,
@@ -163,6 +168,7 @@ async fn perform(cluster: &Cluster, ask: Ask) -> Answer {
         Ask::Start { name, binaries: None } => cluster.start(&name).await,
         Ask::Start { name, binaries: Some(binaries) } => cluster.start_from(&binaries, &name).await,
         Ask::Recover { name } => cluster.recover(&name).await,
+        Ask::Restore { name, file } => cluster.restore(&name, &file).await,
         Ask::Join { name } => cluster.join(&name).await,
         Ask::Freeze { name } => cluster.freeze(&name).await,
         Ask::Thaw { name } => cluster.thaw(&name).await,
@@ -235,6 +241,11 @@ impl Remote {
     /// Makes a group of a manager alone that does not run, as after the loss of all others.
     pub async fn recover(&self, name: &str) -> Result<(), Error> {
         self.ask(&Ask::Recover { name: name.to_owned() }).await
+    }
+
+    /// Makes the cluster again out of a saved file, with a manager that does not run, and starts it.
+    pub async fn restore(&self, name: &str, file: &Path) -> Result<(), Error> {
+        self.ask(&Ask::Restore { name: name.to_owned(), file: file.to_owned() }).await
     }
 
     pub async fn freeze(&self, name: &str) -> Result<(), Error> {

@@ -34,8 +34,7 @@ pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
     let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     let mut command = Command::new(own);
     command.arg("--dir").arg(dir).args(["up", "--is-detached", "--runtime", args.runtime.word()]);
-    add_numbers(&mut command, args);
-    command.args(args.no_echo.then_some("--no-echo")).args(args.keep.then_some("--keep"));
+    add_options(&mut command, args);
     command.stdin(Stdio::null()).stdout(out).stderr(err).current_dir("/");
     let mut child = command.spawn().map_err(Error::io("start", Path::new("testcluster")))?;
     let deadline = Instant::now() + READY;
@@ -77,7 +76,7 @@ fn log_path(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
-fn add_numbers(command: &mut Command, args: &UpArgs) {
+fn add_options(command: &mut Command, args: &UpArgs) {
     let numbers = [
         ("--managers", args.managers.into()),
         ("--spare-managers", args.spare_managers.into()),
@@ -87,4 +86,12 @@ fn add_numbers(command: &mut Command, args: &UpArgs) {
     for (flag, number) in numbers {
         command.arg(flag).arg(number.to_string());
     }
+    let switches = [
+        ("--daemons", args.daemons),
+        ("--live-restore", args.live_restore),
+        ("--no-echo", args.no_echo),
+        ("--keep", args.keep),
+    ];
+    command.args(switches.iter().filter(|(_, is_on)| *is_on).map(|(flag, _)| flag));
+    command.args(args.otlp_endpoint.iter().flat_map(|url| ["--otlp-endpoint", url]));
 }

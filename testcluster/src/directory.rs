@@ -59,9 +59,11 @@ pub fn remove_files(dir: &Path) -> Result<(), Error> {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
         let is_member = name.starts_with(['m', 'w', 'd']) && name[1..].parse::<u8>().is_ok();
+        let is_image = name.strip_suffix(".img").is_some_and(|name| name.starts_with('m'));
         let removed = match &*name {
-            "logs" | "upgrade" | "load" => std::fs::remove_dir_all(&path),
+            "logs" | "upgrade" | "load" | "backups" => std::fs::remove_dir_all(&path),
             _ if is_member => std::fs::remove_dir_all(&path),
+            _ if is_image => std::fs::remove_file(&path),
             "cluster.json" | "processes.json" | "processes.new" | "control.sock" | CREDENTIALS => {
                 std::fs::remove_file(&path)
             }

@@ -76,14 +76,10 @@ pub async fn open(at: SocketAddr, client: Client, tasks: &TaskSet) -> Result<(),
 async fn look(client: &Client) -> Result<Vec<SocketAddr>, Error> {
     let read = Some(v1::ReadOptions { stale: true });
     let tasks = v1::ListTasksRequest { read, service: echo::SERVICE.into(), ..Default::default() };
-    let tasks =
-        client.call("list tasks", tasks, |mut control, request| async move { control.list_tasks(request).await });
-    let nodes = v1::ListNodesRequest { read };
-    let nodes =
-        client.call("list nodes", nodes, |mut control, request| async move { control.list_nodes(request).await });
-    let (tasks, nodes) = tokio::try_join!(tasks, nodes)?;
-    let addresses: HashMap<_, _> = nodes.nodes.into_iter().map(|node| (node.id, node.address)).collect();
-    let running = tasks.tasks.iter().filter(|task| task.state == "running");
+    let nodes = v1::ListNodesRequest { read, ..Default::default() };
+    let (tasks, nodes) = tokio::try_join!(client.list_tasks(tasks), client.list_nodes(nodes))?;
+    let addresses: HashMap<_, _> = nodes.into_iter().map(|node| (node.id, node.address)).collect();
+    let running = tasks.iter().filter(|task| task.state == "running");
     Ok(running
         .filter_map(|task| Some(SocketAddr::new(addresses.get(&task.node_id)?.parse().ok()?, echo::PORT)))
         .collect())

@@ -13,6 +13,13 @@ pub fn init(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<S
     (binaries.join("goat-manager"), args)
 }
 
+/// What makes the cluster again out of a saved file, in that manager's directory.
+pub fn restore(layout: &Layout, binaries: &Path, member: Member, file: &Path) -> (PathBuf, Vec<String>) {
+    let (program, mut args) = init(layout, binaries, member);
+    args.extend(["--from-snapshot".to_owned(), file.display().to_string()]);
+    (program, args)
+}
+
 /// What makes another member join.
 pub fn join(layout: &Layout, binaries: &Path, member: Member) -> (PathBuf, Vec<String>) {
     let mut args = vec!["join".to_owned(), "--bind-source".to_owned(), layout.member_ip(member).to_string()];
@@ -57,8 +64,16 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
     add("bind-source", ip.clone());
     add("log-level", options.log_level.clone());
     add("listen", layout.listen(member).to_string());
+    add("http-listen", layout.http(member).to_string());
+    if let Some(endpoint) = &options.otlp_endpoint {
+        add("otlp-endpoint", endpoint.clone());
+    }
     match member {
         Member::Manager(_) => {
+            if options.is_backed_up {
+                let dir = layout.backups().display().to_string();
+                args.extend(["--backup-dir", &dir, "--backup-every", "1s", "--backup-keep", "5"].map(str::to_owned));
+            }
             args.extend(options.manager_args.iter().cloned());
             (binaries.join("goat-manager"), args)
         }

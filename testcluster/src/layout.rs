@@ -7,12 +7,14 @@
 //! | `processes.json` | what was started (`ledger`) |
 //! | `control.sock` | the supervisor's control socket (`control`) |
 //! | `m1/ w1/ ...` | data directories |
+//! | `m1.img ...` | file systems for the managers' data, where their power is to be cut |
 //! | `d1/ ...` | the workers' own Docker daemons, where they have them |
 //! | `client.pem` | credentials of a user, for goatctl and this program |
 //! | `logs/m1.log ...` | output |
 //!
 //! Each cluster has a subnet 127.X.0.0/24 of its own. Manager n listens on 127.X.0.n:7800 and advertises
 //! 127.X.0.n:7700, where its link (`links`) listens; worker n is 127.X.0.(10+n), with the ports 7801 and 7701.
+//! Health and metrics of each are on port 7790.
 //! Connections leave from these addresses too, so that a link knows who is calling.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,6 +29,8 @@ pub const ADVERTISED_PORT: u16 = 7700;
 pub const LISTEN_PORT: u16 = 7800;
 const WORKER_ADVERTISED_PORT: u16 = 7701;
 const WORKER_LISTEN_PORT: u16 = 7801;
+/// Of every member, on its own address: not through a link, so that a cut does not hide it.
+const HTTP_PORT: u16 = 7790;
 /// In the cluster's directory.
 pub const CREDENTIALS: &str = "client.pem";
 pub const MAX_MANAGERS: u8 = 9;
@@ -105,6 +109,11 @@ pub fn tagged_dir(tag: &str) -> PathBuf {
 }
 
 impl Layout {
+    /// Where managers save the state, where they are told to.
+    pub fn backups(&self) -> PathBuf {
+        self.dir.join("backups")
+    }
+
     pub fn member_ip(&self, member: Member) -> Ipv4Addr {
         let last = match member {
             Member::Manager(n) => n,
@@ -130,6 +139,11 @@ impl Layout {
             Member::Worker(_) => WORKER_LISTEN_PORT,
         };
         (self.member_ip(member), port).into()
+    }
+
+    /// Where the member shows its health and metrics.
+    pub fn http(&self, member: Member) -> SocketAddr {
+        (self.member_ip(member), HTTP_PORT).into()
     }
 
     pub fn members(&self) -> impl Iterator<Item = Member> + Clone + use<> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use cli::{BenchArgs, Cli, Command, UpArgs};
-use goat_testcluster::bench::{self, Bench};
+use goat_testcluster::bench::{self, Bench, Scale};
 use goat_testcluster::control::Remote;
 use goat_testcluster::daemons::DaemonOptions;
 use goat_testcluster::drill::Output;
@@ -69,7 +69,8 @@ async fn bench_it(dir: Option<PathBuf>, args: BenchArgs) -> Result<ExitCode, Err
     eprintln!("runtime   {why}");
     let dir = dir.unwrap_or_else(|| layout::default_dir().with_extension("bench"));
     let repeat = args.repeat.max(1);
-    let figures = bench::run(Bench { dir, runtime, parts: args.parts, seconds: args.seconds, repeat }).await?;
+    let scale = Scale { tasks: args.tasks, entries: args.entries };
+    let figures = bench::run(Bench { dir, runtime, parts: args.parts, seconds: args.seconds, repeat, scale }).await?;
     match args.output {
         Output::Json => say(&serde_json::to_string_pretty(&figures).expect("they are plain data")),
         Output::Text => say(&bench::table(&figures)),
@@ -89,5 +90,6 @@ fn wanted(dir: PathBuf, args: &UpArgs) -> Up {
         has_echo: !args.no_echo,
         keep: args.keep,
         daemons: args.daemons.then_some(DaemonOptions { is_live_restore: args.live_restore, disk_mib: None }),
+        otlp_endpoint: args.otlp_endpoint.clone(),
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::daemons::{self, DaemonOptions};
 use crate::error::Error;
+use crate::images::FileSystem;
 use crate::layout::{MAX_MANAGERS, MAX_WORKERS};
 use crate::runtime::RuntimeKind;
 
@@ -25,12 +26,18 @@ pub struct Options {
     /// What each worker offers.
     pub cpu_millis: u64,
     pub log_level: String,
+    /// Collector of traces.
+    pub otlp_endpoint: Option<String>,
     /// Managers are reached directly, so that nothing can be cut: for measurements.
     pub is_direct: bool,
     /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
     pub manager_disk_mib: Option<u32>,
+    /// Each manager's data is on a file system of its own in a file, whose power can be cut. Needs root.
+    pub manager_image: Option<FileSystem>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
+    /// Managers save the state every second, into the cluster's directory.
+    pub is_backed_up: bool,
 }
 
 impl Options {
@@ -58,9 +65,12 @@ impl Options {
             manager_args: Vec::new(),
             cpu_millis: 16_000,
             log_level: "info".into(),
+            otlp_endpoint: None,
             is_direct: false,
             manager_disk_mib: None,
+            manager_image: None,
             daemons: None,
+            is_backed_up: false,
         })
     }
 }

@@ -30,6 +30,8 @@ pub struct Up {
     pub keep: bool,
     /// Each worker has a Docker daemon of its own.
     pub daemons: Option<DaemonOptions>,
+    /// Where members send traces.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Writes a line where people look; that nobody looks any more is no error.
@@ -49,6 +51,7 @@ pub async fn run(up: Up) -> Result<(), Error> {
     let mut options = Options::new(up.dir.clone(), kind)?;
     (options.managers, options.spares) = (up.managers, up.spares);
     (options.workers, options.daemons) = (up.workers, up.daemons);
+    options.otlp_endpoint = up.otlp_endpoint.clone();
     options.front = up.has_echo.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, up.port)));
     if kind == RuntimeKind::Docker && up.daemons.is_none() {
         // Without echo on it, a cluster may still be wanted to run the image; then it is no reason not to start.

@@ -11,7 +11,7 @@ use goat_proto::v1;
 use crate::client::Client;
 use crate::cluster::{Cluster, Condition, MemberStatus};
 use crate::error::Error;
-use crate::layout::Layout;
+use crate::layout::{Layout, Member};
 use crate::up::say;
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -57,14 +57,11 @@ async fn look(client: &Client) -> Option<Told> {
     let request = v1::GetStatusRequest { read };
     let status =
         client.call("status", request, |mut control, request| async move { control.get_status(request).await });
-    let request = v1::ListTasksRequest { read, ..Default::default() };
-    let tasks = client.call("tasks", request, |mut control, request| async move { control.list_tasks(request).await });
-    let request = v1::ListNodesRequest { read };
-    let nodes = client.call("nodes", request, |mut control, request| async move { control.list_nodes(request).await });
-    let (status, tasks, nodes) = tokio::try_join!(status, tasks, nodes).ok()?;
-    let mut tasks = tasks.tasks;
+    let tasks = client.list_tasks(v1::ListTasksRequest { read, ..Default::default() });
+    let nodes = client.list_nodes(v1::ListNodesRequest { read, ..Default::default() });
+    let (status, mut tasks, nodes) = tokio::try_join!(status, tasks, nodes).ok()?;
     tasks.sort_by(|a, b| (&a.service, a.slot, a.attempt).cmp(&(&b.service, b.slot, b.attempt)));
-    let nodes = nodes.nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+    let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
     Some(Told { leader: status.leader, term: status.term, tasks, nodes, is_current: true })
 }
 
@@ -163,6 +160,7 @@ pub fn hints(layout: &Layout, binaries: &Path) -> String {
         ("goatctl status".to_owned(), "the cluster at a glance"),
         ("goatctl service ps echo".to_owned(), "where echo runs"),
         ("goatctl service scale echo 3".to_owned(), "one more"),
+        (format!("curl {}/readyz", layout.http(Member::Manager(1))), "whether m1 can serve; also /healthz, /metrics"),
         (format!("testcluster{dir} kill leader"), "another manager takes over"),
         (format!("testcluster{dir} kill w1 --with-tasks"), "as if its machine died: its tasks move"),
         (format!("testcluster{dir} start w1"), "and back"),

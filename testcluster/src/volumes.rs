@@ -8,7 +8,9 @@ use nix::mount::{MntFlags, MsFlags, mount as mount_it, umount2};
 use nix::sys::statvfs::statvfs;
 
 use crate::error::Error;
+use crate::images;
 use crate::layout::{Layout, Member};
+use crate::options::Options;
 
 /// Makes the directory and mounts a file system of that size on it.
 pub fn mount(dir: &Path, mib: u32) -> Result<(), Error> {
@@ -18,11 +20,20 @@ pub fn mount(dir: &Path, mib: u32) -> Result<(), Error> {
         .map_err(|errno| Error::io("mount a small file system on", dir)(errno.into()))
 }
 
-/// A small file system for each manager's data, where that was asked for.
-pub fn mount_all(layout: &Layout, mib: Option<u32>) -> Result<(), Error> {
-    let Some(mib) = mib else { return Ok(()) };
-    let mut managers = layout.members().filter(|member| matches!(member, Member::Manager(_)));
-    managers.try_for_each(|manager| mount(&layout.data_dir(manager), mib))
+/// A file system of its own for each manager's data, where that was asked for.
+pub fn mount_all(layout: &Layout, options: &Options) -> Result<(), Error> {
+    for manager in layout.members().filter(|member| matches!(member, Member::Manager(_))) {
+        let dir = layout.data_dir(manager);
+        if let Some(mib) = options.manager_disk_mib {
+            mount(&dir, mib)?;
+        }
+        if let Some(system) = options.manager_image {
+            let file = images::path(layout, manager);
+            images::make(&file, system)?;
+            images::mount(&file, &dir)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file system of its own is mounted there: filling it up harms nobody else.

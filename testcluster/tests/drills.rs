@@ -71,6 +71,14 @@ fn a_crash_loop_keeps_its_waits_through_a_change_of_leader() {
 }
 
 #[test]
+fn all_managers_restart_in_turn_without_a_failed_request_or_a_restarted_task() {
+    passes(
+        "managers-rolling-restart",
+        &["write gap, follower restarted", "write gap, leader restarted", "all restarted, cluster whole"],
+    );
+}
+
+#[test]
 fn managers_restart_without_a_failed_request() {
     passes(
         "manager-restart",
@@ -81,6 +89,16 @@ fn managers_restart_without_a_failed_request() {
 #[test]
 fn leadership_moves_on_request() {
     passes("leader-transfer", &["write gap", "request to answer"]);
+}
+
+#[test]
+fn a_cluster_comes_back_out_of_a_snapshot_that_a_manager_saved_by_itself() {
+    passes("snapshot-restore", &["restoring itself", "restoring begun to whole, three managers"]);
+}
+
+#[test]
+fn services_that_were_removed_or_changed_by_mistake_come_back() {
+    passes("snapshot-undo", &["restore to whole, the longer"]);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -18,6 +17,7 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
+use crate::network::{Line, Listener, set_nodelay};
 use crate::subject::Subject;
 use crate::transport::Transport;
 
@@ -59,9 +59,9 @@ impl Drop for Incoming {
 
 impl Incoming {
     /// Takes connections from now on.
-    pub fn new(listener: TcpListener, transport: Transport, limits: Limits) -> Self {
+    pub fn new(listener: impl Into<Listener>, transport: Transport, limits: Limits) -> Self {
         let (sender, ready) = mpsc::channel(16);
-        let task = tokio::spawn(accept(listener, transport, limits, sender)).abort_handle();
+        let task = tokio::spawn(accept(listener.into(), transport, limits, sender)).abort_handle();
         Self { ready, task }
     }
 }
@@ -74,7 +74,7 @@ impl Incomings for Incoming {
     }
 }
 
-async fn accept(listener: TcpListener, transport: Transport, limits: Limits, ready: mpsc::Sender<io::Result<Stream>>) {
+async fn accept(mut listener: Listener, transport: Transport, limits: Limits, ready: mpsc::Sender<io::Result<Stream>>) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let (refused, mut refusals) = mpsc::channel::<(SocketAddr, io::Error)>(1);
     let mut told: Option<Instant> = None;
@@ -114,12 +114,12 @@ async fn accept(listener: TcpListener, transport: Transport, limits: Limits, rea
 }
 
 async fn handshake(
-    stream: TcpStream,
+    stream: Line,
     address: SocketAddr,
     transport: &Transport,
     permit: OwnedSemaphorePermit,
 ) -> io::Result<Stream> {
-    stream.set_nodelay(true)?;
+    set_nodelay(&stream)?;
     let Some(config) = transport.server() else {
         let caller = Caller { subject: None, is_plaintext: true, address: Some(address) };
         return Ok(Stream { inner: Either::Left(stream), caller, _permit: permit });
@@ -137,7 +137,7 @@ async fn handshake(
 /// A connection, encrypted or not.
 #[derive(Debug)]
 pub struct Stream {
-    inner: Either<TcpStream, Box<TlsStream<TcpStream>>>,
+    inner: Either<Line, Box<TlsStream<Line>>>,
     caller: Caller,
     _permit: OwnedSemaphorePermit,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,13 +16,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::lookup_host;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::authority::digest_of;
+use crate::network::{Line, Network, set_nodelay};
 use crate::subject::Role;
 use crate::token::JoinToken;
 use crate::transport::{Transport, newcomer, provider};
@@ -77,7 +78,7 @@ impl Connector {
         let address = uri.authority().map(ToString::to_string).unwrap_or_default();
         let connecting = async {
             let stream = self.dial(&uri).await?;
-            stream.set_nodelay(true)?;
+            set_nodelay(&stream)?;
             match self.config() {
                 None => Ok(Either::Left(stream)),
                 Some(config) => {
@@ -96,11 +97,11 @@ impl Connector {
         }
     }
 
-    async fn dial(&self, uri: &Uri) -> io::Result<TcpStream> {
+    async fn dial(&self, uri: &Uri) -> io::Result<Line> {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let mut last = None;
         for address in lookup_host((host, uri.port_u16().unwrap_or(80))).await? {
-            match self.dial_at(address).await {
+            match self.network().connect(address, self.bind_source).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = Some(error),
             }
@@ -108,12 +109,11 @@ impl Connector {
         Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"))))
     }
 
-    async fn dial_at(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(source) = self.bind_source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
-            socket.bind(SocketAddr::new(source, 0))?;
+    fn network(&self) -> &Network {
+        match &self.settings {
+            Settings::Member(transport) => transport.network(),
+            Settings::Newcomer(_) => &Network::TCP,
         }
-        socket.connect(address).await
     }
 }
 
@@ -133,7 +133,7 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 /// A connection, unencrypted or encrypted.
-pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub type Stream = Either<Line, Box<TlsStream<Line>>>;
 
 /// No connection; the text says to whom, why and what to do.
 #[derive(Debug)]

@@ -8,6 +8,7 @@
 //! | [`token`] | what a newcomer is given: a secret, and the digest of the authority it may believe |
 //! | [`transport`] | the present credentials as TLS settings, replaced while connections go on |
 //! | [`connect`], [`accept`] | connections outwards and inwards |
+//! | [`network`] | what they go over: TCP, unless a simulation says otherwise |
 //!
 //! A certificate is for a role and an id, not for a host: `manager.goat` is what every manager is called in TLS. So
 //! addresses may change without a new certificate, and no worker can pass for a manager.
@@ -17,6 +18,7 @@ pub mod accept;
 pub mod authority;
 pub mod connect;
 pub mod credentials;
+pub mod network;
 pub mod subject;
 pub mod token;
 pub mod transport;
@@ -25,6 +27,7 @@ pub use accept::{Caller, Incoming, Limits};
 pub use authority::{Authority, Validity};
 pub use connect::Connector;
 pub use credentials::Credentials;
+pub use network::{Listener, Network};
 pub use subject::{Role, Subject};
 pub use token::JoinToken;
 pub use transport::Transport;

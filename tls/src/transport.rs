@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::credentials::Credentials;
+use crate::network::Network;
 use crate::subject::Subject;
 
 const ALPN: &[u8] = b"h2";
@@ -21,6 +22,7 @@ const ALPN: &[u8] = b"h2";
 pub struct Transport {
     /// None: unencrypted.
     tls: Option<Arc<Shared>>,
+    network: Network,
 }
 
 #[derive(Debug)]
@@ -39,12 +41,23 @@ struct Present {
 impl Transport {
     /// Without encryption, and without knowing who calls: on loopback only, and only where the user said so.
     pub const fn plaintext() -> Self {
-        Self { tls: None }
+        Self { tls: None, network: Network::TCP }
     }
 
     pub fn new(credentials: Credentials) -> Result<Self, Error> {
         let shared = Shared { present: RwLock::new(Present::new(credentials)?), replaced: watch::Sender::new(()) };
-        Ok(Self { tls: Some(Arc::new(shared)) })
+        Ok(Self { tls: Some(Arc::new(shared)), network: Network::TCP })
+    }
+
+    /// The same on another network than the machine's TCP.
+    #[must_use]
+    pub fn over(self, network: Network) -> Self {
+        Self { network, ..self }
+    }
+
+    /// The network that connections go over.
+    pub const fn network(&self) -> &Network {
+        &self.network
     }
 
     /// From now on for new connections. Changes nothing when they are of no use.

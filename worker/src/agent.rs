@@ -2,6 +2,7 @@
 //!
 //! Stopping touches no task: containers and processes run on, and the next agent adopts them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::identity::{self, Identity};
 use crate::inventory::{Collector, Health};
 use crate::journal::Journal;
 use crate::lease::Lease;
+use crate::metrics::{Meters, Shown};
 use crate::outbox::Outbox;
 use crate::reconciler::{self, adopt};
 use crate::runtime::docker::DockerRuntime;
@@ -27,7 +29,7 @@ use crate::runtime::process::ProcessRuntime;
 use crate::runtime::{self, Found, Runtime, Runtimes};
 use crate::task::Record;
 use crate::taskset::TaskSet;
-use crate::{credentials, durable, housekeeping, peers, session};
+use crate::{credentials, durable, housekeeping, http, notify, peers, session};
 
 /// What the children of the agent are given to end.
 const STOP: Duration = Duration::from_secs(1);
@@ -46,7 +48,9 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] durable::Error),
     #[error("cannot listen on {listen}: is another worker running there? Set `listen` to another address or port")]
-    Listen { listen: std::net::SocketAddr, source: std::io::Error },
+    Listen { listen: SocketAddr, source: std::io::Error },
+    #[error("cannot listen on {at} for HTTP: change `http_listen`, or stop who is there")]
+    ListenHttp { at: SocketAddr, source: std::io::Error },
     #[error(
         "node {node} was removed from the cluster, and its tasks were stopped: to let this machine take part again, empty {dir} and run \
          `goat-worker join`"
@@ -60,13 +64,19 @@ pub enum Error {
     RuntimeGone { task: goat_core::model::TaskId, driver: Driver },
 }
 
+impl Error {
+    /// To start the agent again changes nothing.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Removed { .. } | Self::Credentials(credentials::Error::Missing(_)))
+    }
+}
+
 /// Runs the agent until `stop` is cancelled. `supervisor`: the program that supervises processes (see
 /// [`ProcessRuntime::new`]).
 pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -> Result<(), Error> {
     let identity = Arc::new(Identity::open(&config.data_dir)?);
     let transport = credentials::transport(&config.data_dir, config.plaintext)?;
-    let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.map_err(|source| Error::Listen { listen: config.listen, source })?;
+    let listener = listen(config.listen).await?;
     let journal = Journal::new(identity.root());
     let left = journal.load()?;
     check_runtimes(&config, &left)?;
@@ -77,7 +87,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     info!(node_id = %identity.node_id(), name = config.name, version = env!("CARGO_PKG_VERSION"), "goat-worker starts");
     let (health, health_seen) = watch::channel(Health::default());
     let found = first_look(&runtimes, &health).await?;
-    let outbox = Arc::new(Outbox::default());
+    let (outbox, meters) = (Arc::new(Outbox::default()), Arc::new(Meters::default()));
     let parts = reconciler::Parts {
         node: config.name.clone(),
         address: config.address,
@@ -91,35 +101,36 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         is_watched: keeper.is_alive(),
         fence: FenceList::open(identity.root())?,
         health,
+        meters: meters.clone(),
         tasks: tasks.child("tasks"),
     };
     let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found));
-    let (events, to_reconciler) = mpsc::channel(1_024);
-    tasks.spawn("reconciler", service.run(to_reconciler));
-    watch_runtimes(&runtimes, &events, &tasks);
+    reconcile(service, &runtimes, &tasks);
     start_watchdog(keeper, health_seen.clone(), &tasks).await;
     meet_others(&config, listener, &identity, &lease, &transport, &tasks);
-    let inventory_seen = keep_inventory(&config, &runtimes, health_seen, &tasks).await;
+    let inventory_seen = keep_inventory(&config, &runtimes, health_seen.clone(), &tasks).await;
     let (removed, node_id) = (Arc::new(Notify::new()), identity.node_id());
-    let wanted_stance = keep_certificate(&config, &identity, &transport, &tasks);
     let parts = session::Parts {
+        wanted_stance: keep_certificate(&config, &identity, &transport, &tasks),
         name: config.name,
         address: config.address,
         labels: config.labels,
         managers: config.managers,
         bind_source: config.bind_source,
         transport,
-        wanted_stance,
         identity,
         reconciler,
         outbox,
         lease,
+        meters,
         inventory: inventory_seen,
         runtimes,
         tasks: tasks.clone(),
         removed: removed.clone(),
+        standing: watch::Sender::default(),
     };
-    tasks.spawn("session", session::run(parts));
+    show(config.http_listen, &parts, health_seen).await?;
+    meet_managers(parts);
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
         () = removed.notified() => Err(Error::Removed { node: node_id, dir: config.data_dir }),
@@ -127,6 +138,20 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     info!("goat-worker stops, its tasks run on");
     tasks.stop(STOP).await;
     outcome
+}
+
+/// The pages over HTTP, where they are wanted.
+async fn show(at: Option<SocketAddr>, parts: &session::Parts, health: watch::Receiver<Health>) -> Result<(), Error> {
+    let Some(at) = at else { return Ok(()) };
+    let shown = Shown {
+        meters: parts.meters.clone(),
+        lease: parts.lease.clone(),
+        outbox: parts.outbox.clone(),
+        health,
+        inventory: parts.inventory.clone(),
+        runtimes: parts.runtimes.iter().map(|runtime| runtime.driver()).collect(),
+    };
+    http::open(at, shown, &parts.tasks).await.map_err(|source| Error::ListenHttp { at, source })
 }
 
 /// Else the first thing that managers hear is that nothing may be started here, and the next they hear seconds later.
@@ -142,11 +167,24 @@ async fn start_watchdog(keeper: Keeper, mut health: watch::Receiver<Health>, tas
     let _ = tokio::time::timeout(WATCHDOG_UP, up).await;
 }
 
-fn watch_runtimes(runtimes: &Runtimes, events: &mpsc::Sender<(Driver, runtime::Event)>, tasks: &TaskSet) {
+async fn listen(at: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(at).await.map_err(|source| Error::Listen { listen: at, source })
+}
+
+fn reconcile(service: reconciler::Service, runtimes: &Runtimes, tasks: &TaskSet) {
+    let (events, to_reconciler) = mpsc::channel(1_024);
+    tasks.spawn("reconciler", service.run(to_reconciler));
     for runtime in runtimes.iter() {
         let (runtime, events) = (runtime.clone(), events.clone());
         tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
     }
+}
+
+/// From here on everything runs, and managers may come and go.
+fn meet_managers(parts: session::Parts) {
+    let tasks = parts.tasks.clone();
+    tasks.spawn("notify", notify::run(parts.reconciler.clone(), parts.standing.subscribe()));
+    tasks.spawn("session", session::run(parts));
 }
 
 /// Answers pings, asks other workers when no manager answers, and keeps the lease.
@@ -159,7 +197,7 @@ fn meet_others(
     tasks: &TaskSet,
 ) {
     let connector = peers::connector(transport, config.bind_source);
-    let pings = peers::serve(listener, identity.node_id(), lease.clone(), transport.clone(), connector.clone());
+    let pings = peers::serve(listener.into(), identity.node_id(), lease.clone(), transport.clone(), connector.clone());
     tasks.spawn("answer-pings", pings);
     let prober = peers::Prober::new(identity.clone(), lease.clone(), connector);
     tasks.spawn("ask-workers", prober.run());

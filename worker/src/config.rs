@@ -1,5 +1,8 @@
 //! Options: from a TOML file, the environment and flags, the later one over the earlier one.
 
+mod checks;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::collections::BTreeMap;
@@ -9,11 +12,13 @@ use std::time::Duration;
 
 use clap::Args;
 use goat_core::model::{Driver, validate};
+use goat_system::config_file;
 use serde::Deserialize;
 
 use crate::identity;
 
-pub use values::{Bytes, Labels, LogFormat, RuntimeName, Span, SpanOrNever};
+pub use goat_observe::LogFormat;
+pub use values::{Bytes, Labels, RuntimeName, Span, SpanOrNever};
 
 const PRUNE_IMAGES_AFTER: Duration = Duration::from_secs(30 * 60);
 const RUNTIME_DOWN_AFTER: Duration = Duration::from_secs(60);
@@ -21,10 +26,8 @@ const RUNTIME_DOWN_AFTER: Duration = Duration::from_secs(60);
 /// The options are wrong; the text says which and what is right.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read the config file {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("config file {path}: {source}")]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error(transparent)]
+    File(#[from] config_file::Error),
     #[error("{key} is missing: set it in the config file, with --{flag} or with {env}", flag = .key.replace('_', "-"), env = format!("GOAT_WORKER_{}", .key.to_uppercase()))]
     Missing { key: &'static str },
     #[error("{key}: {problem}")]
@@ -47,7 +50,10 @@ pub struct Options {
     /// Where this agent answers pings of managers and other workers [default: port 7701 of the address]
     #[arg(long, env = "GOAT_WORKER_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Where others reach that, if not at the same place
+    /// Address of the pages /healthz, /readyz and /metrics, over plain HTTP: nothing in them is secret [default: none]
+    #[arg(long, env = "GOAT_WORKER_HTTP_LISTEN", value_name = "IP:PORT")]
+    pub http_listen: Option<SocketAddr>,
+    /// Where others reach `listen`, if not at the same place
     #[arg(long, env = "GOAT_WORKER_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<String>,
     /// The cluster was made without encryption and certificates; on this machine's loopback only
@@ -104,6 +110,9 @@ pub struct Options {
     /// How to log [default: text]
     #[arg(long, env = "GOAT_WORKER_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Collector that gets the traces of requests that are traced, over OTLP, as in http://127.0.0.1:4317 [default: none]
+    #[arg(long, env = "GOAT_WORKER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// What the worker runs with.
@@ -113,6 +122,7 @@ pub struct Config {
     pub managers: Vec<String>,
     pub address: IpAddr,
     pub listen: SocketAddr,
+    pub http_listen: Option<SocketAddr>,
     pub advertise: String,
     pub plaintext: bool,
     pub bind_source: Option<IpAddr>,
@@ -129,6 +139,7 @@ pub struct Config {
     pub max_concurrent_starts: usize,
     pub log_level: String,
     pub log_format: LogFormat,
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Where agents listen.
@@ -146,8 +157,7 @@ pub struct Offer {
 impl Options {
     /// Reads a config file. Unknown keys are errors.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
+        Ok(config_file::read(path)?)
     }
 
     /// These options, with `file`'s where these say nothing.
@@ -159,6 +169,7 @@ impl Options {
             plaintext: self.plaintext || file.plaintext,
             address: self.address.or(file.address),
             listen: self.listen.or(file.listen),
+            http_listen: self.http_listen.or(file.http_listen),
             advertise: self.advertise.or(file.advertise),
             bind_source: self.bind_source.or(file.bind_source),
             data_dir: self.data_dir.or(file.data_dir),
@@ -177,6 +188,7 @@ impl Options {
             max_concurrent_starts: self.max_concurrent_starts.or(file.max_concurrent_starts),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
         }
     }
 
@@ -190,33 +202,35 @@ impl Options {
         if self.plaintext && managers.is_empty() {
             return Err(Error::Missing { key: "managers" });
         }
-        managers.iter().try_for_each(|address| check_manager(address))?;
+        managers.iter().try_for_each(|address| checks::check_manager(address))?;
         let labels = self.labels.unwrap_or_default().0;
         if labels.keys().any(|key| key.is_empty()) {
             return Err(Error::Invalid { key: "labels", problem: "a label needs a name".into() });
         }
         let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let listen = self.listen.unwrap_or(SocketAddr::new(address, DEFAULT_PORT));
-        check_plaintext(self.plaintext, listen)?;
+        checks::check_plaintext(self.plaintext, listen)?;
         Ok(Config {
             name,
             managers,
             plaintext: self.plaintext,
             address,
-            advertise: advertised(self.advertise, listen, address)?,
+            advertise: checks::advertised(self.advertise, listen, address)?,
             listen,
+            http_listen: self.http_listen,
             bind_source: self.bind_source,
             data_dir: values::absolute(self.data_dir.ok_or(Error::Missing { key: "data_dir" })?)?,
             labels,
-            runtimes: runtimes(self.runtimes)?,
-            docker_host: docker_socket(self.docker_host)?,
+            runtimes: checks::runtimes(self.runtimes)?,
+            docker_host: checks::docker_socket(self.docker_host)?,
             offer,
             disk_pressure_below: self.disk_pressure_below.map(|bytes| bytes.0),
             prune_images_after: self.prune_images_after.unwrap_or(SpanOrNever(Some(PRUNE_IMAGES_AFTER))).0,
             runtime_down_after: self.runtime_down_after.map_or(RUNTIME_DOWN_AFTER, |span| span.0),
-            max_concurrent_starts: concurrent_starts(self.max_concurrent_starts)?,
+            max_concurrent_starts: checks::concurrent_starts(self.max_concurrent_starts)?,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
             log_format: self.log_format.unwrap_or_default(),
+            otlp_endpoint: self.otlp_endpoint,
         })
     }
 
@@ -232,148 +246,5 @@ impl Options {
                 disk_bytes: bytes(self.reserve_disk).unwrap_or(0),
             },
         }
-    }
-}
-
-fn runtimes(named: Option<Vec<RuntimeName>>) -> Result<Vec<Driver>, Error> {
-    let mut runtimes: Vec<Driver> = named.unwrap_or(vec![RuntimeName::Docker]).into_iter().map(Driver::from).collect();
-    runtimes.sort();
-    runtimes.dedup();
-    if runtimes.is_empty() {
-        return Err(Error::Invalid { key: "runtimes", problem: "none is named; name docker, process or both".into() });
-    }
-    Ok(runtimes)
-}
-
-fn concurrent_starts(asked: Option<usize>) -> Result<usize, Error> {
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    match asked.unwrap_or((2 * cpus).max(4)) {
-        0 => {
-            Err(Error::Invalid { key: "max_concurrent_starts", problem: "0 would start nothing; use 1 or more".into() })
-        }
-        starts if starts > 1_024 => {
-            Err(Error::Invalid { key: "max_concurrent_starts", problem: format!("{starts} is over the limit of 1024") })
-        }
-        starts => Ok(starts),
-    }
-}
-
-fn docker_socket(asked: Option<String>) -> Result<String, Error> {
-    let socket = asked.unwrap_or_else(|| "/var/run/docker.sock".into());
-    let path = socket.strip_prefix("unix://").unwrap_or(&socket);
-    if !path.starts_with('/') {
-        return Err(Error::Invalid {
-            key: "docker_host",
-            problem: format!("{socket:?} is not the absolute path of a unix socket; only local daemons are supported"),
-        });
-    }
-    Ok(path.to_owned())
-}
-
-fn advertised(asked: Option<String>, listen: SocketAddr, address: IpAddr) -> Result<String, Error> {
-    let invalid = |problem| Error::Invalid { key: "advertise", problem };
-    match asked {
-        Some(asked) if is_host_and_port(&asked) => Ok(asked),
-        Some(asked) => Err(invalid(format!("{asked:?} is not HOST:PORT, as in 10.0.0.7:7701"))),
-        None if listen.port() == 0 => Err(invalid("is needed where `listen` leaves the port open".into())),
-        None if listen.ip().is_unspecified() => Ok(SocketAddr::new(address, listen.port()).to_string()),
-        None => Ok(listen.to_string()),
-    }
-}
-
-fn is_host_and_port(address: &str) -> bool {
-    match address.rsplit_once(':') {
-        Some((host, port)) => {
-            let host_fits = !host.is_empty() && !host.contains(['/', ' ', '@']);
-            host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)
-        }
-        None => false,
-    }
-}
-
-fn check_plaintext(is_plaintext: bool, listen: SocketAddr) -> Result<(), Error> {
-    if !is_plaintext || listen.ip().is_loopback() {
-        return Ok(());
-    }
-    let problem = format!("{listen} can be reached from other machines; without encryption only loopback is allowed");
-    Err(Error::Invalid { key: "plaintext", problem })
-}
-
-fn check_manager(address: &str) -> Result<(), Error> {
-    if is_host_and_port(address) {
-        return Ok(());
-    }
-    let problem = format!("{address:?} is not a manager's address: HOST:PORT is expected, as in 10.0.0.1:7700");
-    Err(Error::Invalid { key: "managers", problem })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(text: &str) -> Result<Config, String> {
-        let options: Options = toml::from_str(text).map_err(|error| error.to_string())?;
-        options.into_config().map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_small_file_is_enough_and_defaults_are_safe() {
-        let config = options("name = \"w1\"\nmanagers = [\"m1:7700\"]\ndata_dir = \"/tmp/w\"").expect("it is right");
-        assert_eq!(config.runtimes, [Driver::Docker]);
-        assert_eq!(config.address.to_string(), "127.0.0.1");
-        assert!(config.max_concurrent_starts >= 4);
-        assert_eq!((config.disk_pressure_below, config.prune_images_after), (None, Some(PRUNE_IMAGES_AFTER)));
-        assert_eq!(config.runtime_down_after, RUNTIME_DOWN_AFTER);
-    }
-
-    #[test]
-    fn all_keys_are_read_and_flags_win_over_the_file() {
-        let file: Options = toml::from_str(
-            "name = \"w1\"\nmanagers = [\"m1:7700\", \"[::1]:7701\"]\ndata_dir = \"/tmp/w\"\naddress = \"127.0.0.9\"\n\
-             bind_source = \"127.0.0.8\"\nruntimes = [\"process\", \"docker\", \"process\"]\nmemory = \"2GiB\"\n\
-             disk = 1000\nreserve_memory = \"512MiB\"\ncpu_millis = 1500\ndocker_host = \"unix:///run/d.sock\"\n\
-             max_concurrent_starts = 3\n\
-             disk_pressure_below = \"2GiB\"\nprune_images_after = \"never\"\nruntime_down_after = \"2m\"\nlog_format = \"json\"\n[labels]\nzone = \"a\"",
-        )
-        .expect("parsed");
-        let flags = Options {
-            name: Some("w2".into()),
-            labels: Some("zone=b,disk=ssd".parse().expect("labels")),
-            ..Options::default()
-        };
-        let config = flags.or(file).into_config().expect("it is right");
-        assert_eq!(config.name, "w2");
-        assert_eq!(config.labels, BTreeMap::from([("zone".into(), "b".into()), ("disk".into(), "ssd".into())]));
-        assert_eq!(config.runtimes, [Driver::Docker, Driver::Process]);
-        assert_eq!((config.offer.memory_bytes, config.offer.disk_bytes), (Some(2 << 30), Some(1_000)));
-        assert_eq!((config.offer.reserved.memory_bytes, config.offer.cpu_millis), (512 << 20, Some(1_500)));
-        assert_eq!(config.docker_host, "/run/d.sock");
-        assert_eq!((config.disk_pressure_below, config.prune_images_after), (Some(2 << 30), None));
-        assert_eq!(config.runtime_down_after, Duration::from_secs(120));
-        assert_eq!(config.bind_source.map(|ip| ip.to_string()).as_deref(), Some("127.0.0.8"));
-    }
-
-    #[test]
-    fn wrong_values_are_refused_by_their_key() {
-        let base = "name = \"w1\"\ndata_dir = \"/tmp/w\"\n";
-        let refused = |text: &str| options(&format!("{base}{text}")).expect_err("it is wrong");
-        assert!(refused("plaintext = true").starts_with(
-            "managers is missing: set it in the config file, with --managers or with GOAT_WORKER_MANAGERS"
-        ));
-        assert!(refused("managers = [\"m1\"]").starts_with("managers: \"m1\" is not a manager's address"));
-        let with_managers = |text: &str| refused(&format!("managers = [\"m1:1\"]\n{text}"));
-        assert!(with_managers("nmae = \"x\"").contains("unknown field `nmae`"));
-        assert!(with_managers("max_concurrent_starts = 0").starts_with("max_concurrent_starts: 0 would start nothing"));
-        assert!(with_managers("memory = \"much\"").contains("\"much\" is not a size"));
-        assert!(with_managers("runtime_down_after = \"soon\"").contains("\"soon\" is not a length of time"));
-        assert!(with_managers("prune_images_after = \"0s\"").contains("\"0s\" is not a length of time"));
-        assert!(
-            with_managers("docker_host = \"tcp://x:1\"")
-                .starts_with("docker_host: \"tcp://x:1\" is not the absolute path")
-        );
-        assert!(with_managers("runtimes = []").starts_with("runtimes: none is named"));
-        assert!(
-            options("name = \"W_1\"\nmanagers = [\"m:1\"]\ndata_dir = \"x\"").expect_err("wrong").starts_with("name: ")
-        );
     }
 }

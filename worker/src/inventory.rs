@@ -24,6 +24,8 @@ const IMAGES_SETTLE: Duration = Duration::from_millis(300);
 pub const DISK_PRESSURE: &str = "disk-pressure";
 /// Nothing leased can be started on it.
 const WATCHDOG_DOWN: &str = "watchdog-down";
+/// All that can be wrong.
+pub(crate) const CONDITIONS: [&str; 3] = [RUNTIME_DOWN, WATCHDOG_DOWN, DISK_PRESSURE];
 
 /// What the reconciler hears from the runtimes that concerns the inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

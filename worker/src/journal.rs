@@ -17,12 +17,19 @@ pub use crate::durable::Error;
 #[derive(Debug, Clone)]
 pub struct Journal {
     dir: PathBuf,
+    /// Files are written where that is asked for, and nothing else runs meanwhile.
+    is_inline: bool,
 }
 
 impl Journal {
     /// `root`: the data directory.
     pub fn new(root: &Path) -> Self {
-        Self { dir: root.join("tasks") }
+        Self { dir: root.join("tasks"), is_inline: false }
+    }
+
+    /// The same for an agent that must not have a second thread.
+    pub fn inline(root: &Path) -> Self {
+        Self { is_inline: true, ..Self::new(root) }
     }
 
     fn path(&self, task: TaskId) -> PathBuf {
@@ -46,18 +53,21 @@ impl Journal {
     /// On return it is on disk.
     pub async fn save(&self, record: &Record) -> Result<(), Error> {
         let (path, record) = (self.path(record.meta.task), record.clone());
-        blocking(move || durable::write(&path, &record)).await
+        self.blocking(move || durable::write(&path, &record)).await
     }
 
     /// On return it is gone.
     pub async fn forget(&self, task: TaskId) -> Result<(), Error> {
         let path = self.path(task);
-        blocking(move || durable::remove(&path)).await
+        self.blocking(move || durable::remove(&path)).await
     }
-}
 
-async fn blocking(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
-    tokio::task::spawn_blocking(work).await.expect("file operations do not panic, and are not aborted")
+    async fn blocking(&self, work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+        if self.is_inline {
+            return work();
+        }
+        tokio::task::spawn_blocking(work).await.expect("file operations do not panic, and are not aborted")
+    }
 }
 
 #[cfg(test)]

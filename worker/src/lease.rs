@@ -128,6 +128,12 @@ impl Lease {
         Some(clock::boot_ms().saturating_sub(lease.sent_ms))
     }
 
+    /// How long it lasts without another grant (ms); 0 where it has ended.
+    pub fn remaining_ms(&self) -> u64 {
+        let lease = self.current.lock().lease;
+        lease.map_or(0, |lease| lease.deadline_ms().saturating_sub(clock::boot_ms()))
+    }
+
     /// Before anything acts on it: whoever outlives this process must know it. The lock keeps writes in order.
     fn write(&self, current: &Current) {
         let lease = current.lease.unwrap_or(WorkerLease { sent_ms: 0, ttl_ms: 0 });

@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_core::model::NodeId;
+use goat_observe::{LogFormat, Logs, Traces, Tracing};
+use goat_system::notify;
 use goat_tls::{JoinToken, token};
-use goat_worker::config::{Config, LogFormat, Options};
+use goat_worker::config::{Config, Options};
 use goat_worker::fence::watchdog;
-use goat_worker::{agent, credentials, logging};
+use goat_worker::{agent, credentials, man};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Wrong options, as clap has it.
 const USAGE: u8 = 2;
-/// Removed from the cluster: to start it again is of no use.
+/// Removed from the cluster, or not in one yet: to start it again is of no use.
 const REMOVED: u8 = 3;
 /// For what blocks when the agent stops.
 const SHUTDOWN: Duration = Duration::from_millis(300);
@@ -36,7 +38,7 @@ enum Command {
     /// Run the agent until SIGTERM or SIGINT; its tasks run on and are adopted by the next one
     ///
     /// Options come from flags, GOAT_WORKER_* variables and the config file, the first that says something. Exit codes: 0
-    /// stopped as asked, 1 cannot run, 2 wrong options, 3 removed from the cluster.
+    /// stopped as asked, 1 cannot run, 2 wrong options, 3 removed from the cluster or not in one yet.
     Run {
         /// TOML file with the keys named as the flags are, with _ for -
         #[arg(long, env = "GOAT_WORKER_CONFIG", value_name = "FILE")]
@@ -70,6 +72,9 @@ enum Command {
         #[arg(long)]
         docker_host: String,
     },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
 }
 
 /// How the token comes here. As a word of the command line it is seen by every user of the machine while this runs.
@@ -109,13 +114,10 @@ fn main() -> ExitCode {
         }
         Command::Watchdog { dir, node, docker_host } => watchdog(&dir, node, &docker_host),
         Command::Join { managers, data_dir, token, bind_source } => {
-            match join(&managers, &data_dir, &token, bind_source) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("goat-worker: {error:#}");
-                    ExitCode::FAILURE
-                }
-            }
+            ended(join(&managers, &data_dir, &token, bind_source))
+        }
+        Command::Man { dir } => {
+            ended(goat_system::man::write(Cli::command(), &man::BOOK, &dir).map_err(anyhow::Error::from))
         }
         Command::Run { config, options } => run(config, *options),
     }
@@ -131,8 +133,10 @@ fn join(managers: &[String], dir: &Path, token: &TokenArgs, bind_source: Option<
 }
 
 fn watchdog(dir: &Path, node: NodeId, docker_host: &str) -> ExitCode {
-    let logged = logging::init("info", LogFormat::Text);
-    if let Err(error) = logged.map_err(anyhow::Error::from).and_then(|()| Ok(watchdog::run(dir, node, docker_host)?)) {
+    let logs = Logs { level: "info".into(), quiet: "", format: LogFormat::Text, ring: None };
+    // It sends no traces, so there is nothing to finish.
+    let logged = goat_observe::start(Some(&logs), None).map_err(anyhow::Error::from);
+    if let Err(error) = logged.and_then(|_| Ok(watchdog::run(dir, node, docker_host)?)) {
         eprintln!("goat-worker watchdog: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -155,22 +159,35 @@ fn run(file: Option<PathBuf>, options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        tokio::select! {
-            result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),
-            result = told_to_stop(stop) => result,
-        }
-    });
+    let result = runtime.block_on(live(config));
     runtime.shutdown_timeout(SHUTDOWN);
-    match result {
+    ended(result)
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("goat-worker: {error:#}");
-            let is_removed = matches!(error.downcast_ref(), Some(agent::Error::Removed { .. }));
-            if is_removed { ExitCode::from(REMOVED) } else { ExitCode::FAILURE }
+            match error.downcast_ref() {
+                Some(error) if agent::Error::is_final(error) => ExitCode::from(REMOVED),
+                _ if error.is::<goat_observe::Error>() => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// The agent, until it is told to stop or cannot go on.
+async fn live(config: Config) -> anyhow::Result<()> {
+    let tracing = start_telling(&config)?;
+    let stop = CancellationToken::new();
+    let result = tokio::select! {
+        result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),
+        result = told_to_stop(stop) => result,
+    };
+    tracing.finish().await;
+    result
 }
 
 fn configured(file: Option<PathBuf>, options: Options) -> Result<Config, goat_worker::config::Error> {
@@ -178,9 +195,14 @@ fn configured(file: Option<PathBuf>, options: Options) -> Result<Config, goat_wo
         Some(path) => Options::read(&path)?,
         None => Options::default(),
     };
-    let config = options.or(file).into_config()?;
-    logging::init(&config.log_level, config.log_format)?;
-    Ok(config)
+    options.or(file).into_config()
+}
+
+fn start_telling(config: &Config) -> Result<Tracing, goat_observe::Error> {
+    let logs = Logs { level: config.log_level.clone(), quiet: "", format: config.log_format, ring: None };
+    let instance = config.name.clone();
+    let traces = config.otlp_endpoint.clone().map(|endpoint| Traces { endpoint, service: "goat-worker", instance });
+    goat_observe::start(Some(&logs), traces.as_ref())
 }
 
 /// An agent of which a part is missing is worse than none: the next one adopts everything.
@@ -200,6 +222,7 @@ async fn told_to_stop(stop: CancellationToken) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    notify::stopping("stops; its tasks run on");
     stop.cancel();
     std::future::pending().await
 }

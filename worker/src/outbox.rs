@@ -44,6 +44,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// How many reports no leader has acknowledged.
+    pub fn unacked(&self) -> usize {
+        self.state.lock().unacked.len()
+    }
+
     /// A task has come into a new state.
     pub fn push(&self, record: &Record) {
         let mut state = self.state.lock();

@@ -21,6 +21,8 @@ pub struct TaskMeta {
     pub slot: u32,
     pub attempt: u32,
     pub fencing_token: u64,
+    #[serde(default)]
+    pub spec_version: u64,
     pub driver: Driver,
     pub on_disconnect: OnDisconnect,
     pub stop_grace_ms: u64,
@@ -35,6 +37,8 @@ pub struct Assignment {
     pub desired: Desired,
     /// What to run, or why that cannot be known; the task is then rejected.
     pub spec: Result<Arc<ServiceSpec>, String>,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
 }
 
 impl TryFrom<v1::Assignment> for Assignment {
@@ -54,12 +58,14 @@ impl TryFrom<v1::Assignment> for Assignment {
             slot: wire.slot,
             attempt: wire.attempt,
             fencing_token: wire.fencing_token,
+            spec_version: wire.spec_version,
             driver: spec.as_ref().map(|spec| spec.driver).unwrap_or_default(),
             on_disconnect: spec.as_ref().map_or(OnDisconnect::Keep, |spec| spec.on_disconnect()),
             stop_grace_ms: spec.as_ref().map_or(convert::DEFAULT_STOP_GRACE_MS, |spec| spec.stop_grace_ms),
             health: spec.as_ref().ok().and_then(|spec| spec.health.clone()),
         };
-        Ok(Self { meta, desired, spec })
+        let traceparent = Some(wire.traceparent).filter(|header| !header.is_empty());
+        Ok(Self { meta, desired, spec, traceparent })
     }
 }
 
@@ -73,6 +79,8 @@ pub struct Order {
     pub node: String,
     /// Where published ports bind.
     pub address: IpAddr,
+    /// The trace that its start belongs to.
+    pub traceparent: Option<String>,
 }
 
 impl Order {
@@ -163,6 +171,19 @@ impl Record {
         }
     }
 
+    /// Where it comes from, for managers that may have lost it.
+    pub fn origin(&self) -> v1::TaskOrigin {
+        let meta = &self.meta;
+        v1::TaskOrigin {
+            task_id: meta.task.to_string(),
+            service_id: meta.service_id.to_string(),
+            slot: meta.slot,
+            attempt: meta.attempt,
+            spec_version: meta.spec_version,
+            fencing_token: meta.fencing_token,
+        }
+    }
+
     /// As a report to managers.
     pub fn report(&self) -> v1::TaskReport {
         v1::TaskReport {
@@ -212,6 +233,7 @@ pub(crate) mod tests {
             slot: 1,
             attempt: 1,
             fencing_token: 42,
+            spec_version: 41,
             driver: Driver::Docker,
             on_disconnect: OnDisconnect::Keep,
             stop_grace_ms: 10_000,
@@ -236,7 +258,8 @@ pub(crate) mod tests {
     fn a_task_is_told_where_to_listen() {
         let port = goat_core::model::Port { host_port: 8080, container_port: 80, protocol: Default::default() };
         let spec = Arc::new(ServiceSpec { ports: vec![port], ..ServiceSpec::default() });
-        let mut order = Order { meta: meta(1), spec, cluster: None, node: "w1".into(), address: [127, 0, 0, 9].into() };
+        let address = [127, 0, 0, 9].into();
+        let mut order = Order { meta: meta(1), spec, cluster: None, node: "w1".into(), address, traceparent: None };
         let env = order.environment();
         assert_eq!((env["GOAT_HOST"].as_str(), env["GOAT_PORT"].as_str()), ("0.0.0.0", "80"));
         assert_eq!((env["GOAT_FENCING_TOKEN"].as_str(), env["GOAT_NODE"].as_str()), ("42", "w1"));

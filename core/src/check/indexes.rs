@@ -18,6 +18,11 @@ pub(super) fn check(state: &State, by_slot: &BySlot<'_>, holders: &Holders<'_>, 
     if state.pending().len() != pending.len() || !state.pending().all(|id| pending.contains(&id)) {
         wrong("pending tasks".into());
     }
+    let mut by_state: BTreeMap<TaskState, usize> = BTreeMap::new();
+    state.tasks().for_each(|task| *by_state.entry(task.state).or_default() += 1);
+    if *state.tasks_by_state() != by_state {
+        wrong("tasks by state".into());
+    }
     if !state.tasks().all(|task| state.task(task.id) == Some(task)) {
         wrong("tasks by id".into());
     }

@@ -127,6 +127,7 @@ impl<'a> Judge<'a> {
         spec_version: u64,
         (wanted, ports): (Resources, &[Port]),
     ) -> Verdict {
+        must(self.state.restored().is_none(), "gives something out though workers may run what is not known")?;
         let node = self.state.nodes().find(|node| node.id == id).ok_or("gives to a node that is not there")?;
         must(node.state == NodeState::Ready, "gives to a node that is not ready")?;
         must(node.availability == Availability::Active, "gives to a node that drains")?;

@@ -111,6 +111,16 @@ impl LeaderLeases {
         self.nodes.values().filter(is_heard).filter_map(|entry| entry.heard_since_ms).min()
     }
 
+    /// Whether nothing leased can run any more of which no worker has told this leader: each node that is known was heard
+    /// or given up, and any other has had its full time since managers are heard again.
+    pub fn are_all_heard(&self, now_ms: u64) -> bool {
+        let is_settled = |entry: &Entry| entry.told == NodeState::Down || entry.heard_since_ms.is_some();
+        let is_heard = |entry: &&Entry| entry.silent_ms(now_ms) < self.policy.disconnected_after_ms;
+        let since_ms = self.nodes.values().filter(is_heard).filter_map(|entry| entry.heard_since_ms).min();
+        let wait_ms = self.policy.manager_wait_for_ms(self.lease_ttl_ms);
+        self.nodes.values().all(is_settled) && since_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= wait_ms)
+    }
+
     /// Somebody else reached the node, in a try that began at `asked_ms`.
     pub fn reached(&mut self, node: NodeId, asked_ms: u64) {
         if let Some(entry) = self.nodes.get_mut(&node) {

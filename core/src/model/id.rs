@@ -50,6 +50,12 @@ macro_rules! id {
                 Self(bits & MASK)
             }
 
+            /// All ids whose text begins so; None where none can.
+            pub fn beginning_with(text: &str) -> Option<std::ops::RangeInclusive<Self>> {
+                let bound = |digit: &str| decode(&format!("{text}{}", digit.repeat(LEN.checked_sub(text.len())?))).ok();
+                Some(Self(bound("0")?)..=Self(bound("z")?))
+            }
+
             /// The 60 bits.
             pub const fn bits(self) -> u64 {
                 self.0
@@ -125,6 +131,20 @@ mod tests {
             let id = TaskId::from_random(bits);
             assert_eq!(id.to_string().len(), LEN);
             assert_eq!(id.to_string().parse(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn ids_are_found_by_how_they_begin() {
+        let id: TaskId = "0123456789ab".parse().expect("an id");
+        for text in ["", "0", "0123456", "0123456789ab"] {
+            assert!(TaskId::beginning_with(text).expect("a beginning").contains(&id), "{text}");
+        }
+        for text in ["1", "0124", "0123456789ac"] {
+            assert!(!TaskId::beginning_with(text).expect("a beginning").contains(&id), "{text}");
+        }
+        for text in ["i", "0123456789abc", "é"] {
+            assert_eq!(TaskId::beginning_with(text), None, "{text}");
         }
     }
 

@@ -16,12 +16,22 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     pub state: NodeState,
     pub availability: Availability,
+    /// While it drains gently: what is still there by then is stopped in any case (Unix ms, by the state's clock).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_until_ms: Option<u64>,
     pub inventory: Inventory,
     pub registered_at_ms: u64,
     /// When `state` last changed (Unix ms).
     pub state_since_ms: u64,
+    /// The version at which it last said all that it has, to managers who had lost the rest; 0 for never.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub stocked: u64,
     /// The log index of its last change.
     pub version: u64,
+}
+
+const fn is_never(version: &u64) -> bool {
+    *version == 0
 }
 
 /// What managers know of a worker's life.
@@ -52,7 +62,7 @@ impl NodeState {
 pub enum Availability {
     #[default]
     Active,
-    /// Runs nothing: its tasks are moved elsewhere.
+    /// Runs nothing: its tasks are moved elsewhere, at once or until a deadline.
     Drain,
 }
 

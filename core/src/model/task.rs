@@ -53,7 +53,8 @@ pub struct Task {
     /// Why it is not wanted to run any more; None while it is.
     #[serde(default)]
     pub stop_cause: Option<Cause>,
-    /// It was leased when it was lost, so that it had ended by then: whatever is said of it later, it stays lost.
+    /// It was leased when it was lost, so that it had ended by then; or it was not taken back when its node came back, which
+    /// then stops it. Whatever is said of it later, it stays lost.
     #[serde(default)]
     pub fenced: bool,
     /// The log index at which it was last taken back from `lost`; 0 for never.
@@ -109,6 +110,20 @@ pub enum TaskState {
 }
 
 impl TaskState {
+    /// All of them, in the order of a task's life.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Assigned,
+        Self::Preparing,
+        Self::Starting,
+        Self::Running,
+        Self::Complete,
+        Self::Failed,
+        Self::Stopped,
+        Self::Rejected,
+        Self::Lost,
+    ];
+
     /// Whether it counts as ended: nothing is expected of it any more.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Complete | Self::Failed | Self::Stopped | Self::Rejected | Self::Lost)
@@ -139,6 +154,8 @@ pub mod reason {
     pub const UNHEALTHY: &str = "unhealthy";
     /// Its node was given up.
     pub const NODE_LOST: &str = "node-lost";
+    /// Its node knows nothing of it any more, as managers found out that had been restored from a snapshot.
+    pub const NOT_THERE: &str = "not-there";
 }
 
 /// Why a task was made or changed.

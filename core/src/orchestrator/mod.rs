@@ -4,18 +4,28 @@
 //! be made again from the state; a new leader starts with [`Planner::new`], which looks at everything once.
 
 mod cure;
+mod draft;
+mod drain;
+mod pending;
+mod placing;
 mod restart;
 mod slots;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::model::{Cause, NodeId, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Cause, Desired, ServiceId, TaskId, TaskState};
 use crate::plan::Plan;
-use crate::scheduler::{Scheduler, describe, mix};
 use crate::state::State;
 use crate::state::change::ChangeSet;
-use crate::state::command::{NewTask, Step};
+use crate::state::command::Step;
 
+use draft::Draft;
+use drain::Unsettled;
+use pending::Pending;
+use placing::{Placing, placed};
+use slots::Progress;
+
+pub use drain::waits_for;
 pub use restart::{Decision, decide};
 
 /// What planning is allowed.
@@ -25,11 +35,14 @@ pub struct Policy {
     pub history_per_slot: usize,
     /// Most steps in one plan; the rest comes with the next.
     pub max_steps: usize,
+    /// Most slots and pending tasks that one plan looks at; the rest comes with the next. While a plan is made nothing is
+    /// applied.
+    pub max_looks: usize,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { history_per_slot: 5, max_steps: 500 }
+        Self { history_per_slot: 5, max_steps: 500, max_looks: 4_000 }
     }
 }
 
@@ -37,256 +50,199 @@ impl Default for Policy {
 #[derive(Debug, Default)]
 pub struct Planner {
     policy: Policy,
-    services: BTreeSet<ServiceId>,
+    services: BTreeMap<ServiceId, Walk>,
     slots: BTreeSet<(ServiceId, u32)>,
-    /// Pending tasks whose wait ends at a time (Unix ms).
-    waiting: BTreeSet<(u64, TaskId)>,
-    /// Pending tasks that no node could take, and those whose assignment has not been seen to take effect: where the
-    /// node is taken away between the plan and its command, they are to be placed again.
-    stuck: BTreeSet<TaskId>,
-    /// Pending tasks for which the last plan had no room left.
-    left_over: BTreeSet<TaskId>,
-    /// Room may have appeared since.
-    capacity: bool,
+    pending: Pending,
+    /// Slots with a task that is to leave its node and still waits for its turn: each change may be what it waits for.
+    leaving: BTreeSet<(ServiceId, u32)>,
+    has_changed: bool,
+    /// When the first node's deadline comes (Unix ms).
+    deadline_ms: Option<u64>,
+    /// By how much the state's clock was ahead of the leader's at the first plan: an earlier leader's was, and it wrote down
+    /// until when tasks wait. Else they would wait until this one's clock is there.
+    ahead_ms: Option<u64>,
+}
+
+/// How far the look at a service has come: a large one takes several plans.
+#[derive(Debug, Clone, Copy, Default)]
+struct Walk {
+    at: Progress,
+    /// It changed since: once more when this look is over.
+    again: bool,
 }
 
 impl Planner {
     /// Has everything to look at.
     pub fn new(state: &State, policy: Policy) -> Self {
-        Self {
-            policy,
-            services: state.services().map(|service| service.id).collect(),
-            capacity: true,
-            ..Self::default()
-        }
+        let services = state.services().map(|service| (service.id, Walk::default())).collect();
+        Self { policy, services, ..Self::default() }
     }
 
     /// Takes note of what a command touched.
     pub fn observe(&mut self, state: &State, changes: &ChangeSet) {
+        self.has_changed |= !changes.is_empty();
         for id in &changes.services {
-            self.services.insert(*id);
-            // What it asks of a node may have changed.
-            for task in state.tasks_of_service(*id).filter(|task| task.state == TaskState::Pending) {
-                self.stuck.remove(&task.id);
-            }
+            self.look_at(*id);
+            self.pending.service_changed(*id);
         }
         for change in &changes.tasks {
             if change.to != Some(TaskState::Pending) {
-                self.stuck.remove(&change.task);
+                self.pending.forget(change.service, change.task);
             }
-            let is_removed = state.service(change.service).is_some_and(|service| service.removed);
-            if is_removed || state.is_updating(change.service) {
-                self.services.insert(change.service);
+            if state.is_updating(change.service) {
+                self.look_at(change.service);
             } else {
                 self.slots.insert((change.service, change.slot));
             }
-            let has_ended = change.to.is_none_or(TaskState::is_terminal);
-            self.capacity |= has_ended && change.node.is_some();
+            if change.to.is_none_or(TaskState::is_terminal) && change.node.is_some() {
+                self.pending.room_may_have_appeared();
+            }
+        }
+        if changes.settled {
+            self.pending.room_may_have_appeared();
         }
         for change in &changes.nodes {
-            self.capacity = true;
+            self.pending.room_may_have_appeared();
             for task in state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal()) {
                 self.slots.insert((task.service, task.slot));
             }
         }
     }
 
+    fn look_at(&mut self, service: ServiceId) {
+        let walk = self.services.entry(service).or_default();
+        walk.again = walk.at != Progress::default();
+    }
+
     /// Whether a plan made now could do anything.
     pub fn has_work(&self, now_ms: u64) -> bool {
         !self.services.is_empty()
             || !self.slots.is_empty()
-            || !self.left_over.is_empty()
-            || (self.capacity && !self.stuck.is_empty())
-            || self.waiting.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms)
+            || self.pending.has_work(self.at_ms(now_ms))
+            || (!self.leaving.is_empty() && self.is_a_turn(self.at_ms(now_ms)))
+    }
+
+    /// Whether those that are to leave are to be looked at again.
+    fn is_a_turn(&self, now_ms: u64) -> bool {
+        self.has_changed || self.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    /// The time of the state's clock, to which waits and deadlines are written down.
+    fn at_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add(self.ahead_ms.unwrap_or(0))
     }
 
     /// Decides. The plan must be carried out before the next is made; if it was not, start again with a new planner.
+    /// Times are the caller's, whose clock may be behind the state's.
     pub fn plan(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
-        let (policy, plan, to_place, wanted) = (self.policy, Plan::default(), Vec::new(), HashSet::new());
-        let mut draft = Draft { state, now_ms, seed, policy, plan, to_place, wanted };
-        self.orchestrate(&mut draft);
-        self.gather_pending(&mut draft);
-        let mut plan = self.place(draft);
-        if let Some((at_ms, _)) = self.waiting.first() {
-            plan.wake_at(*at_ms);
+        let ahead_ms = *self.ahead_ms.get_or_insert(state.clock_ms().saturating_sub(now_ms));
+        let at_ms = self.at_ms(now_ms);
+        let mut plan = Plan { at_ms, ..self.plan_at(state, at_ms, seed) };
+        plan.wake_at_ms = plan.wake_at_ms.map(|at_ms| at_ms.saturating_sub(ahead_ms));
+        plan
+    }
+
+    fn plan_at(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
+        if self.is_a_turn(now_ms) {
+            self.slots.append(&mut self.leaving);
+            (self.has_changed, self.deadline_ms) = (false, None);
         }
-        if !self.services.is_empty() || !self.slots.is_empty() || !self.left_over.is_empty() {
+        let mut draft = Draft::new(state, self.policy, now_ms, seed);
+        self.orchestrate(&mut draft);
+        let woken = self.pending.woken(now_ms);
+        for id in draft.pending.drain(..).chain(woken) {
+            if let Some(task) = state.task(id).filter(|task| task.state == TaskState::Pending) {
+                self.pending.add(task, now_ms);
+            }
+        }
+        self.pending.probe();
+        let mut plan = self.place(draft);
+        for at_ms in self.pending.wakes_at_ms().into_iter().chain(self.deadline_ms) {
+            plan.wake_at(at_ms);
+        }
+        let is_left = !self.services.is_empty() || !self.slots.is_empty() || self.pending.has_due();
+        if is_left || (self.has_changed && !self.leaving.is_empty()) {
             plan.wake_at(now_ms);
         }
         plan
     }
 
     fn orchestrate(&mut self, draft: &mut Draft<'_>) {
-        while let Some(service) = self.services.pop_first() {
-            if !draft.plan_service(service) {
-                self.services.insert(service);
-                return;
+        let mut again = Vec::new();
+        while let Some((service, walk)) = self.services.pop_first() {
+            if let Some(at) = draft.plan_service(service, walk.at, &mut self.slots) {
+                self.services.insert(service, Walk { at, ..walk });
+                break;
             }
-            // They were among the others.
-            let slots: Vec<_> = self.slots.range((service, 0)..=(service, u32::MAX)).copied().collect();
-            for slot in &slots {
-                self.slots.remove(slot);
+            if walk.again {
+                again.push(service);
             }
         }
-        while let Some((service, slot)) = self.slots.pop_first() {
+        self.services.extend(again.into_iter().map(|service| (service, Walk::default())));
+        while !draft.is_full()
+            && let Some((service, slot)) = self.slots.pop_first()
+        {
             draft.plan_slot_of(service, slot);
-            if draft.is_full() {
-                return;
-            }
-        }
-    }
-
-    /// Pending tasks that may be placed now: those whose wait is over and, where room may have appeared, the stuck ones.
-    fn gather_pending(&mut self, draft: &mut Draft<'_>) {
-        draft.to_place.extend(std::mem::take(&mut self.left_over).into_iter().map(Place::Known));
-        for wait in std::mem::take(&mut draft.to_place) {
-            match wait {
-                Place::Known(task) if draft.not_before(task) > draft.now_ms => {
-                    self.waiting.insert((draft.not_before(task), task));
-                }
-                // Looked at already since the last change that could help it.
-                Place::Known(task) if self.stuck.contains(&task) && !self.capacity => {}
-                place => draft.to_place.push(place),
-            }
-        }
-        while let Some((_, task)) = self.waiting.first().filter(|(at_ms, _)| *at_ms <= draft.now_ms).copied() {
-            self.waiting.pop_first();
-            draft.to_place.push(Place::Known(task));
-        }
-        if std::mem::take(&mut self.capacity) {
-            draft.to_place.extend(std::mem::take(&mut self.stuck).into_iter().map(Place::Known));
         }
     }
 
     fn place(&mut self, draft: Draft<'_>) -> Plan {
-        let Draft { state, seed, mut plan, to_place, now_ms, policy, wanted } = draft;
-        if to_place.is_empty() {
+        let Draft { state, seed, mut plan, created, now_ms, policy, mut wanted, mut looks, search, leaving, .. } =
+            draft;
+        if created.is_empty() && leaving.is_empty() && !self.pending.has_due() {
             return plan;
         }
-        let mut placing = Placing { state, scheduler: Scheduler::new(state, seed), refusals: HashMap::new() };
-        let mut seen = HashSet::new();
-        for place in to_place {
-            match place {
-                Place::New(index, task) => {
-                    if let Step::CreateTask(new) = &mut plan.steps[index] {
-                        new.node = placing.node_for(&task).and_then(Result::ok);
-                    }
-                }
-                Place::Known(id) => {
-                    let Some(task) = state.task(id).filter(|task| task.state == TaskState::Pending) else {
-                        continue;
-                    };
-                    if wanted.contains(&id) || !seen.insert(id) {
-                    } else if task.not_before_ms > now_ms {
-                        self.waiting.insert((task.not_before_ms, id));
-                    } else if plan.steps.len() >= policy.max_steps {
-                        self.left_over.insert(id);
-                    } else if let Some(found) = placing.node_for(task) {
-                        self.stuck.insert(id);
-                        plan.steps.extend(placed(task, found));
-                    }
-                }
+        let mut placing = Placing::new(state, seed);
+        for (index, task) in created {
+            if let Step::CreateTask(new) = &mut plan.steps[index] {
+                new.node = placing.node_for(&task).and_then(Result::ok);
             }
         }
+        while plan.steps.len() < policy.max_steps && looks < policy.max_looks {
+            let Some((kind, id)) = self.pending.next() else { break };
+            looks += 1;
+            let task = state.task(id).filter(|task| task.state == TaskState::Pending && !wanted.contains(&id));
+            let Some(task) = task else { continue };
+            if task.not_before_ms > now_ms {
+                self.pending.wait(task.not_before_ms, id);
+            } else if let Some(found) = placing.node_for(task) {
+                match found {
+                    Ok(_) => {
+                        looks += search;
+                        self.pending.sent(kind, id);
+                    }
+                    Err(why) => self.pending.refused(kind, id, why),
+                }
+                plan.steps.extend(placed(task, found));
+            }
+        }
+        self.let_go(&mut placing, leaving, &mut wanted, &mut plan);
         plan
     }
-}
 
-/// What to say of a pending task for which a node was looked for; None where it was said before.
-fn placed(task: &Task, found: Result<NodeId, &str>) -> Option<Step> {
-    let (id, seen_version) = (task.id, task.version);
-    match found {
-        Ok(node) => Some(Step::Assign { task: id, seen_version, node }),
-        Err(error) if task.error.as_deref() == Some(error) => None,
-        Err(error) => Some(Step::Explain { task: id, seen_version, error: error.to_owned() }),
-    }
-}
-
-/// Looks for nodes within one plan.
-struct Placing<'a> {
-    state: &'a State,
-    scheduler: Scheduler<'a>,
-    /// What did not fit once in this plan does not fit for its siblings either: room only shrinks.
-    refusals: HashMap<(ServiceId, u64), String>,
-}
-
-impl Placing<'_> {
-    /// A node, or why there is none; None where the task's spec is not there.
-    fn node_for(&mut self, task: &Task) -> Option<Result<NodeId, &str>> {
-        let kind = (task.service, task.spec_version);
-        if !self.refusals.contains_key(&kind) {
-            let spec = self.state.spec_of(task)?;
-            match self.scheduler.place(task, spec, avoided(self.state, task)) {
-                Ok(node) => return Some(Ok(node)),
-                Err(counts) => drop(self.refusals.insert(kind, describe(&counts))),
+    /// Tasks that are to leave nodes that drain until a deadline: those whose turn it is.
+    fn let_go(
+        &mut self,
+        placing: &mut Placing<'_>,
+        leaving: Vec<(TaskId, u64)>,
+        wanted: &mut HashSet<TaskId>,
+        plan: &mut Plan,
+    ) {
+        let (state, mut unsettled) = (placing.state, Unsettled::default());
+        for (id, until_ms) in leaving {
+            let Some(task) = state.task(id).filter(|task| !wanted.contains(&task.id)) else { continue };
+            let is_full = plan.steps.len() >= self.policy.max_steps;
+            self.has_changed |= is_full;
+            let waits = task.state == TaskState::Running && unsettled.beside(state, task, wanted).is_some();
+            if is_full || waits || !matches!(placing.node_for(task), Some(Ok(_))) {
+                self.leaving.insert((task.service, task.slot));
+                self.deadline_ms = Some(self.deadline_ms.map_or(until_ms, |earlier| earlier.min(until_ms)));
+                continue;
             }
+            wanted.insert(id);
+            unsettled.leaves(task);
+            let (desired, cause) = (Desired::Stopped, Cause::Drain);
+            plan.steps.push(Step::Desire { task: id, seen_version: task.version, desired, cause });
         }
-        self.refusals.get(&kind).map(|text| Err(text.as_str()))
     }
-}
-
-/// A task that may need a node.
-#[derive(Debug)]
-enum Place {
-    /// In the state.
-    Known(TaskId),
-    /// The step of this plan that makes it, and the row as it will be as far as placing needs it.
-    New(usize, Box<Task>),
-}
-
-/// A plan in the making.
-struct Draft<'a> {
-    state: &'a State,
-    now_ms: u64,
-    seed: u64,
-    policy: Policy,
-    plan: Plan,
-    to_place: Vec<Place>,
-    /// Tasks whose desired state this plan moves: a second step would come too late.
-    wanted: HashSet<TaskId>,
-}
-
-impl Draft<'_> {
-    fn is_full(&self) -> bool {
-        self.plan.steps.len() >= self.policy.max_steps
-    }
-
-    fn not_before(&self, task: TaskId) -> u64 {
-        self.state.task(task).map_or(0, |task| task.not_before_ms)
-    }
-
-    /// An id that the same plan on the same view gives again.
-    fn task_id(&self, service: ServiceId, slot: u32, attempt: u32) -> TaskId {
-        // Mixed one after the other: in one sum, neighbouring services and attempts would make the same number.
-        let position = mix(mix(service.bits()) ^ (u64::from(slot) << 32 | u64::from(attempt)));
-        TaskId::from_random(mix(self.seed ^ position))
-    }
-
-    fn create(&mut self, new: NewTask) {
-        let is_due = new.not_before_ms <= self.now_ms;
-        let index = self.plan.steps.len();
-        if is_due && let Some(service) = self.state.service(new.service) {
-            self.to_place.push(Place::New(index, Box::new(new.row(service, self.now_ms))));
-        }
-        self.plan.steps.push(Step::CreateTask(new));
-    }
-}
-
-/// The node on which this slot's last two tasks failed, one after the other; or its last, where the node was at fault.
-/// What only stood in for a task that came back says nothing of it.
-fn avoided(state: &State, task: &Task) -> Option<NodeId> {
-    let failed_on = |task: &Task| {
-        let has_failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
-        task.node.filter(|_| has_failed)
-    };
-    let earlier = state.slot(task.service, task.slot).iter().rev().filter(|id| **id != task.id);
-    let tasks = earlier.filter_map(|id| state.task(*id));
-    let mut tried = tasks.filter(|task| task.stop_cause != Some(Cause::NodeBack));
-    let newest = tried.next()?;
-    let last = failed_on(newest)?;
-    if cure::Fault::of(newest).is_elsewhere_better() {
-        return Some(last);
-    }
-    let before = failed_on(tried.next()?)?;
-    (last == before).then_some(last)
 }

@@ -1,63 +1,130 @@
 //! One service's slots: what is missing, outdated, draining, surplus or forgotten.
 
+use std::collections::BTreeSet;
+
+use super::draft::Draft;
+use super::drain::{self, Way};
 use super::restart::{Decision, decide};
-use super::{Draft, Place};
-use crate::model::{Availability, Cause, Desired, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Cause, Desired, ServiceId, Task, TaskId, TaskState};
 use crate::state::Service;
 use crate::state::command::{NewTask, Step};
 
+/// Where the look at a service goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// From this slot on, up to the count.
+    Wanted(u32),
+    /// Slots above the count, from this one down.
+    Surplus(u32),
+    /// Slots of a removed service, from this one on.
+    Removed(u32),
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::Wanted(1)
+    }
+}
+
 impl Draft<'_> {
-    /// A whole service. False where the plan is full: come back for the rest.
-    pub(super) fn plan_service(&mut self, id: ServiceId) -> bool {
-        let state = self.state;
-        let Some(service) = state.service(id) else { return true };
-        if service.removed {
-            return self.plan_removed(service);
-        }
+    /// A whole service, or what the plan has room for: then it says where to go on. What is looked at here is taken out of
+    /// `slots`, which are planned by themselves.
+    pub(super) fn plan_service(
+        &mut self,
+        id: ServiceId,
+        at: Progress,
+        slots: &mut BTreeSet<(ServiceId, u32)>,
+    ) -> Option<Progress> {
+        let service = self.state.service(id)?;
         let wanted = service.spec.replicas();
-        for slot in 1..=wanted {
-            self.plan_slot(service, slot);
-            if self.is_full() {
-                return false;
+        let mut at = match at {
+            Progress::Wanted(_) | Progress::Surplus(_) if service.removed => Progress::Removed(0),
+            at => at,
+        };
+        if let Progress::Wanted(from) = at {
+            for slot in from..=wanted {
+                if self.is_full() {
+                    return Some(Progress::Wanted(slot));
+                }
+                slots.remove(&(id, slot));
+                self.plan_slot(service, slot);
             }
+            at = Progress::Surplus(u32::MAX);
         }
-        let surplus: Vec<u32> = state.slots(id).map(|(slot, _)| slot).filter(|slot| *slot > wanted).collect();
-        for slot in surplus.into_iter().rev() {
-            self.plan_slot(service, slot);
-            if self.is_full() {
-                return false;
+        if let Progress::Surplus(from) = at {
+            for (slot, _) in self.state.slots_in(id, wanted.saturating_add(1)..=from).rev() {
+                if self.is_full() {
+                    return Some(Progress::Surplus(slot));
+                }
+                slots.remove(&(id, slot));
+                self.plan_slot(service, slot);
             }
+            if self.is_full() {
+                return Some(Progress::Surplus(0));
+            }
+            self.plan_update(service);
         }
-        self.plan_update(service);
-        true
+        if let Progress::Removed(from) = at {
+            return self.plan_removed(service, from, slots);
+        }
+        None
     }
 
-    /// One slot of a service. A removed one is planned as a whole, else each slot would forget all the others too.
+    /// One slot of a service.
     pub(super) fn plan_slot_of(&mut self, id: ServiceId, slot: u32) {
-        if let Some(service) = self.state.service(id).filter(|service| !service.removed) {
+        let Some(service) = self.state.service(id) else { return };
+        if !service.removed {
             self.plan_slot(service, slot);
+            return;
+        }
+        let is_clear = self.clear_slot(id, slot);
+        if is_clear && self.state.slots_in(id, ..).all(|(other, _)| other == slot) {
+            self.forget_service(service);
         }
     }
 
-    fn plan_removed(&mut self, service: &Service) -> bool {
-        let mut left = 0;
-        for task in self.state.tasks_of_service(service.id) {
-            if task.state.is_terminal() {
-                self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
-            } else {
-                left += 1;
-            }
+    fn plan_removed(
+        &mut self,
+        service: &Service,
+        from: u32,
+        slots: &mut BTreeSet<(ServiceId, u32)>,
+    ) -> Option<Progress> {
+        // Where some come with a later plan, the service goes with the last of them (see `plan_slot_of`).
+        let mut is_clear = from == 0;
+        for (slot, _) in self.state.slots_in(service.id, from..) {
             if self.is_full() {
-                return false;
+                return Some(Progress::Removed(slot));
+            }
+            slots.remove(&(service.id, slot));
+            is_clear &= self.clear_slot(service.id, slot);
+        }
+        if is_clear {
+            self.forget_service(service);
+        }
+        None
+    }
+
+    /// Forgets what has ended; whether nothing is left then.
+    fn clear_slot(&mut self, service: ServiceId, slot: u32) -> bool {
+        self.looks += 1;
+        let mut is_clear = true;
+        for task in self.state.slot(service, slot).iter().filter_map(|id| self.state.task(*id)) {
+            match task.state.is_terminal() {
+                true => self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version }),
+                false => is_clear = false,
             }
         }
-        if left == 0 {
+        is_clear
+    }
+
+    fn forget_service(&mut self, service: &Service) {
+        if self.forgotten.insert(service.id) {
             self.plan.steps.push(Step::ForgetService { service: service.id, seen_version: service.version });
         }
-        true
     }
 
     fn plan_slot(&mut self, service: &Service, slot: u32) {
+        self.looks += 1;
         let state = self.state;
         let tasks: Vec<&Task> = state.slot(service.id, slot).iter().filter_map(|id| state.task(*id)).collect();
         if slot > service.spec.replicas() {
@@ -121,16 +188,17 @@ impl Draft<'_> {
         }
         if task.state == TaskState::Pending {
             if task.spec_version == service.spec_version {
-                self.to_place.push(Place::Known(task.id));
+                self.pending.push(task.id);
             } else {
                 // It runs nowhere yet, and had better not begin.
                 self.want(task, Desired::Stopped, Cause::Update);
             }
             return;
         }
-        let node = task.node.and_then(|node| self.state.node(node));
-        if node.is_some_and(|node| node.availability == Availability::Drain) {
-            self.want(task, Desired::Stopped, Cause::Drain);
+        match task.node.and_then(|node| drain::way(self.state, node, self.now_ms)) {
+            None => {}
+            Some(Way::AtOnce) => self.want(task, Desired::Stopped, Cause::Drain),
+            Some(Way::Gently(until_ms)) => self.leaving.push((task.id, until_ms)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! The filters that refuse a node also explain it, so that "why is it pending" is answered by the code that decided.
 
 mod filter;
+pub mod pending;
 mod score;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use crate::model::{Node, NodeId, ServiceSpec, Task, TaskId};
 use crate::state::{NodeUse, State};
 
 pub use filter::{FilterCount, describe};
+pub use pending::pending_by_reason;
 
 /// A node with what is given away on it, this plan's decisions included.
 #[derive(Debug, Clone)]

@@ -53,10 +53,16 @@ impl Apply<'_> {
             Action::UpdateService { id, seen_version, spec } => self.update_service(*id, *seen_version, spec),
             Action::ScaleService { id, replicas } => self.scale_service(*id, *replicas),
             Action::RemoveService { id } => self.remove_service(*id),
+            Action::RestoreServices { changes } => self.restore_services(changes),
+            Action::DrainNode { node, within_ms } => self.drain_node(*node, *within_ms),
             Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
             Action::RemoveNode { node } => self.remove_node(*node),
             Action::AddManager { name, address } => self.add_manager(name, address),
             Action::Recover { survivor, address, leap } => self.recover(*survivor, address.as_deref(), *leap),
+            Action::Refound { id, name, address, leap } => self.refound(*id, name, address, *leap),
+            Action::SettleRestore { seen_version } => self.settle_restore(*seen_version),
+            Action::TakeStock { node, known } => self.take_stock(*node, known),
+            Action::SetManagerAddress { id, address } => self.set_manager_address(*id, address),
             Action::SetManager { id, standing } => self.set_manager(*id, *standing),
             Action::RegisterNode { node, name, address, labels, inventory, running } => {
                 let was_down = self.is_down(*node);

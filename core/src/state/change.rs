@@ -19,6 +19,8 @@ pub struct ChangeSet {
     pub managers: Vec<u64>,
     /// Certificate authorities or join secrets.
     pub security: bool,
+    /// From here on tasks are given out, as not since a snapshot was restored.
+    pub settled: bool,
 }
 
 impl ChangeSet {
@@ -29,6 +31,7 @@ impl ChangeSet {
             && self.nodes.is_empty()
             && self.managers.is_empty()
             && !self.security
+            && !self.settled
     }
 }
 

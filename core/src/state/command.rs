@@ -1,6 +1,7 @@
 //! Commands: the only way state changes. Each carries its time and the versions it saw; `apply` refuses stale or
 //! impossible ones as a value.
 
+mod known;
 mod report;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::model::{
 };
 
 pub use super::refusal::Refusal;
+pub use known::{KnownTask, Origin};
 pub use report::{MAX_REPORT_AHEAD_MS, MAX_REPORT_ERROR_BYTES, MAX_REPORT_WORD_BYTES, Reported, TaskReport};
 
 /// One replicated change.
@@ -51,9 +53,19 @@ pub enum Action {
     RemoveService {
         id: ServiceId,
     },
+    /// All of it, or none: one that was seen otherwise is refused with all others.
+    RestoreServices {
+        changes: Vec<ServiceChange>,
+    },
     SetAvailability {
         node: NodeId,
         availability: Availability,
+    },
+    /// As `SetAvailability` to `Drain`, but gently: its tasks go one of a service at a time, where another node has room,
+    /// and those that are still there after so long in any case. Replaces an earlier deadline.
+    DrainNode {
+        node: NodeId,
+        within_ms: u64,
     },
     /// Only a node that is down.
     RemoveNode {
@@ -71,12 +83,29 @@ pub enum Action {
         id: u64,
         standing: Standing,
     },
+    /// Where a manager is reached from now on. Accepted whether it is or not.
+    SetManagerAddress {
+        id: u64,
+        /// `HOST:PORT`
+        address: String,
+    },
     /// Written into one manager's log while none runs, after all others are lost for good: it goes on alone.
     Recover {
         survivor: u64,
         /// `HOST:PORT`, where it is reached somewhere else from now on.
         address: Option<String>,
         /// Added to versions and fencing tokens: more than the lost managers can have given out unseen.
+        leap: u64,
+    },
+
+    /// Written into a new manager's log over the rows of a saved snapshot, after all managers are lost with their data:
+    /// it goes on alone.
+    Refound {
+        id: u64,
+        name: String,
+        /// `HOST:PORT`
+        address: String,
+        /// As in `Recover`.
         leap: u64,
     },
 
@@ -101,6 +130,11 @@ pub enum Action {
         /// command, so that no planner comes in between and gives away their place.
         #[serde(default)]
         running: Vec<TaskId>,
+    },
+    /// After a `Refound`, with each hello: all that the node knows, ended or not.
+    TakeStock {
+        node: NodeId,
+        known: Vec<KnownTask>,
     },
     UpdateInventory {
         node: NodeId,
@@ -136,6 +170,10 @@ pub enum Action {
     EndFreeze {
         seen_version: u64,
     },
+    /// Every node has said what it runs since a `Refound`, or has had its full time. From here on tasks are given out.
+    SettleRestore {
+        seen_version: u64,
+    },
     /// From here on commands and rows may be of this format. Propose it only when every manager can read it: an older
     /// build stops at this command, and cannot open the directory any more.
     SetFormat {
@@ -160,6 +198,16 @@ impl Versioned for Command {
             _ => FIRST_FORMAT,
         }
     }
+}
+
+/// What becomes of one service among many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceChange {
+    pub id: ServiceId,
+    /// 0: there was none.
+    pub seen_version: u64,
+    /// None: it is removed.
+    pub spec: Option<Box<ServiceSpec>>,
 }
 
 /// One decision of a planner.

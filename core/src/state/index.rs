@@ -14,6 +14,8 @@ pub(super) struct Indexes {
     pub pending: BTreeSet<TaskId>,
     pub running: HashMap<ServiceId, u32>,
     pub node_use: HashMap<NodeId, NodeUse>,
+    /// States without a task are left out.
+    pub by_state: BTreeMap<TaskState, usize>,
 }
 
 /// What a node's tasks hold: those that are assigned and not known to have ended.
@@ -73,6 +75,7 @@ impl Indexes {
         if task.state == TaskState::Running {
             *self.running.entry(task.service).or_default() += 1;
         }
+        *self.by_state.entry(task.state).or_default() += 1;
     }
 
     /// A task's row is about to be written anew or to go.
@@ -111,6 +114,16 @@ impl Indexes {
             *count -= 1;
             if *count == 0 {
                 self.running.remove(&task.service);
+            }
+        }
+        self.uncount(task.state);
+    }
+
+    fn uncount(&mut self, state: TaskState) {
+        if let Some(count) = self.by_state.get_mut(&state) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_state.remove(&state);
             }
         }
     }

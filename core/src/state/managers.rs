@@ -13,7 +13,7 @@ pub const MAX_MANAGERS: usize = 32;
 /// Of those that were removed so many are remembered, the latest.
 const REMOVED_REMEMBERED: usize = 1_000;
 /// Managers that the lost ones may have let join, unseen by the one that is left.
-const NUMBERS_SKIPPED: u64 = 100;
+pub(super) const NUMBERS_SKIPPED: u64 = 100;
 const MAX_ADDRESS_BYTES: usize = 300;
 
 impl Versioned for Manager {}
@@ -87,6 +87,20 @@ impl Apply<'_> {
         done
     }
 
+    pub(super) fn set_manager_address(&mut self, id: u64, address: &str) -> Done {
+        check_address(address)?;
+        let manager = self.state.managers.get(&id).ok_or(Refusal::NoSuchManager { id })?;
+        if !manager.is_member() {
+            return Err(Refusal::ManagerRemoved { name: manager.name.clone() });
+        }
+        let mut others = self.state.managers.values().filter(|other| other.is_member() && other.id != id);
+        if let Some(holder) = others.find(|other| other.address == address) {
+            return Err(Refusal::ManagerAddressTaken { address: address.to_owned(), name: holder.name.clone() });
+        }
+        let manager = Manager { address: address.to_owned(), ..manager.clone() };
+        self.put_manager(manager)
+    }
+
     /// The one manager that is left goes on alone. What the lost ones may have given out since (indexes, numbers of
     /// managers) is skipped, and they are removed: nothing that they say counts if they come back.
     pub(super) fn recover(&mut self, survivor: u64, address: Option<&str>, leap: u64) -> Done {
@@ -97,20 +111,29 @@ impl Apply<'_> {
         if let Some(address) = address {
             check_address(address)?;
         }
-        let meta = &mut self.state.meta;
-        meta.index_base = meta.index_base.saturating_add(leap);
-        let highest = self.state.managers.last_key_value().map_or(survivor, |(id, _)| *id);
-        meta.next_manager = meta.next_manager.max(highest.saturating_add(NUMBERS_SKIPPED));
-        self.at.index = self.at.index.saturating_add(leap);
-        self.rows.push(State::meta_row(&self.state.meta));
-        let members = self.state.managers.values().filter(|other| other.is_member() && other.id != survivor);
-        for lost in members.cloned().collect::<Vec<_>>() {
-            self.put_manager(Manager { standing: Standing::Removed, ..lost })?;
-        }
+        self.leap(leap, self.state.first_free_manager());
+        self.remove_managers_but(survivor)?;
         let address = address.map_or(own.address.clone(), str::to_owned);
         let done = self.put_manager(Manager { standing: Standing::Voter, address, ..own });
         self.forget_removed();
         done
+    }
+
+    /// What is given out from here on is above all that lost managers can have given out unseen.
+    pub(super) fn leap(&mut self, leap: u64, next_manager: u64) {
+        let meta = &mut self.state.meta;
+        meta.index_base = meta.index_base.saturating_add(leap);
+        meta.next_manager = meta.next_manager.max(next_manager);
+        self.at.index = self.at.index.saturating_add(leap);
+        self.rows.push(State::meta_row(&self.state.meta));
+    }
+
+    pub(super) fn remove_managers_but(&mut self, survivor: u64) -> Result<(), Refusal> {
+        let members = self.state.managers.values().filter(|other| other.is_member() && other.id != survivor);
+        for lost in members.cloned().collect::<Vec<_>>() {
+            self.put_manager(Manager { standing: Standing::Removed, ..lost })?;
+        }
+        Ok(())
     }
 
     /// Never the one with the highest number: the next number follows it.
@@ -126,7 +149,7 @@ impl Apply<'_> {
         }
     }
 
-    fn put_manager(&mut self, mut manager: Manager) -> Done {
+    pub(super) fn put_manager(&mut self, mut manager: Manager) -> Done {
         let (id, version) = (manager.id, self.at.index);
         manager.version = version;
         self.write(manager_key(id), codec::encode(&manager));
@@ -136,7 +159,7 @@ impl Apply<'_> {
     }
 }
 
-fn check_address(address: &str) -> Result<(), Refusal> {
+pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
     let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     let is_fine = address.len() <= MAX_ADDRESS_BYTES
         && address.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')

@@ -10,12 +10,15 @@ pub mod command;
 mod index;
 mod managers;
 mod nodes;
+mod parts;
 mod plan_steps;
 mod refusal;
 mod reports;
+mod restore;
 mod rows;
 mod security;
 mod services;
+mod undo;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -25,14 +28,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
-    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId,
+    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
 };
 use command::Outcome;
 use index::Indexes;
 
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
-pub use rows::{LoadError, Table};
+pub use restore::Restored;
+pub use rows::{LoadError, Table, newest_version_in};
 pub use security::{Rotation, Security};
 
 /// How many requests are remembered for the sake of retries.
@@ -78,6 +82,8 @@ struct Meta {
     /// The next manager's number is not below; 0 for no limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     next_manager: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restored: Option<Restored>,
 }
 
 const fn is_zero(number: &u64) -> bool {
@@ -225,9 +231,9 @@ impl State {
         self.slots(service).flat_map(|(_, tasks)| tasks).filter_map(|id| self.tasks.get(id))
     }
 
-    /// A node's tasks, ended ones that are remembered included.
+    /// A node's tasks, ended ones that are remembered included, in the order of their ids.
     pub fn tasks_of_node(&self, node: NodeId) -> impl Iterator<Item = &Task> {
-        self.index.by_node.get(&node).into_iter().flatten().filter_map(|id| self.tasks.get(id))
+        self.tasks_of_node_in(node, ..)
     }
 
     /// Tasks that are wanted to run and have no node, in the order of their ids.
@@ -286,6 +292,11 @@ impl State {
     /// Whether some tasks of a service run an older spec than it has; ended ones do not count.
     pub fn is_updating(&self, service: ServiceId) -> bool {
         self.old_specs.range((service, 0)..=(service, u64::MAX)).any(|(_, old)| old.live > 0)
+    }
+
+    /// How many tasks are in each state, ended ones that are remembered included; states without one are left out.
+    pub const fn tasks_by_state(&self) -> &BTreeMap<TaskState, usize> {
+        &self.index.by_state
     }
 
     /// How many tasks of a service run.

@@ -22,6 +22,8 @@ use crate::model::{
 /// Longer than a worker's certificate lasts.
 const REVOKED_FOR_MS: u64 = 120 * 24 * 3_600_000;
 
+const MAX_DRAIN_MS: u64 = 30 * 24 * 3_600_000;
+
 impl Apply<'_> {
     fn node(&self, id: NodeId) -> Result<&Node, Refusal> {
         self.state.nodes.get(&id).ok_or(Refusal::NoSuchNode { id })
@@ -29,13 +31,27 @@ impl Apply<'_> {
 
     pub(super) fn set_availability(&mut self, id: NodeId, availability: Availability) -> Done {
         let mut node = self.node(id)?.clone();
-        node.availability = availability;
+        (node.availability, node.drain_until_ms) = (availability, None);
+        Ok(self.put_node(node))
+    }
+
+    pub(super) fn drain_node(&mut self, id: NodeId, within_ms: u64) -> Done {
+        if within_ms == 0 || within_ms > MAX_DRAIN_MS {
+            let problem =
+                format!("{within_ms} ms is not between 1 ms and 30 days; without a deadline tasks go at once");
+            return Err(Refusal::Invalid { field: "deadline".into(), problem });
+        }
+        let mut node = self.node(id)?.clone();
+        node.availability = Availability::Drain;
+        node.drain_until_ms = Some(self.now_ms.saturating_add(within_ms));
         Ok(self.put_node(node))
     }
 
     pub(super) fn remove_node(&mut self, id: NodeId) -> Done {
         let node = self.node(id)?;
-        if node.state != NodeState::Down {
+        // One that is drained and empty has nothing to be fenced.
+        let is_left = node.availability == Availability::Drain && self.state.node_use(id).tasks == 0;
+        if node.state != NodeState::Down && !is_left {
             return Err(Refusal::NodeNotDown { name: node.name.clone(), state: node.state });
         }
         let node = node.clone();
@@ -87,9 +103,11 @@ impl Apply<'_> {
             labels: labels.clone(),
             state: NodeState::Ready,
             availability: known.map(|node| node.availability).unwrap_or_default(),
+            drain_until_ms: known.and_then(|node| node.drain_until_ms),
             inventory: inventory.clone(),
             registered_at_ms: known.map_or(self.now_ms, |node| node.registered_at_ms),
             state_since_ms,
+            stocked: known.map_or(0, |node| node.stocked),
             version: 0,
         };
         Ok(self.put_node(node))
@@ -164,6 +182,12 @@ impl Apply<'_> {
         answer
     }
 
+    pub(super) fn stocked(&mut self, id: NodeId) {
+        if let Some(node) = self.state.node(id).cloned() {
+            self.put_node(Node { stocked: self.at.index, ..node });
+        }
+    }
+
     pub(super) fn is_down(&self, id: NodeId) -> bool {
         self.state.node(id).is_some_and(|node| node.state == NodeState::Down)
     }
@@ -176,6 +200,19 @@ impl Apply<'_> {
             if let Some(task) = self.may_return(node, id).cloned() {
                 self.return_task(task);
             }
+        }
+        self.leave_lost(node);
+    }
+
+    /// What is not taken back now is never: its worker stops it, because it is not told of it, and may still claim it in a
+    /// hello that comes later than that.
+    fn leave_lost(&mut self, node: NodeId) {
+        let of_node = self.state.tasks_of_node(node);
+        let left = of_node.filter(|task| task.state == TaskState::Lost && !task.fenced).cloned();
+        for mut task in left.collect::<Vec<_>>() {
+            task.fenced = true;
+            let cause = task.cause;
+            self.put_task(task, cause);
         }
     }
 

@@ -75,7 +75,7 @@ impl Apply<'_> {
             return false;
         }
         let mut task = new.row(service, self.now_ms);
-        if let Some(node) = new.node.filter(|node| self.can_take(*node, &task)) {
+        if let Some(node) = new.node.filter(|node| self.may_begin() && self.can_take(*node, &task)) {
             self.give(&mut task, node);
         }
         self.put_task(task, new.cause);
@@ -87,7 +87,7 @@ impl Apply<'_> {
             return false;
         };
         let is_pending = task.state == TaskState::Pending && task.desired == Desired::Running;
-        if !is_pending || !self.can_take(node, task) {
+        if !is_pending || !self.may_begin() || !self.can_take(node, task) {
             return false;
         }
         let mut task = task.clone();
@@ -95,6 +95,11 @@ impl Apply<'_> {
         self.give(&mut task, node);
         self.put_task(task, cause);
         true
+    }
+
+    /// Somebody may run what these rows do not know of.
+    fn may_begin(&self) -> bool {
+        self.state.restored().is_none()
     }
 
     fn give(&self, task: &mut Task, node: NodeId) {
@@ -107,11 +112,14 @@ impl Apply<'_> {
     /// What must hold whatever a planner thought: the node is there, and nothing is given away twice.
     pub(super) fn can_take(&self, id: NodeId, task: &Task) -> bool {
         let Some(node) = self.state.node(id) else { return false };
+        node.state == NodeState::Ready && node.availability == Availability::Active && self.has_room(id, task)
+    }
+
+    pub(super) fn has_room(&self, id: NodeId, task: &Task) -> bool {
+        let Some(node) = self.state.node(id) else { return false };
         let node_use = self.state.node_use(id);
         let free = node.inventory.total.minus(node_use.reserved);
-        node.state == NodeState::Ready
-            && node.availability == Availability::Active
-            && task.reservations.fits_into(free)
+        task.reservations.fits_into(free)
             && task.ports.iter().all(|port| !node_use.ports.contains_key(&(port.host_port, port.protocol)))
     }
 }

@@ -21,7 +21,7 @@ pub enum Refusal {
         "node {id} was removed from the cluster: to let its machine take part again, empty its data directory and let it join anew"
     )]
     NodeRemoved { id: NodeId },
-    #[error("node {name:?} is {state}, and only a node that is down can be removed", state = .state.as_str())]
+    #[error("node {name:?} is {state}; one must be down, or drained and empty, to go", state = .state.as_str())]
     NodeNotDown { name: String, state: NodeState },
     #[error("a node named {name:?} exists already with another id and is not down; give this worker another name")]
     NodeNameTaken { name: String },

@@ -54,7 +54,7 @@ impl Table {
             SERVICE => Some(Self::Service),
             TASK => Some(Self::Task),
             NODE => Some(Self::Node),
-            META | OLD_SPEC | REQUEST | MANAGER | SECURITY => Some(Self::Other),
+            META | OLD_SPEC | REQUEST | MANAGER | SECURITY | REVOKED => Some(Self::Other),
             _ => None,
         }
     }
@@ -124,6 +124,13 @@ fn parse_u64(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
+/// What [`State::newest_version`] of the rows is, where this is the row that says so.
+pub fn newest_version_in(key: &[u8], value: &[u8]) -> Option<u64> {
+    (key == meta_key()).then_some(())?;
+    let meta: Meta = codec::decode("meta row", value).ok()?;
+    Some(meta.index_base.saturating_add(meta.applied_index))
+}
+
 impl State {
     /// The state that wrote these rows.
     pub fn from_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(
@@ -140,7 +147,7 @@ impl State {
     fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
         let unknown = || LoadError::Key(key.iter().copied().take(32).collect());
         match key.split_first() {
-            Some((&META, [])) => self.meta = codec::decode("meta row", value)?,
+            Some((&META, [])) => self.meta = codec::decode_checked("meta row", value)?,
             Some((&SERVICE, _)) => {
                 let service: Service = codec::decode("service row", value)?;
                 self.services.insert(service.id, service);

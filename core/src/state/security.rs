@@ -139,6 +139,9 @@ pub(super) fn read(value: &[u8]) -> Result<Security, LoadError> {
     if security.authorities.is_empty() {
         return Err(LoadError::Contradiction("there is no certificate authority in the row of them".into()));
     }
+    if security.signer >= security.authorities.len() {
+        return Err(LoadError::Contradiction("the certificate authority that signs is not there".into()));
+    }
     Ok(security)
 }
 

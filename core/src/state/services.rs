@@ -63,7 +63,7 @@ impl Apply<'_> {
     }
 
     /// Tasks that run the current spec will need it under its version.
-    fn keep_old_spec(&mut self, service: &Service) {
+    pub(super) fn keep_old_spec(&mut self, service: &Service) {
         let of_version =
             || self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version);
         let (tasks, live) = (of_version().count(), of_version().filter(|task| !task.state.is_terminal()).count());
@@ -96,7 +96,7 @@ impl Apply<'_> {
         Ok(answer)
     }
 
-    fn put_service(&mut self, mut service: Service) -> Answer {
+    pub(super) fn put_service(&mut self, mut service: Service) -> Answer {
         service.version = self.at.index;
         service.updated_at_ms = self.now_ms;
         let answer = Answer::Service { id: service.id, version: service.version };
@@ -116,12 +116,12 @@ impl Apply<'_> {
     }
 }
 
-fn check_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
+pub(super) fn check_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
     validate(spec).map_err(|invalid| Refusal::Invalid { field: invalid.field.into(), problem: invalid.problem })
 }
 
 /// Whether tasks of the one spec need not be replaced for the other.
-fn runs_the_same(a: &ServiceSpec, b: &ServiceSpec) -> bool {
+pub(super) fn runs_the_same(a: &ServiceSpec, b: &ServiceSpec) -> bool {
     let relevant = |spec: &ServiceSpec| ServiceSpec {
         mode: Mode::default(),
         labels: BTreeMap::new(),

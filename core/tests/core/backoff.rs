@@ -105,3 +105,31 @@ fn a_change_of_leader_loses_doubles_and_hastens_no_attempt_of_a_thousand_that_wa
     assert_eq!(leader.state.running(WEB), TASKS);
     leader.assert_settled();
 }
+
+/// An earlier leader's clock was an hour ahead, and what it wrote down is an hour ahead too.
+#[test]
+fn a_new_leader_whose_clock_is_an_hour_behind_lets_nothing_wait_for_an_hour() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut leader = Leader::new();
+    leader.nodes(1);
+    leader.service(1, spec("web", 1));
+    leader.now_ms += HOUR_MS;
+    for _ in 0..3 {
+        leader.work();
+        leader.report(leader.newest(WEB, 1).id, TaskState::Failed);
+        leader.settle();
+        leader.pass(3_000);
+    }
+    assert_eq!(leader.newest(WEB, 1).state, TaskState::Pending, "it waits");
+    for _ in 0..3 {
+        // Each is a while later than the one before, and none has the clock of the first.
+        leader.now_ms = leader.now_ms.min(1_100_000) + 60_000;
+        leader.elect();
+        leader.settle();
+        leader.pass(10_000);
+        leader.work();
+        assert_eq!(leader.newest(WEB, 1).state, TaskState::Running);
+        leader.report(leader.newest(WEB, 1).id, TaskState::Failed);
+        leader.settle();
+    }
+}

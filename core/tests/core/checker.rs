@@ -120,7 +120,7 @@ fn steps_that_must_not_be_taken_are_found() {
     ];
     for (steps, text) in cases {
         let last = steps.len() - 1;
-        let found = check_plan(&leader.state, &Plan { steps, wake_at_ms: None });
+        let found = check_plan(&leader.state, &Plan { steps, ..Plan::default() });
         let [Violation::Step { step, problem }] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(*step, last);
         assert!(problem.starts_with(&format!("{text}: ")), "{problem}");

@@ -56,6 +56,20 @@ fn two_managers_share_neither_name_nor_address() {
 }
 
 #[test]
+fn a_manager_moves_to_an_address_that_is_nobody_elses() {
+    let mut leader = three();
+    let to = |id, address: &str| Action::SetManagerAddress { id, address: address.into() };
+    leader.done(to(2, "elsewhere:7700"));
+    assert_eq!(leader.state.manager(2).expect("it is there").address, "elsewhere:7700");
+    assert!(matches!(leader.refused(to(1, "elsewhere:7700")), Refusal::ManagerAddressTaken { .. }));
+    assert!(matches!(leader.refused(to(1, "elsewhere")), Refusal::Invalid { .. }));
+    assert!(matches!(leader.refused(to(9, "ninth:7700")), Refusal::NoSuchManager { id: 9 }));
+    leader.done(set(3, Standing::Removed));
+    assert!(matches!(leader.refused(to(3, "third:7700")), Refusal::ManagerRemoved { .. }));
+    leader.done(to(1, "m3.example:7700"));
+}
+
+#[test]
 fn the_last_voter_neither_goes_nor_loses_its_vote() {
     let mut leader = three();
     leader.done(set(1, Standing::Learner));

@@ -147,7 +147,7 @@ fn commands_are_refused_with_what_to_do() {
         ),
         (Action::RemoveService { id: nothing }, "no service 00000000002d".into()),
         (Action::RemoveNode { node: nobody }, "no node 00000000002d".into()),
-        (Action::RemoveNode { node }, "node \"w1\" is ready, and only a node that is down can be removed".into()),
+        (Action::RemoveNode { node }, "node \"w1\" is ready; one must be down, or drained and empty, to go".into()),
         (Action::SetAvailability { node: nobody, availability: Availability::Drain }, "no node 00000000002d".into()),
     ];
     for (action, text) in cases {

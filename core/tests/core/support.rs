@@ -66,6 +66,14 @@ impl Leader {
         leader
     }
 
+    /// A leader over rows that were saved after the command at that index.
+    pub fn over(rows: &BTreeMap<Vec<u8>, Vec<u8>>, index: u64, now_ms: u64) -> Self {
+        let state = State::from_rows(rows).expect("rows that a state wrote make a state");
+        let policy = Policy::default();
+        let planner = Planner::new(&state, policy);
+        Self { state, planner, policy, now_ms, rows: rows.clone(), index, plans: 0 }
+    }
+
     /// Applies a command as its manager does: rows to the store, the change set to the planner.
     pub fn command(&mut self, command: &Command) -> (Outcome, ChangeSet) {
         self.index += 1;
@@ -109,7 +117,11 @@ impl Leader {
     }
 
     pub fn carry_out(&mut self, plan: Plan) -> Answer {
-        self.done(Action::Plan { steps: plan.steps })
+        let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps: plan.steps } };
+        match self.command(&command).0 {
+            Outcome::Done(answer) => answer,
+            Outcome::Refused(refusal) => panic!("refused: {refusal}"),
+        }
     }
 
     /// Plans and carries out until nothing is left to do now.

@@ -163,6 +163,52 @@ fn a_plan_never_has_more_steps_than_allowed_and_the_rest_follows() {
 }
 
 #[test]
+fn a_large_service_is_looked_at_over_several_plans_and_nothing_is_left_out() {
+    let mut leader = Leader::with(Policy { max_looks: 7, ..Policy::default() });
+    leader.service(1, spec("web", 30));
+    leader.service(2, spec("db", 12));
+    leader.settle();
+    assert!(
+        leader.state.tasks().count() == 42 && leader.state.tasks().all(|task| task.error.is_some()),
+        "all are told"
+    );
+    leader.nodes(1);
+    leader.elect();
+    leader.settle();
+    assert_eq!(leader.state.pending().len(), 0, "room is found by a leader that has all to look at");
+    leader.work();
+    leader.done(Action::ScaleService { id: WEB, replicas: 3 });
+    // Both while the look at it is under way.
+    let plan = leader.plan();
+    leader.carry_out(plan);
+    leader.done(Action::ScaleService { id: WEB, replicas: 20 });
+    leader.work();
+    assert_eq!(leader.state.running(WEB), 20);
+    leader.done(Action::RemoveService { id: WEB });
+    leader.work();
+    assert_eq!((leader.state.tasks().count(), leader.state.services().count()), (12, 1));
+}
+
+#[test]
+fn room_that_does_not_help_costs_one_look_a_kind_however_many_wait() {
+    let mut leader = Leader::with(Policy { max_looks: 5, ..Policy::default() });
+    let mut large = spec("web", 50);
+    large.reservations.cpu_millis = 100_000;
+    leader.service(1, large);
+    leader.nodes(1);
+    leader.settle();
+    leader.node(1, roomy());
+    let plan = leader.plan();
+    assert!(plan.is_empty(), "{plan}");
+    assert!(!leader.planner.has_work(leader.now_ms), "one look was enough for all fifty");
+    // Another reason is told to all.
+    leader.nodes(2);
+    leader.settle();
+    let told = |task: &goat_core::model::Task| task.error.as_deref().is_some_and(|error| error.contains("2 lack CPU"));
+    assert!(leader.state.tasks().all(told));
+}
+
+#[test]
 fn removing_a_service_forgets_each_task_once() {
     let mut leader = Leader::with(Policy { max_steps: 7, ..Policy::default() });
     leader.nodes(3);

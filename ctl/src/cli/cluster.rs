@@ -41,6 +41,21 @@ pub enum ClusterCommand {
     /// version again. When all are of the new version and doing well, this ends that: the cluster uses the newest format
     /// that all of them read, and refuses older managers from then on. Repeating it changes nothing.
     Upgrade,
+    /// Let a machine leave: a worker is drained, then forgotten; a manager hands over where it leads, and is removed
+    ///
+    /// Its process ends by itself with exit code 3 then. A manager is refused where `manager rm` refuses it.
+    Leave {
+        /// Name of a worker or a manager
+        name: String,
+        /// As what, where both bear the name
+        #[arg(long = "as", value_enum, value_name = "ROLE")]
+        role: Option<Joining>,
+        /// Of a worker: move its tasks gently, within so long (see `node drain`)
+        #[arg(long, value_name = "DURATION", value_parser = values::timeout)]
+        deadline: Option<Duration>,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
     /// Announce an outage of the managers: leased tasks run on without them
     ///
     /// Tasks with `on-disconnect stop` or `stop-if-isolated` stop when their worker hears from no leader for the length of
@@ -125,6 +140,21 @@ pub enum ManagerCommand {
         #[command(flatten)]
         wait: WaitFlags,
     },
+    /// Say where a manager is reached from now on, after its machine got another address
+    ///
+    /// Start it at the new address first (`listen`): it is looked for there. Nothing else changes, and nobody else has to
+    /// be restarted.
+    SetAddress {
+        /// Name or number
+        manager: String,
+        /// HOST:PORT where managers, workers and clients reach it
+        address: String,
+        /// Even if it does not answer there
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        wait: WaitFlags,
+    },
     /// Remove a manager from the cluster, dead or alive. A leader hands over first
     ///
     /// Its process ends by itself. To let its machine take part again, empty its data directory and join anew. To replace
@@ -148,6 +178,16 @@ pub enum OperatorCommand {
     /// The cluster's state as a file
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Gather what a bug report needs into a .tar.gz
+    ///
+    /// Of every manager: version, options, metrics, the last log lines, sizes of directories; of the cluster: status, nodes,
+    /// services, tasks, events. Values of environment variables, arguments, tokens and keys are left out. A manager that
+    /// does not answer is named, in the archive and here.
+    Debug {
+        /// A file that is not there yet [default: goat-debug-TIME.tar.gz]
+        #[arg(short, long)]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -162,6 +202,26 @@ pub enum SnapshotCommand {
     },
     /// Read a file to the end and say what is in it; asks no manager
     Inspect { file: PathBuf },
+    /// Bring services back as they were when a file was saved: one change, all of it or none
+    ///
+    /// Says first what comes back, is changed back or stays as it is. Tasks of services that are as in the file are not
+    /// touched; nodes, managers, certificates and tokens stay as they are. For when no manager is left, there is
+    /// `goat-manager init --from-snapshot`.
+    Restore {
+        file: PathBuf,
+        /// Only these services [default: all]
+        #[arg(value_name = "NAME")]
+        only: Vec<String>,
+        /// Remove services that are not in the file
+        #[arg(long)]
+        exact: bool,
+        /// Also a file of another cluster
+        #[arg(long)]
+        from_other_cluster: bool,
+        /// Do it without asking
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -27,6 +27,9 @@ pub struct Globals {
     /// How long one request may take, over all managers and retries
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = values::timeout)]
     pub timeout: Duration,
+    /// Collector that gets a trace of what this command causes, over OTLP, as in http://127.0.0.1:4317
+    #[arg(long, global = true, env = "GOAT_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// How results are printed
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub output: Format,

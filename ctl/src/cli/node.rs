@@ -1,5 +1,7 @@
 //! `node`: where things run.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use goat_core::model::NodeState;
 
@@ -26,10 +28,17 @@ pub enum NodeCommand {
         read: ReadFlags,
     },
     /// Move a node's tasks elsewhere, place nothing new there, and wait until it is empty
+    ///
+    /// Without a deadline all tasks are stopped at once, and wait where no other node has room. With one they go one of a
+    /// service at a time, while all others of it run, and only where another node has room; what is still there when the
+    /// time is up is stopped in any case. Repeating it replaces the deadline. `node activate` undoes it.
     Drain {
         /// Name, id, or beginning of the id
         #[arg(value_name = "NODE")]
         reference: String,
+        /// Gently, within so long; 30 days at the most
+        #[arg(long, value_name = "DURATION", value_parser = values::timeout)]
+        deadline: Option<Duration>,
         #[command(flatten)]
         wait: WaitFlags,
     },
@@ -39,7 +48,7 @@ pub enum NodeCommand {
         #[arg(value_name = "NODE")]
         reference: String,
     },
-    /// Forget a node that is down
+    /// Forget a node that is down, or that is drained and empty
     #[command(visible_alias = "remove")]
     Rm {
         /// Name, id, or beginning of the id

@@ -1,6 +1,6 @@
 //! `manager`: who is in the group, and who is to be.
 
-use goat_proto::v1::{ListPeersRequest, Peer, SetManagerReply, SetManagerRequest};
+use goat_proto::v1::{ListPeersRequest, Peer, SetManagerAddressRequest, SetManagerReply, SetManagerRequest};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -119,6 +119,41 @@ pub async fn set(
         true => context.out.line(format_args!("{}  is to be a {}", reply.name, standing.word())),
         false => context.out.line(format_args!("{}  {}", reply.name, standing.done())),
     }
+}
+
+/// Done when the leader's membership says so, which the list shows.
+pub async fn set_address(
+    context: &Context,
+    reference: String,
+    address: String,
+    force: bool,
+    wait: &WaitFlags,
+) -> Result<(), Failure> {
+    let request = SetManagerAddressRequest { request_id: request_id(), reference, address: address.clone(), force };
+    let call = context.client.unary(request, async |control, request| control.set_manager_address(request).await);
+    let reply = call.await?;
+    if wait.quiet {
+        return context.out.line(format_args!("{}", reply.id));
+    }
+    let deadline = Instant::now() + wait.wait_timeout;
+    let is_there = |peer: &Peer| peer.id == reply.id && peer.address == address && (peer.reachable || force);
+    let mut is_settled = false;
+    while !wait.detach && !is_settled {
+        let listed = peers(context).await.map_err(|failure| failure.after_acceptance(&reply.name))?;
+        is_settled = listed.iter().any(is_there);
+        if !is_settled && Instant::now() >= deadline {
+            let message = format!("{} is not reached at {address} yet", reply.name);
+            return Err(Failure::new(Exit::TimedOut, message).after_acceptance("look at `goatctl manager ls`"));
+        }
+        if !is_settled {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+    if context.out.is_json() {
+        let (id, name) = (reply.id, &reply.name);
+        return context.out.json(&json!({ "id": id, "name": name, "address": address, "settled": is_settled }));
+    }
+    context.out.line(format_args!("{}  is at {address}", reply.name))
 }
 
 async fn settled(

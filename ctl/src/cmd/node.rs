@@ -13,14 +13,14 @@ use super::{Context, pairs};
 use crate::cli::{ListFlags, ReadFlags, WaitFlags};
 use crate::client::request_id;
 use crate::exit::Failure;
-use crate::output::{age, cpus, local_time, size};
+use crate::output::{age, ahead, cpus, local_time, size};
 use crate::rows::{NodePage, NodeRow};
 use crate::wait::{Drained, Waited, wait};
 
 pub async fn ls(context: &Context, state: Option<String>, flags: &ListFlags) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
-    let request = ListNodesRequest { read: flags.read.options() };
-    let reply = client.unary(request, async |control, request| control.list_nodes(request).await).await?;
+    let request = ListNodesRequest { read: flags.read.options(), ..ListNodesRequest::default() };
+    let reply = client.list_nodes(request).await?;
     context.note_staleness(&flags.read, reply.read);
     let mut nodes = reply.nodes;
     nodes.retain(|node| state.as_ref().is_none_or(|state| *state == node.state));
@@ -42,7 +42,7 @@ fn row(node: &Node) -> Vec<String> {
         node.id.clone(),
         node.name.clone(),
         node.state.clone(),
-        node.availability.clone(),
+        availability(node),
         node.address.clone(),
         node.tasks.to_string(),
         format!("{}/{}", cpus(reserved.cpu_millis), cpus(total.cpu_millis)),
@@ -50,6 +50,21 @@ fn row(node: &Node) -> Vec<String> {
         age(node.state_since_ms),
         conditions,
     ]
+}
+
+/// With the time that is left, where it drains until a deadline.
+fn availability(node: &Node) -> String {
+    match node.drain_until_ms {
+        Some(until_ms) => format!("{}, {}", node.availability, ahead(until_ms).unwrap_or_else(|| "time is up".into())),
+        None => node.availability.clone(),
+    }
+}
+
+fn until(node: &Node) -> String {
+    match node.drain_until_ms {
+        Some(until_ms) => format!("{} until {} ({})", node.availability, local_time(until_ms), availability(node)),
+        None => node.availability.clone(),
+    }
 }
 
 fn totals(node: &Node) -> (Resources, Resources) {
@@ -73,7 +88,7 @@ pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> 
         ("ID", node.id.clone()),
         ("Name", node.name.clone()),
         ("State", format!("{} since {} ({})", node.state, local_time(node.state_since_ms), age(node.state_since_ms))),
-        ("Availability", node.availability.clone()),
+        ("Availability", until(&node)),
         ("Problems", conditions.join(", ")),
         ("Address", node.address.clone()),
         ("Labels", pairs(&node.labels)),
@@ -92,16 +107,21 @@ pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> 
     context.out.page(&page)
 }
 
-pub async fn drain(context: &Context, reference: String, flags: &WaitFlags) -> Result<(), Failure> {
+pub async fn drain(
+    context: &Context,
+    reference: String,
+    deadline: Option<Duration>,
+    flags: &WaitFlags,
+) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
-    let reply = set_availability(context, &reference, "drain").await?;
+    let reply = set_availability(context, &reference, "drain", deadline).await?;
     if flags.quiet {
         out.line(&reply.id)?;
     }
     let (mut seen, mut waited, mut within) = (None, Waited::Detached, client.timeout());
     if !flags.detach {
         let mut goal = Drained::new(&reply.id, &reference);
-        waited = wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?;
+        waited = wait(client, &mut goal, longest(deadline, flags), reply.index, flags.quiet).await?;
         (seen, within) = (goal.node, client.hurry());
     }
     if flags.quiet {
@@ -114,16 +134,53 @@ pub async fn drain(context: &Context, reference: String, flags: &WaitFlags) -> R
     }
 }
 
+/// What is there at the deadline has to be stopped yet.
+fn longest(deadline: Option<Duration>, flags: &WaitFlags) -> Duration {
+    flags.wait_timeout.saturating_add(deadline.unwrap_or_default())
+}
+
+/// Drains it as the first half of something; whether it is empty, or nobody waits any more.
+pub(super) async fn empty(
+    context: &Context,
+    reference: &str,
+    deadline: Option<Duration>,
+    flags: &WaitFlags,
+) -> Result<bool, Failure> {
+    let reply = set_availability(context, reference, "drain", deadline).await?;
+    if flags.detach {
+        return Ok(false);
+    }
+    let mut goal = Drained::new(&reply.id, reference);
+    let waited = wait(&context.client, &mut goal, longest(deadline, flags), reply.index, flags.quiet).await?;
+    Ok(waited == Waited::Reached)
+}
+
+/// It was left before it was empty.
+pub(super) fn goes_on(context: &Context, reference: &str) -> Result<(), Failure> {
+    if context.out.is_json() {
+        return context.out.json(&json!({ "name": reference, "removed": false }));
+    }
+    context.out.line(format_args!(
+        "{reference}  draining; when it is empty, repeat the command or run `goatctl node rm {reference}`"
+    ))
+}
+
 pub async fn activate(context: &Context, reference: String) -> Result<(), Failure> {
-    let reply = set_availability(context, &reference, "active").await?;
+    let reply = set_availability(context, &reference, "active", None).await?;
     print(context, &look(context, &reply, context.client.timeout()).await?, "active")
 }
 
-async fn set_availability(context: &Context, reference: &str, availability: &str) -> Result<NodeReply, Failure> {
+async fn set_availability(
+    context: &Context,
+    reference: &str,
+    availability: &str,
+    within: Option<Duration>,
+) -> Result<NodeReply, Failure> {
     let request = SetNodeAvailabilityRequest {
         request_id: request_id(),
         reference: reference.to_owned(),
         availability: availability.into(),
+        within_ms: within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
     };
     context.client.unary(request, async |control, request| control.set_node_availability(request).await).await
 }

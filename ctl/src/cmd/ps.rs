@@ -18,9 +18,9 @@ pub async fn ps(context: &Context, reference: String, current: bool, flags: &Lis
     let (client, out) = (&context.client, context.out);
     // Also finds out whether there is such a service.
     let service = service::get(context, reference, &flags.read).await?;
-    let request =
-        ListTasksRequest { read: flags.read.options(), service: service.id, node: String::new(), all: !current };
-    let reply = client.unary(request, async |control, request| control.list_tasks(request).await).await?;
+    let (read, all) = (flags.read.options(), !current);
+    let request = ListTasksRequest { read, service: service.id, all, ..ListTasksRequest::default() };
+    let reply = client.list_tasks(request).await?;
     context.note_staleness(&flags.read, reply.read);
     let slots = by_slot(&reply.tasks);
     let tasks = || slots.values().flatten().copied();

@@ -109,8 +109,8 @@ async fn converge(context: &Context, reply: &ServiceReply, name: &str, flags: &W
 
 pub async fn ls(context: &Context, flags: &ListFlags) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
-    let request = ListServicesRequest { read: flags.read.options() };
-    let mut reply = client.unary(request, async |control, request| control.list_services(request).await).await?;
+    let request = ListServicesRequest { read: flags.read.options(), ..ListServicesRequest::default() };
+    let mut reply = client.list_services(request).await?;
     reply.services.sort_by(|a, b| name_of(a).cmp(name_of(b)));
     context.note_staleness(&flags.read, reply.read);
     if flags.quiet {

@@ -5,8 +5,7 @@ use std::io::{BufReader, ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use goat_core::archive::{Head, Reader};
-use goat_core::check::check_state;
+use goat_core::archive::{self, Head, Reader};
 use goat_core::state::State;
 use goat_proto::v1::{SaveSnapshotRequest, SnapshotPiece};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -28,7 +27,7 @@ pub async fn save(context: &Context, path: &Path) -> Result<(), Failure> {
     let pieces =
         context.client.stream(SaveSnapshotRequest {}, async |control, request| control.save_snapshot(request).await);
     receive(pieces.await?, &partial).await?;
-    let (head, bytes) = read(&partial.path, |_, _| ())?;
+    let (head, bytes) = check(&partial.path)?;
     partial.keep(path)?;
     if context.out.is_json() {
         return context.out.json(&described(path, &head, bytes));
@@ -100,25 +99,27 @@ pub fn inspect(out: &Out, path: &Path) -> Result<(), Failure> {
 
 /// Reads a file to the end: what it says of itself, its size, and the state that it holds.
 pub(super) fn load(path: &Path) -> Result<(Head, u64, State), Failure> {
-    let mut rows = Vec::new();
-    let (head, bytes) = read(path, |key, value| rows.push((key, value)))?;
-    let unusable = |problem: String| Failure::failed(format!("{} cannot be used: {problem}", path.display()));
-    let state = State::from_rows(rows).map_err(|error| unusable(error.to_string()))?;
-    match check_state(&state).first() {
-        None => Ok((head, bytes, state)),
-        Some(violation) => Err(unusable(format!("its state contradicts itself: {violation}"))),
-    }
+    let (file, bytes) = open(path)?;
+    let loaded = archive::load(file).map_err(|error| unusable(path, &error))?;
+    Ok((loaded.head, bytes, loaded.state))
 }
 
-fn read(path: &Path, mut visit: impl FnMut(Vec<u8>, Vec<u8>)) -> Result<(Head, u64), Failure> {
+/// Reads a file to the end, and says what it says of itself, and its size.
+fn check(path: &Path) -> Result<(Head, u64), Failure> {
+    let (file, bytes) = open(path)?;
+    let mut reader = Reader::begin(file).map_err(|error| unusable(path, &error))?;
+    while reader.next_row().map_err(|error| unusable(path, &error))?.is_some() {}
+    Ok((reader.head().clone(), bytes))
+}
+
+fn open(path: &Path) -> Result<(BufReader<File>, u64), Failure> {
     let file = File::open(path).map_err(|error| failed("open", path, &error))?;
     let bytes = file.metadata().map_err(|error| failed("read", path, &error))?.len();
-    let unusable = |error: goat_core::archive::Error| Failure::failed(format!("{}: {error}", path.display()));
-    let mut reader = Reader::begin(BufReader::with_capacity(256 << 10, file)).map_err(unusable)?;
-    while let Some((key, value)) = reader.next_row().map_err(unusable)? {
-        visit(key, value);
-    }
-    Ok((reader.head().clone(), bytes))
+    Ok((BufReader::with_capacity(256 << 10, file), bytes))
+}
+
+fn unusable(path: &Path, error: &archive::Error) -> Failure {
+    Failure::failed(format!("{}: {error}", path.display()))
 }
 
 fn described(path: &Path, head: &Head, bytes: u64) -> serde_json::Value {
@@ -135,14 +136,14 @@ pub(super) fn failed(action: &str, path: &Path, error: &std::io::Error) -> Failu
 
 /// A file that is being written, beside the one that it is to become. It goes again where it does not.
 #[derive(Debug)]
-struct Partial {
-    file: File,
+pub(super) struct Partial {
+    pub(super) file: File,
     path: PathBuf,
     is_kept: bool,
 }
 
 impl Partial {
-    fn create(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
         let name = path.file_name().ok_or_else(|| Failure::usage(format!("{} names no file", path.display())))?;
         let partial = path.with_file_name(format!("{}.partial-{}", name.to_string_lossy(), std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&partial);
@@ -150,7 +151,7 @@ impl Partial {
         Ok(Self { file, path: partial, is_kept: false })
     }
 
-    fn keep(mut self, path: &Path) -> Result<(), Failure> {
+    pub(super) fn keep(mut self, path: &Path) -> Result<(), Failure> {
         // A link and not a rename: what came to be there meanwhile is not overwritten.
         match fs::hard_link(&self.path, path) {
             Ok(()) => drop(fs::remove_file(&self.path)),

@@ -28,8 +28,9 @@ pub async fn ls(context: &Context, filter: Filter, flags: &ListFlags) -> Result<
         node: filter.node.unwrap_or_default(),
         // Who asks for a state means it, ended or not.
         all: filter.all || filter.state.is_some(),
+        page: String::new(),
     };
-    let reply = client.unary(request, async |control, request| control.list_tasks(request).await).await?;
+    let reply = client.list_tasks(request).await?;
     context.note_staleness(&flags.read, reply.read);
     let mut tasks = reply.tasks;
     if let Some(state) = filter.state {

@@ -22,8 +22,8 @@ pub async fn all(context: &Context) -> Result<(), Failure> {
     }
     let peers = client.unary(ListPeersRequest {}, async |control, request| control.list_peers(request).await);
     let managers = peers.await?.peers;
-    let nodes = client.unary(ListNodesRequest::default(), async |control, request| control.list_nodes(request).await);
-    let mut workers: Vec<(String, String)> = nodes
+    let mut workers: Vec<(String, String)> = client
+        .list_nodes(ListNodesRequest::default())
         .await?
         .nodes
         .into_iter()

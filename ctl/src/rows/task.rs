@@ -31,6 +31,8 @@ pub struct TaskRow {
     pub finished_at: Option<String>,
     /// Until then it waits, as it does after failures.
     pub next_attempt_at: Option<String>,
+    /// On a node that drains: what it waits for before it goes.
+    pub waits_for: Option<String>,
 }
 
 impl From<&v1::Task> for TaskRow {
@@ -52,6 +54,7 @@ impl From<&v1::Task> for TaskRow {
             reason: present(&task.reason),
             finished_at: task.finished_at_ms.and_then(rfc3339),
             next_attempt_at: due_ms(task).and_then(rfc3339),
+            waits_for: present(&task.waits_for),
         }
     }
 }

@@ -72,6 +72,27 @@ impl Display {
         }
     }
 
+    /// What is left of those that were on a node, and what each waits for.
+    pub fn leaving(&mut self, name: &str, tasks: &[Task], total: usize) {
+        let text = format!("{} of {total} tasks left", tasks.len());
+        let mut waits = tasks
+            .iter()
+            .filter(|task| !task.waits_for.is_empty())
+            .take(MAX_BARS)
+            .map(|task| format!("{}.{} waits for {}", task.service, task.slot, task.waits_for));
+        match &mut self.screen {
+            Screen::Nothing => {}
+            Screen::Lines(lines) => {
+                lines.line(format!("{name}: {text}"));
+                waits.for_each(|line| lines.once(format!("  {line}")));
+            }
+            Screen::Bars(bars) => {
+                let first = waits.next().map(|first| format!("; {first}")).unwrap_or_default();
+                bars.spinner(name, text + &first);
+            }
+        }
+    }
+
     /// Takes the bars away: what comes after says how it ended.
     pub fn finish(&mut self) {
         if let Screen::Bars(bars) = &self.screen {
@@ -94,10 +115,13 @@ impl Lines {
     fn service(&mut self, view: &View) {
         self.line(format!("{}: {}", view.name, view.summary()));
         for slot in view.slots.iter().filter(|slot| !slot.problem.is_empty()).take(MAX_BARS) {
-            let line = format!("  {}.{}: {}", view.name, slot.number, slot.problem);
-            if self.told.insert(line.clone()) {
-                say(&line);
-            }
+            self.once(format!("  {}.{}: {}", view.name, slot.number, slot.problem));
+        }
+    }
+
+    fn once(&mut self, line: String) {
+        if self.told.insert(line.clone()) {
+            say(&line);
         }
     }
 }

@@ -16,13 +16,15 @@ pub struct Drained {
     id: String,
     name: String,
     left: Vec<String>,
+    /// When it was first looked at.
+    total: usize,
     /// As last seen.
     pub node: Option<Node>,
 }
 
 impl Drained {
     pub fn new(id: &str, name: &str) -> Self {
-        Self { id: id.into(), name: name.into(), left: vec![], node: None }
+        Self { id: id.into(), name: name.into(), left: vec![], total: 0, node: None }
     }
 }
 
@@ -43,11 +45,12 @@ impl Goal for Drained {
         if left == 0 {
             return Ok(Verdict::Reached);
         }
-        let list = ListTasksRequest { read: None, service: String::new(), node: self.id.clone(), all: false };
-        let mut tasks = client.unary(list, async |control, request| control.list_tasks(request).await).await?.tasks;
+        let list = ListTasksRequest { node: self.id.clone(), ..ListTasksRequest::default() };
+        let mut tasks = client.list_tasks(list).await?.tasks;
         tasks.retain(|task| !has_ended_state(&task.state));
         self.left = tasks.iter().map(|task| format!("{}.{}", task.service, task.slot)).collect();
-        display.remaining(&self.name, &tasks, "to move");
+        self.total = self.total.max(tasks.len());
+        display.leaving(&self.name, &tasks, self.total);
         Ok(Verdict::NotYet(Duration::MAX))
     }
 
@@ -56,6 +59,9 @@ impl Goal for Drained {
     }
 
     fn goes_on(&self) -> String {
-        format!("the node goes on draining; `goatctl task ls --node {}` shows what is left", self.name)
+        let name = &self.name;
+        format!(
+            "the node goes on draining; `goatctl task ls --node {name}` shows what is left, `goatctl node activate {name}` undoes it"
+        )
     }
 }

@@ -37,8 +37,8 @@ impl Goal for Removed {
             }
             Some(_) => {}
         }
-        let list = ListTasksRequest { read: None, service: self.id.clone(), node: String::new(), all: false };
-        let listed = client.find(list, async |control, request| control.list_tasks(request).await).await?;
+        let list = ListTasksRequest { service: self.id.clone(), ..ListTasksRequest::default() };
+        let listed = client.find_tasks(list).await?;
         let Some(listed) = listed else {
             return Ok(Verdict::Reached);
         };

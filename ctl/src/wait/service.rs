@@ -43,8 +43,8 @@ impl Goal for Converged {
             return Ok(Verdict::Failed(Failure::failed(format!("{} was removed meanwhile", self.name))));
         }
         let all = service.replicas_desired <= HISTORY_UP_TO;
-        let list = ListTasksRequest { read: None, service: self.id.clone(), node: String::new(), all };
-        let tasks = client.unary(list, async |control, request| control.list_tasks(request).await).await?.tasks;
+        let list = ListTasksRequest { service: self.id.clone(), all, ..ListTasksRequest::default() };
+        let tasks = client.list_tasks(list).await?.tasks;
         // The list is newer, and what is printed at the end must be what was judged.
         service.replicas_running = tasks.iter().filter(|task| task.state == "running").count() as u32;
         let (view, verdict) = self.judge.look(Instant::now(), &service, &tasks);

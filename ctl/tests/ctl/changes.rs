@@ -130,7 +130,7 @@ async fn drain_waits_until_the_node_is_empty_and_activate_does_not_wait() {
     let manager = Manager::start(&world);
     let ended = goatctl(&manager.address, "node drain w1").await;
     assert_eq!(ended.lines(), ["node0000000w1  w1  drained  0 tasks"]);
-    assert!(ended.stderr.contains("w1: 1 to move"), "{ended:?}");
+    assert!(ended.stderr.contains("w1: 1 of 1 tasks left"), "{ended:?}");
     assert_eq!(goatctl(&manager.address, "node activate w1 -o json").await.json()["availability"], json!("active"));
 }
 

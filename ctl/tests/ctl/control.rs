@@ -115,7 +115,7 @@ impl Control for Fake {
     }
 
     async fn list_services(&self, _: Request<ListServicesRequest>) -> Reply<ListServicesReply> {
-        self.reply(|state| Ok(ListServicesReply { read: None, services: state.services.clone() })).await
+        self.reply(|state| Ok(ListServicesReply { services: state.services.clone(), ..Default::default() })).await
     }
 
     async fn get_service(&self, request: Request<GetServiceRequest>) -> Reply<Service> {
@@ -140,16 +140,7 @@ impl Control for Fake {
     }
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Reply<ListTasksReply> {
-        let request = request.into_inner();
-        self.reply(|state| {
-            let fits = |task: &&Task| {
-                (request.service.is_empty() || [&task.service, &task.service_id].contains(&&request.service))
-                    && (request.node.is_empty() || [&task.node, &task.node_id].contains(&&request.node))
-                    && (request.all || !matches!(task.state.as_str(), "failed" | "complete" | "stopped"))
-            };
-            Ok(ListTasksReply { read: None, tasks: state.tasks.iter().filter(fits).cloned().collect() })
-        })
-        .await
+        self.reply(|state| Ok(state.list_tasks(&request.into_inner()))).await
     }
 
     async fn get_task(&self, request: Request<GetTaskRequest>) -> Reply<TaskDetail> {
@@ -175,7 +166,7 @@ impl Control for Fake {
     }
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Reply<ListNodesReply> {
-        self.reply(|state| Ok(ListNodesReply { read: None, nodes: state.nodes.clone() })).await
+        self.reply(|state| Ok(ListNodesReply { nodes: state.nodes.clone(), ..Default::default() })).await
     }
 
     async fn get_node(&self, request: Request<GetNodeRequest>) -> Reply<Node> {
@@ -207,7 +198,7 @@ impl Control for Fake {
         self.reply(|state| {
             let node = state.node(&request.get_ref().reference)?;
             Err(Refusal::failed_precondition(format!(
-                "node {:?} is ready, and only a node that is down can be removed",
+                "node {:?} is ready; one must be down, or drained and empty, to go",
                 node.name
             )))
         })
@@ -263,8 +254,35 @@ impl Control for Fake {
         .await
     }
 
+    type GetDebugStream = Stream_<DebugReport>;
+
+    async fn get_debug(&self, _: Request<GetDebugRequest>) -> Reply<Self::GetDebugStream> {
+        let reports = |state: &mut State| state.reports.clone().into_iter().map(Ok);
+        self.reply(|state| Ok(Box::pin(iter(reports(state))) as Self::GetDebugStream)).await
+    }
+
+    async fn restore_services(&self, request: Request<RestoreServicesRequest>) -> Reply<RestoreServicesReply> {
+        let request = request.into_inner();
+        self.reply(|state| {
+            state.restores.push(request);
+            Ok(RestoreServicesReply { index: state.next() })
+        })
+        .await
+    }
+
     async fn list_peers(&self, _: Request<ListPeersRequest>) -> Reply<ListPeersReply> {
         self.reply(|state| Ok(ListPeersReply { peers: state.peers.clone() })).await
+    }
+
+    async fn set_manager_address(&self, request: Request<SetManagerAddressRequest>) -> Reply<SetManagerReply> {
+        let request = request.into_inner();
+        self.reply(|state| {
+            let peer = state.peers.iter_mut().find(|peer| peer.name == request.reference);
+            let peer = peer.ok_or_else(|| Refusal::not_found(format!("no manager {:?}", request.reference)))?;
+            peer.address = request.address.clone();
+            Ok(SetManagerReply { id: peer.id, name: peer.name.clone(), index: 9, advice: String::new() })
+        })
+        .await
     }
 
     async fn set_manager(&self, request: Request<SetManagerRequest>) -> Reply<SetManagerReply> {

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tonic::Status as Refusal;
 
+/// Few, so that whoever asks has to ask on.
+pub const TASKS_A_PAGE: usize = 5;
 pub const CREATED_MS: u64 = 1_700_000_000_000;
 
 /// What becomes of a service's tasks.
@@ -41,6 +43,9 @@ pub struct State {
     /// What a saved snapshot consists of, and then its stream breaks where it has to.
     pub pieces: Vec<SnapshotPiece>,
     pub breaks: bool,
+    /// Of managers, for a bug report.
+    pub reports: Vec<DebugReport>,
+    pub restores: Vec<RestoreServicesRequest>,
     index: u64,
 }
 
@@ -149,6 +154,19 @@ impl State {
         let names = |service: &Service| service.spec.as_ref().is_some_and(|spec| spec.name == reference);
         let found = self.services.iter().position(|service| service.id == reference || names(service));
         found.ok_or_else(|| Refusal::not_found(format!("no service {reference:?}")))
+    }
+
+    pub fn list_tasks(&self, request: &ListTasksRequest) -> ListTasksReply {
+        let fits = |task: &&Task| {
+            (request.service.is_empty() || [&task.service, &task.service_id].contains(&&request.service))
+                && (request.node.is_empty() || [&task.node, &task.node_id].contains(&&request.node))
+                && (request.all || !matches!(task.state.as_str(), "failed" | "complete" | "stopped"))
+        };
+        let from: usize = request.page.parse().unwrap_or(0);
+        let mut tasks: Vec<_> = self.tasks.iter().filter(fits).skip(from).cloned().collect();
+        let next = if tasks.len() > TASKS_A_PAGE { (from + TASKS_A_PAGE).to_string() } else { String::new() };
+        tasks.truncate(TASKS_A_PAGE);
+        ListTasksReply { read: None, tasks, next }
     }
 
     pub fn node(&mut self, reference: &str) -> Result<&mut Node, Refusal> {

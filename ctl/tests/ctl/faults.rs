@@ -140,7 +140,7 @@ async fn each_refusal_has_its_exit_code_and_no_retry() {
     for (line, code, text) in [
         ("service inspect none", 1, "error: no service \"none\"\n"),
         ("run --name web echo:1", 1, "error: a service named \"web\" exists already\n"),
-        ("node rm w1", 1, "error: node \"w1\" is ready, and only a node that is down can be removed\n"),
+        ("node rm w1", 1, "error: node \"w1\" is ready; one must be down, or drained and empty, to go\n"),
     ] {
         let ended = goatctl(&manager.address, line).await;
         assert_eq!((ended.code, ended.stderr.as_str(), ended.stdout.as_str()), (code, text, ""), "{line}");

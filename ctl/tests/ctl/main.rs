@@ -2,10 +2,13 @@
 
 mod changes;
 mod control;
+mod debug;
 mod fake;
 mod faults;
+mod lists;
 mod managers;
 mod reads;
+mod restore;
 mod run;
 mod server;
 mod snapshot;

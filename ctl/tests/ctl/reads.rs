@@ -23,9 +23,9 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
     });
     let manager = Manager::start(&world);
     let task = "id service slot node state desired attempt exit_code error created_at started_at container_id \
-                cause reason finished_at next_attempt_at";
+                cause reason finished_at next_attempt_at waits_for";
     let expected = [
-        ("node ls", "id name state availability address labels tasks problems"),
+        ("node ls", "id name state availability drain_until address labels tasks problems"),
         ("task ls", task),
         ("service ps web", task),
         ("service ls", "id name replicas_desired replicas_running image"),

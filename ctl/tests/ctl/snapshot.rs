@@ -6,25 +6,43 @@ use std::path::Path;
 use std::sync::Arc;
 
 use goat_core::archive::{Counts, Head, Writer};
-use goat_core::model::ClusterId;
+use goat_core::model::{ClusterId, Mode, ServiceId, ServiceSpec};
 use goat_core::state::command::{Action, Command};
 use goat_core::state::{At, State};
-use goat_proto::v1::SnapshotPiece;
+use goat_proto::v1::{self, SnapshotPiece};
 use tempfile::TempDir;
 
 use crate::fake::World;
 use crate::run::goatctl;
 use crate::server::Manager;
 
+pub fn cluster() -> String {
+    ClusterId::from_random(7).to_string()
+}
+
 /// A file of a cluster that has just been made.
 fn file() -> Vec<u8> {
+    file_with(&[])
+}
+
+/// The same, with services.
+pub fn file_with(services: &[(u64, &str, u32)]) -> Vec<u8> {
     let mut state = State::new();
-    let action = Action::InitCluster { id: ClusterId::from_random(7) };
-    state.apply(At { index: 1, term: 1 }, &Command { now_ms: 1, request: None, action }, &mut Vec::new());
+    let service = |(number, name, replicas): &(u64, &str, u32)| {
+        let mode = Mode::Replicated { replicas: *replicas };
+        let spec = ServiceSpec { name: (*name).to_owned(), image: "echo:1".into(), mode, ..ServiceSpec::default() };
+        // As the wire has it where it says nothing.
+        let spec = ServiceSpec::try_from(v1::ServiceSpec::from(&spec)).expect("it is sound");
+        Action::CreateService { id: ServiceId::from_random(*number), spec: Box::new(spec) }
+    };
+    let init = Action::InitCluster { id: ClusterId::from_random(7) };
+    for (index, action) in (1..).zip(std::iter::once(init).chain(services.iter().map(service))) {
+        state.apply(At { index, term: 1 }, &Command { now_ms: 1, request: None, action }, &mut Vec::new());
+    }
     let rows = state.rows();
     let mut counts = Counts::default();
-    rows.iter().for_each(|row| counts.add(&row.key));
-    let head = Head { cluster_id: "cluster00000".into(), index: 1, term: 1, rows: counts.rows, ..Head::default() };
+    rows.iter().for_each(|row| counts.add(&row.key, row.value.as_deref().unwrap_or_default()));
+    let head = Head { cluster_id: cluster(), index: 1, term: 1, rows: counts.rows, ..Head::default() };
     let mut writer = Writer::begin(&head);
     for row in rows {
         writer.row(&row.key, &row.value.expect("no row is deleted here"));
@@ -64,7 +82,7 @@ async fn a_file_is_saved_for_its_owner_only_and_another_is_not_overwritten() {
     assert!(ended.stderr.contains("is there already") && ended.stderr.contains("give another name"), "{ended:?}");
     assert_eq!(names(dir.path()), ["state.goat"]);
     let ended = goatctl("127.0.0.1:1", &format!("operator snapshot inspect {} -o json", path.display())).await;
-    assert_eq!((&ended.json()["cluster_id"], &ended.json()["index"]), (&"cluster00000".into(), &1.into()));
+    assert_eq!((&ended.json()["cluster_id"], &ended.json()["index"]), (&cluster().into(), &1.into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

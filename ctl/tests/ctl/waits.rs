@@ -65,7 +65,7 @@ async fn ctrl_c_ends_a_drain_and_the_node_goes_on_draining() {
     world.change(|state| state.fate = STAYS);
     let manager = Manager::start(&world);
     let mut running = start(&manager.address, "node drain w1 --timeout 10m");
-    running.until_it_says("w1: 2 to move").await;
+    running.until_it_says("w1: 2 of 2 tasks left").await;
     manager.always(Some(Fault::Silent));
     running.interrupt();
     let ended = running.end().await;
@@ -114,7 +114,7 @@ async fn a_node_that_is_activated_in_the_middle_is_waited_for_no_longer() {
     world.change(|state| state.fate = STAYS);
     let manager = Manager::start(&world);
     let mut running = start(&manager.address, "node drain w1");
-    running.until_it_says("w1: 2 to move").await;
+    running.until_it_says("w1: 2 of 2 tasks left").await;
     assert_eq!(goatctl(&manager.address, "node activate w1").await.code, 0);
     let ended = running.end().await;
     assert_eq!(ended.code, 1, "{ended:?}");

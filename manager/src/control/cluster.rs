@@ -14,7 +14,7 @@ use goat_proto::v1;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tonic::Status;
 
-use super::Control;
+use super::{Control, seen};
 use crate::clock;
 use crate::raft::{Group, PeerInfo, seat};
 
@@ -83,6 +83,7 @@ fn peer(
             false => 0,
         },
         standing: standing.map_or("", Standing::as_str).to_owned(),
+        backup_problem: progress.backup_problem,
     }
 }
 
@@ -124,6 +125,15 @@ fn standing_warnings(peers: &[v1::Peer]) -> Vec<String> {
     advice(voters.count()).into_iter().chain(joining).collect()
 }
 
+/// Those that have not ended.
+fn counted_tasks(state: &State) -> HashMap<String, u32> {
+    let live = state.tasks_by_state().iter().filter(|(of, _)| !of.is_terminal());
+    let counts: Vec<_> = live.map(|(of, count)| (of, *count as u32)).collect();
+    let total: u32 = counts.iter().map(|(_, count)| count).sum();
+    let named = counts.into_iter().map(|(of, count)| (of.as_str().to_owned(), count));
+    named.chain([("total".to_owned(), total)]).collect()
+}
+
 fn counted<'a>(words: impl Iterator<Item = &'a str>) -> HashMap<String, u32> {
     let mut counts = HashMap::from([("total".to_owned(), 0)]);
     for word in words {
@@ -145,9 +155,16 @@ impl Control {
         }
         warnings.extend(mixed_versions(&peers, group.view().read().format()));
         warnings.extend(standing_warnings(&peers));
+        let unsaved = peers.iter().filter(|peer| !peer.backup_problem.is_empty());
+        warnings.extend(unsaved.map(|peer| format!("{} saves no snapshots: {}", peer.name, peer.backup_problem)));
         let managers = v1::Managers { total: peers.len() as u32, reachable: (peers.len() - missing.len()) as u32 };
         let state = group.view().read();
         warnings.extend(mass_loss(&state, clock::now_ms()));
+        warnings.extend(state.restored().map(|restored| {
+            let heard = state.nodes().filter(|node| node.stocked > restored.version).count();
+            let all = state.nodes().len();
+            format!("restored from a snapshot: {heard} of {all} workers have said what they run; nothing is started until all have, or have had their time")
+        }));
         warnings.extend(state.freeze().map(|freeze| {
             let until = humantime::format_rfc3339_seconds(
                 UNIX_EPOCH + Duration::from_millis(freeze.began_at_ms + freeze.for_ms),
@@ -161,8 +178,8 @@ impl Control {
             managers: Some(managers),
             nodes: counted(state.nodes().map(|node| node.state.as_str())),
             services: state.services().len() as u32,
-            tasks: counted(state.tasks().filter(|task| !task.state.is_terminal()).map(|task| task.state.as_str())),
-            read: Some(read),
+            tasks: counted_tasks(&state),
+            read: Some(seen(read, &state)),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             warnings,
             format: state.format().into(),

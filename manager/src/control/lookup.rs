@@ -1,6 +1,6 @@
 //! What a client means by a reference: a name, an id, or a prefix of an id that fits one only; for a task, also its slot.
 
-use goat_core::model::{Node, Task};
+use goat_core::model::{Node, Task, TaskId};
 use goat_core::state::{Service, State};
 use tonic::Status;
 
@@ -44,7 +44,8 @@ pub(super) fn task<'a>(state: &'a State, reference: &str) -> Result<&'a Task, St
     if let Some(task) = newest_in_slot(state, reference) {
         return Ok(task);
     }
-    one("task", reference, state.tasks().map(|task| (task.id.to_string(), task)))
+    let found = TaskId::beginning_with(reference).into_iter().flat_map(|ids| state.tasks_in(ids));
+    one("task", reference, found.map(|task| (task.id.to_string(), task)))
 }
 
 /// SERVICE.SLOT.

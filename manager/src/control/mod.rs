@@ -2,11 +2,13 @@
 //! proposed at the leader. One file per resource.
 
 mod cluster;
+mod debug;
 mod events;
 mod logs;
 mod lookup;
 mod managers;
 mod nodes;
+mod pages;
 mod services;
 mod snapshot;
 mod tasks;
@@ -16,15 +18,17 @@ use std::sync::Arc;
 
 use futures::Stream;
 use goat_core::model::RequestId;
+use goat_core::state::State;
 use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal};
-use goat_proto::convert;
 use goat_proto::v1::control_server::Control as ControlService;
 use goat_proto::v1::{self, ReadInfo, ReadOptions};
+use goat_proto::{LOG_INDEX, READ_INDEX, convert};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::clock;
+use crate::debug::Debug;
 use crate::dispatcher::Desk;
 use crate::events::Events as EventLog;
 use crate::raft::Group;
@@ -42,12 +46,13 @@ pub struct Control {
     /// Streams end with it.
     stopping: CancellationToken,
     saving: Arc<Semaphore>,
+    debug: Debug,
 }
 
 impl Control {
     /// Answers once the group runs; until then callers are told to wait.
-    pub fn new(seat: Seat, desk: Desk, events: EventLog, stopping: CancellationToken) -> Self {
-        Self { seat, desk, events, stopping, saving: snapshot::room() }
+    pub fn new(seat: Seat, desk: Desk, events: EventLog, debug: Debug, stopping: CancellationToken) -> Self {
+        Self { seat, desk, events, stopping, saving: snapshot::room(), debug }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -77,9 +82,26 @@ impl Control {
         let accepted = group.propose(&command).await.map_err(|error| error.into_status(group))?;
         match accepted.outcome {
             Outcome::Done(answer) => Ok((answer, accepted.index)),
-            Outcome::Refused(refusal) => Err(refused(&refusal)),
+            Outcome::Refused(refusal) => Err(marked(refused(&refusal), LOG_INDEX, accepted.index)),
         }
     }
+}
+
+/// Where a state was read that may have moved on since its index was looked up: by now it holds everything up to the
+/// larger index, and nothing beyond.
+fn seen(read: ReadInfo, state: &State) -> ReadInfo {
+    ReadInfo { index: read.index.max(state.applied_index()), ..read }
+}
+
+/// A refusal that says where in the log it belongs.
+fn marked(mut status: Status, key: &'static str, index: u64) -> Status {
+    status.metadata_mut().insert(key, index.into());
+    status
+}
+
+/// What was looked up in a state, and where where it is not there.
+fn looked_up<T>(found: Result<T, Status>, read: ReadInfo, state: &State) -> Result<T, Status> {
+    found.map_err(|status| marked(status, READ_INDEX, seen(read, state).index))
 }
 
 /// As a client sees it.
@@ -185,12 +207,26 @@ impl ControlService for Control {
         self.save_snapshot_().await.map(Response::new)
     }
 
+    type GetDebugStream = Events<v1::DebugReport>;
+
+    async fn get_debug(&self, request: Request<v1::GetDebugRequest>) -> Reply<Self::GetDebugStream> {
+        self.get_debug_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn restore_services(&self, request: Request<v1::RestoreServicesRequest>) -> Reply<v1::RestoreServicesReply> {
+        self.restore_services_(request.into_inner()).await.map(Response::new)
+    }
+
     async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Reply<v1::ListPeersReply> {
         self.list_peers_().await.map(Response::new)
     }
 
     async fn set_manager(&self, request: Request<v1::SetManagerRequest>) -> Reply<v1::SetManagerReply> {
         self.set_manager_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_manager_address(&self, request: Request<v1::SetManagerAddressRequest>) -> Reply<v1::SetManagerReply> {
+        self.set_manager_address_(request.into_inner()).await.map(Response::new)
     }
 
     async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Reply<v1::TransferLeaderReply> {

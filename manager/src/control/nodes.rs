@@ -1,12 +1,14 @@
 //! Nodes: list, drain, activate, remove.
 
-use goat_core::model::{Availability, Node};
+use goat_core::model::{Availability, Node, NodeId};
 use goat_core::state::State;
-use goat_core::state::command::{Action, Answer};
+use goat_core::state::command::{Action, Answer, Outcome};
 use goat_proto::{convert, v1};
 use tonic::Status;
 
-use super::{Control, lookup};
+use super::pages::{after, page};
+use super::{Control, looked_up, lookup, seen};
+use crate::raft::Group;
 
 fn shown(state: &State, row: &Node) -> v1::Node {
     let held = state.node_use(row.id);
@@ -24,7 +26,10 @@ impl Control {
     pub(super) async fn list_nodes_(&self, request: v1::ListNodesRequest) -> Result<v1::ListNodesReply, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
-        Ok(v1::ListNodesReply { read: Some(read), nodes: state.nodes().map(|row| shown(&state, row)).collect() })
+        let read = seen(read, &state);
+        let rows = state.nodes_in(after::<NodeId>(&request.page)?);
+        let (nodes, next) = page(rows, |row: &Node| shown(&state, row), |row: &Node| row.id.to_string());
+        Ok(v1::ListNodesReply { read: Some(read), nodes, next })
     }
 
     pub(super) async fn get_node_(&self, request: v1::GetNodeRequest) -> Result<v1::Node, Status> {
@@ -33,19 +38,36 @@ impl Control {
         Ok(shown(&state, lookup::node(&state, &request.reference)?))
     }
 
+    /// As for services: a retry means the one that was answered for.
+    async fn meant_node(&self, request_id: &str, reference: &str) -> Result<(Group, NodeId), Status> {
+        let (group, read) = self.reading(None).await?;
+        let request = convert::parse("request_id", request_id)?;
+        let id = {
+            let state = group.view().read();
+            match state.remembered(request) {
+                Some(Outcome::Done(Answer::Node { id, .. })) => *id,
+                Some(_) => NodeId::from_random(0),
+                None => looked_up(lookup::node(&state, reference), read, &state)?.id,
+            }
+        };
+        Ok((group, id))
+    }
+
     pub(super) async fn set_node_availability_(
         &self,
         request: v1::SetNodeAvailabilityRequest,
     ) -> Result<v1::NodeReply, Status> {
-        let (group, _) = self.reading(None).await?;
-        let node = lookup::node(&group.view().read(), &request.reference)?.id;
+        let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
         let availability: Availability = convert::word("availability", &request.availability)?;
-        reply(self.mutate(&group, &request.request_id, Action::SetAvailability { node, availability }).await?)
+        let action = match (availability, request.within_ms) {
+            (Availability::Drain, Some(within_ms)) => Action::DrainNode { node, within_ms },
+            (availability, _) => Action::SetAvailability { node, availability },
+        };
+        reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn remove_node_(&self, request: v1::RemoveNodeRequest) -> Result<v1::NodeReply, Status> {
-        let (group, _) = self.reading(None).await?;
-        let node = lookup::node(&group.view().read(), &request.reference)?.id;
+        let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
         reply(self.mutate(&group, &request.request_id, Action::RemoveNode { node }).await?)
     }
 }

@@ -2,12 +2,15 @@
 
 use goat_core::model::validate::validate;
 use goat_core::model::{ServiceId, ServiceSpec};
-use goat_core::state::command::{Action, Answer};
+use goat_core::state::Service;
+use goat_core::state::command::{Action, Answer, Outcome};
 use goat_proto::{convert, v1};
 use tonic::Status;
 
-use super::{Control, lookup};
+use super::pages::{after, page};
+use super::{Control, looked_up, lookup, seen};
 use crate::clock;
+use crate::raft::Group;
 
 fn spec_of(spec: Option<v1::ServiceSpec>) -> Result<Box<ServiceSpec>, Status> {
     let spec = spec.ok_or_else(|| Status::invalid_argument("spec: is missing"))?;
@@ -31,23 +34,36 @@ impl Control {
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
+    /// The service that is meant. A retry means the one that was answered for, which may be gone by now: the log knows
+    /// the answer, and reads nothing else of the command.
+    async fn meant(&self, request_id: &str, reference: &str) -> Result<(Group, ServiceId), Status> {
+        let (group, read) = self.reading(None).await?;
+        let request = convert::parse("request_id", request_id)?;
+        let id = {
+            let state = group.view().read();
+            match state.remembered(request) {
+                Some(Outcome::Done(Answer::Service { id, .. })) => *id,
+                Some(_) => ServiceId::from_random(0),
+                None => looked_up(lookup::service(&state, reference), read, &state)?.id,
+            }
+        };
+        Ok((group, id))
+    }
+
     pub(super) async fn update_service_(&self, request: v1::UpdateServiceRequest) -> Result<v1::ServiceReply, Status> {
-        let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let (group, id) = self.meant(&request.request_id, &request.reference).await?;
         let action = Action::UpdateService { id, seen_version: request.seen_version, spec: spec_of(request.spec)? };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn scale_service_(&self, request: v1::ScaleServiceRequest) -> Result<v1::ServiceReply, Status> {
-        let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let (group, id) = self.meant(&request.request_id, &request.reference).await?;
         let action = Action::ScaleService { id, replicas: request.replicas };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn remove_service_(&self, request: v1::RemoveServiceRequest) -> Result<v1::ServiceReply, Status> {
-        let (group, _) = self.reading(None).await?;
-        let id = lookup::service(&group.view().read(), &request.reference)?.id;
+        let (group, id) = self.meant(&request.request_id, &request.reference).await?;
         reply(self.mutate(&group, &request.request_id, Action::RemoveService { id }).await?)
     }
 
@@ -57,14 +73,16 @@ impl Control {
     ) -> Result<v1::ListServicesReply, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
-        let services = state.services().map(|row| convert::service(row, state.running(row.id))).collect();
-        Ok(v1::ListServicesReply { read: Some(read), services })
+        let show = |row: &Service| convert::service(row, state.running(row.id));
+        let rows = state.services_in(after::<ServiceId>(&request.page)?);
+        let (services, next) = page(rows, show, |row: &Service| row.id.to_string());
+        Ok(v1::ListServicesReply { read: Some(seen(read, &state)), services, next })
     }
 
     pub(super) async fn get_service_(&self, request: v1::GetServiceRequest) -> Result<v1::Service, Status> {
-        let (group, _) = self.reading(request.read).await?;
+        let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
-        let row = lookup::service(&state, &request.reference)?;
-        Ok(convert::service(row, state.running(row.id)))
+        let row = looked_up(lookup::service(&state, &request.reference), read, &state)?;
+        Ok(v1::Service { read: Some(seen(read, &state)), ..convert::service(row, state.running(row.id)) })
     }
 }

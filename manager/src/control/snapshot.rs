@@ -1,9 +1,12 @@
-//! The whole state as a file: saved from any manager.
+//! The whole state as a file: saved from any manager; and services brought back from one.
 
 use std::sync::Arc;
 
 use futures::StreamExt;
-use goat_proto::v1;
+use goat_core::model::ServiceSpec;
+use goat_core::state::command::{Action, ServiceChange};
+use goat_core::undo::command_bytes;
+use goat_proto::{MAX_MESSAGE_BYTES, convert, v1};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -42,5 +45,33 @@ impl Control {
             }
         });
         Ok(ReceiverStream::new(pieces).take_until(self.stopping.clone().cancelled_owned()).boxed())
+    }
+}
+
+/// Room in a message for what goes with a command on its way to the leader and to the others.
+const ENVELOPE_BYTES: usize = 64 << 10;
+
+fn change(wire: v1::ServiceChange) -> Result<ServiceChange, Status> {
+    let spec = wire.spec.map(ServiceSpec::try_from).transpose()?.map(Box::new);
+    Ok(ServiceChange { id: convert::parse("id", &wire.id)?, seen_version: wire.seen_version, spec })
+}
+
+impl Control {
+    pub(super) async fn restore_services_(
+        &self,
+        request: v1::RestoreServicesRequest,
+    ) -> Result<v1::RestoreServicesReply, Status> {
+        let group = self.group()?;
+        let changes: Vec<_> = request.changes.into_iter().map(change).collect::<Result<_, _>>()?;
+        let bytes = command_bytes(&changes);
+        if bytes + ENVELOPE_BYTES > MAX_MESSAGE_BYTES {
+            return Err(Status::resource_exhausted(format!(
+                "{bytes} bytes of changes at once are more than the {} that a request may have: bring services back in parts, by name",
+                MAX_MESSAGE_BYTES - ENVELOPE_BYTES
+            )));
+        }
+        let action = Action::RestoreServices { changes };
+        let (_, index) = self.mutate(&group, &request.request_id, action).await?;
+        Ok(v1::RestoreServicesReply { index })
     }
 }

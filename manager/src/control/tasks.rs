@@ -1,38 +1,47 @@
 //! Tasks: list, look at one.
 
-use goat_core::model::Task;
-use goat_core::scheduler;
+use goat_core::model::{Task, TaskId};
 use goat_core::state::State;
+use goat_core::{orchestrator, scheduler};
 use goat_proto::{convert, v1};
 use tonic::Status;
 
-use super::{Control, lookup};
+use super::pages::{after, page, parse_slot, slot_token};
+use super::{Control, lookup, seen};
 
 fn shown(state: &State, task: &Task) -> v1::Task {
     let service = state.service(task.service).map_or("", |service| &service.spec.name);
     let node = task.node.and_then(|node| state.node(node)).map_or("", |node| &node.name);
-    convert::task(task, service, node)
+    let waits_for = orchestrator::waits_for(state, task).unwrap_or_default();
+    v1::Task { waits_for, ..convert::task(task, service, node) }
 }
 
 impl Control {
     pub(super) async fn list_tasks_(&self, request: v1::ListTasksRequest) -> Result<v1::ListTasksReply, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
+        let read = seen(read, &state);
         let node = match request.node.as_str() {
             "" => None,
             reference => Some(lookup::node(&state, reference)?.id),
         };
         let is_shown =
             |task: &&Task| (request.all || !task.state.is_terminal()) && (node.is_none() || task.node == node);
-        let tasks = match (request.service.as_str(), node) {
-            ("", None) => state.tasks().filter(is_shown).map(|task| shown(&state, task)).collect(),
-            ("", Some(node)) => state.tasks_of_node(node).filter(is_shown).map(|task| shown(&state, task)).collect(),
+        let (show, id) = (|task: &Task| shown(&state, task), |task: &Task| task.id.to_string());
+        let (tasks, next) = match (request.service.as_str(), node) {
+            ("", None) => page(state.tasks_in(after::<TaskId>(&request.page)?).filter(is_shown), show, id),
+            ("", Some(node)) => {
+                page(state.tasks_of_node_in(node, after::<TaskId>(&request.page)?).filter(is_shown), show, id)
+            }
             (reference, _) => {
                 let service = lookup::service(&state, reference)?.id;
-                state.tasks_of_service(service).filter(is_shown).map(|task| shown(&state, task)).collect()
+                let from = parse_slot(&request.page)?;
+                let slots = state.slots_in(service, from.0..).flat_map(|(_, tasks)| tasks);
+                let tasks = slots.filter_map(|id| state.task(*id)).filter(|task| (task.slot, task.attempt) > from);
+                page(tasks.filter(is_shown), show, |task: &Task| slot_token((task.slot, task.attempt)))
             }
         };
-        Ok(v1::ListTasksReply { read: Some(read), tasks })
+        Ok(v1::ListTasksReply { read: Some(read), tasks, next })
     }
 
     pub(super) async fn get_task_(&self, request: v1::GetTaskRequest) -> Result<v1::TaskDetail, Status> {

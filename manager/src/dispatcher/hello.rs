@@ -1,9 +1,9 @@
 //! A worker's first message: what it says of itself, and whether it is admitted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use goat_core::model::{ClusterId, Inventory, NodeId};
-use goat_core::state::command::TaskReport;
+use goat_core::model::{ClusterId, Inventory, NodeId, TaskId, TaskState};
+use goat_core::state::command::{Origin, TaskReport};
 use goat_proto::convert;
 use goat_proto::v1;
 use goat_tls::{Caller, Role};
@@ -22,6 +22,15 @@ pub(super) struct Hello {
     pub labels: BTreeMap<String, String>,
     pub inventory: Inventory,
     pub tasks: Vec<TaskReport>,
+    pub origins: HashMap<TaskId, Origin>,
+    stopping: HashSet<TaskId>,
+}
+
+fn origin(wire: &v1::TaskOrigin) -> Result<(TaskId, Origin), Status> {
+    let service = convert::parse("service_id", &wire.service_id)?;
+    let v1::TaskOrigin { slot, attempt, spec_version, fencing_token, .. } = *wire;
+    let origin = Origin { service, slot, attempt, spec_version, fencing_token };
+    Ok((convert::parse("task_id", &wire.task_id)?, origin))
 }
 
 impl Hello {
@@ -39,7 +48,15 @@ impl Hello {
             labels: wire.labels.into_iter().collect(),
             inventory: wire.inventory.unwrap_or_default().into(),
             tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
+            origins: wire.origins.iter().map(origin).collect::<Result<_, _>>()?,
+            stopping: wire.stopping.iter().map(|id| convert::parse("stopping", id)).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// What runs and would run on.
+    pub(super) fn running(&self) -> Vec<TaskId> {
+        let runs = |report: &&TaskReport| report.state == TaskState::Running && !self.stopping.contains(&report.task);
+        self.tasks.iter().filter(runs).map(|report| report.task).collect()
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::opinions::{Opinions, Reached};
-use super::{Active, Heartbeat};
+use super::{Active, Heartbeat, settle};
 use crate::clock;
 
 /// Between looks at the clock at the most.
@@ -50,6 +50,7 @@ pub(super) async fn run(active: Arc<Active>, mut heartbeats: mpsc::Receiver<Hear
             leases = fresh(&active);
         }
         freeze.follow(&active, &mut leases).await;
+        settle::settle(&active, &leases).await;
         match heard {
             Heard::Heartbeat(None) => return,
             Heard::Heartbeat(Some(first)) => active.grant(first, &mut heartbeats, &mut leases).await,
@@ -200,16 +201,22 @@ impl Active {
                 continue;
             }
             leases.granted(node, now_ms);
-            let grant = v1::LeaseGrant { heartbeat_sequence: heartbeat.sequence, ttl_ms: leases.lease_ttl_ms() as u32 };
-            let _ = heartbeat.entry.to_worker.try_send(Ok(self.message(manager_message::Message::Lease(grant))));
+            self.send_grant(&heartbeat, leases.lease_ttl_ms() as u32);
         }
         for (node, state, is_told) in self.tell(back).await {
             if is_told {
                 info!(node_id = %node, "a worker is heard again");
             } else {
-                debug!(node_id = %node, ?state, "could not be told yet; the next heartbeat tries again");
+                debug!(node_id = %node, state_to = state.as_str(), "could not be told yet; the next heartbeat tries again");
             }
         }
+    }
+
+    /// One that finds no room is lost as on a bad network.
+    fn send_grant(&self, heartbeat: &Heartbeat, ttl_ms: u32) {
+        let grant = v1::LeaseGrant { heartbeat_sequence: heartbeat.sequence, ttl_ms };
+        let _ = heartbeat.entry.to_worker.try_send(Ok(self.message(manager_message::Message::Lease(grant))));
+        self.meters.grants.add(1);
     }
 
     async fn tell_silent(&self, leases: &mut LeaderLeases, now_ms: u64) {
@@ -228,6 +235,7 @@ impl Active {
             match (is_told, known.get(&node)) {
                 (true, _) => {
                     warn!(node_id = %node, state_to = state.as_str(), "a worker is silent");
+                    self.meters.silences.add(state.as_str(), 1);
                     if state == NodeState::Down
                         && let Some(session) = self.session_of(node)
                     {

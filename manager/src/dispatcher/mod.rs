@@ -19,6 +19,7 @@ mod opinions;
 mod relay;
 mod router;
 mod session;
+mod settle;
 mod stance;
 
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::clock;
+use crate::metrics::meters::DispatcherMeters;
 use crate::raft::Group;
 use crate::raft::proposer::{Accepted, Error as ProposeError};
 use crate::raft::seat::Seat;
@@ -113,6 +115,7 @@ pub struct Active {
     heartbeats: mpsc::Sender<Heartbeat>,
     logs: logs::Broker,
     tasks: TaskSet,
+    meters: Arc<DispatcherMeters>,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +163,7 @@ impl Active {
 #[derive(Debug, Clone, Default)]
 pub struct Desk {
     active: Arc<RwLock<Option<Arc<Active>>>>,
+    meters: Arc<DispatcherMeters>,
 }
 
 impl Desk {
@@ -175,6 +179,7 @@ impl Desk {
             heartbeats,
             logs: logs::Broker::default(),
             tasks: duties.child("sessions"),
+            meters: self.meters.clone(),
         });
         let (opinions, heard) = opinions::channel();
         duties.spawn("second opinions", opinions::run(active.clone(), opinions));
@@ -189,6 +194,16 @@ impl Desk {
         if let Some(active) = active {
             active.tasks.stop(grace).await;
         }
+    }
+
+    /// What is counted here.
+    pub fn meters(&self) -> &DispatcherMeters {
+        &self.meters
+    }
+
+    /// How many workers have a session with this manager as leader.
+    pub fn sessions(&self) -> usize {
+        self.active().map_or(0, |active| active.sessions.lock().by_node.len())
     }
 
     fn active(&self) -> Option<Arc<Active>> {

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goat_core::model::{Inventory, NodeId, TaskState};
+use goat_core::model::{Inventory, NodeId};
 use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport};
 use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::{Notify, mpsc};
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::book::Book;
 use super::hello::Hello;
-use super::{Active, Dirty, Entry, Heartbeat, ToWorker};
+use super::{Active, Dirty, Entry, Heartbeat, ToWorker, settle};
 use crate::raft::proposer::Error as ProposeError;
 
 /// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
@@ -121,6 +121,7 @@ impl Session<'_> {
         }
         info!(node_id = %self.entry.node, name, "a worker's session began");
         self.active.arrivals.send_modify(|count| *count += 1);
+        self.active.meters.sessions_begun.add(1);
         let (writes, to_write) = mpsc::channel(WRITES);
         tokio::select! {
             end = self.read(from_worker, writes) => end,
@@ -138,10 +139,10 @@ impl Session<'_> {
 
     async fn register(&self, hello: Hello) -> Result<(), End> {
         let node = hello.node;
-        let running = hello.tasks.iter().filter(|report| report.state == TaskState::Running);
+        let known = settle::known(&hello);
         let register = Action::RegisterNode {
             node,
-            running: running.map(|report| report.task).collect(),
+            running: hello.running(),
             name: hello.name,
             address: hello.address,
             labels: hello.labels,
@@ -154,6 +155,7 @@ impl Session<'_> {
             // It cannot know what was forgotten while it was away.
             self.report(hello.tasks, |counts| counts.untrue()).await?;
         }
+        self.active.take_stock(node, known).await?;
         let cluster = self.active.group.cluster().to_string();
         let policy = &self.active.policy;
         self.send(manager_message::Message::Welcome(v1::Welcome {
@@ -167,6 +169,7 @@ impl Session<'_> {
 
     /// Proposes what the worker says of its tasks. That some of it is strange is told once in a session.
     async fn report(&self, reports: Vec<TaskReport>, strange: fn(&Reported) -> u32) -> Result<(), End> {
+        self.active.meters.reports.add(reports.len());
         let accepted = self.active.propose(Action::ReportTasks { node: self.entry.node, reports }).await?;
         if let Outcome::Done(Answer::Reported(counts)) = accepted.outcome
             && strange(&counts) > 0
@@ -190,7 +193,9 @@ impl Session<'_> {
                     // One too many is lost as on a bad network: the next one renews.
                     let entry = self.entry.clone();
                     *entry.stance.lock() = heartbeat.stance;
-                    let _ = self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence });
+                    if self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence }).is_err() {
+                        self.active.meters.heartbeats_dropped.add(1);
+                    }
                     continue;
                 }
                 Some(worker_message::Message::Reports(batch)) => {
@@ -253,7 +258,11 @@ impl Session<'_> {
             let Dirty { tasks, all } = std::mem::take(&mut *self.entry.dirty.lock());
             let message = {
                 let state = self.active.group.view().read();
-                if all { Some(book.full(&state)) } else { book.changes(&state, tasks) }
+                let mut message = if all { Some(book.full(&state)) } else { book.changes(&state, tasks) };
+                if let Some(message) = &mut message {
+                    self.active.group.traced().stamp(&state, message);
+                }
+                message
             };
             let Some(message) = message else { continue };
             if let Err(end) = self.send(message).await {

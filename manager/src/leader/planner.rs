@@ -1,6 +1,6 @@
 //! Drives core's planner: wait for a wake-up or a timer, look, plan, propose.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goat_core::orchestrator::{Planner, Policy};
 use goat_core::state::command::{Action, Command};
@@ -18,7 +18,9 @@ const LONGEST_WAIT_MS: u64 = 60_000;
 /// Plans until it is cancelled. Whatever goes wrong ends in a new planner, which looks at everything once.
 pub async fn run(group: Group) {
     loop {
-        match plan_until_disturbed(&group).await {
+        let disturbance = plan_until_disturbed(&group).await;
+        group.meters().planner_restarts.add(1);
+        match disturbance {
             Disturbance::Closed => return,
             Disturbance::Lagged => debug!("fell behind the changes, looking at everything again"),
             Disturbance::NotProposed(error) => {
@@ -43,11 +45,13 @@ async fn plan_until_disturbed(group: &Group) -> Disturbance {
     let mut planner = Planner::new(&group.view().read(), Policy::default());
     loop {
         let now_ms = clock::now_ms();
+        let since = Instant::now();
         let plan = planner.plan(&group.view().read(), now_ms, clock::random());
+        group.meters().planned(&plan.steps, since.elapsed());
         let wake_at_ms = plan.wake_at_ms;
         if !plan.is_empty() {
             debug!(steps = plan.steps.len(), "planned");
-            let command = Command { now_ms, request: None, action: Action::Plan { steps: plan.steps } };
+            let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps: plan.steps } };
             if let Err(error) = group.propose_here(&command).await {
                 return Disturbance::NotProposed(error);
             }

@@ -17,7 +17,7 @@ pub(super) async fn run(group: Group) {
         let action = Action::Rehearse { text: "a command of the next version".into() };
         match group.propose_here(&Command { now_ms: clock::now_ms(), request: None, action }).await {
             Ok(accepted) if !is_told => {
-                info!(index = accepted.index, "a command of the next format was written");
+                info!(raft_index = accepted.index, "a command of the next format was written");
                 is_told = true;
             }
             // Until the cluster is upgraded.

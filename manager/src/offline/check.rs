@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use super::{Replayed, replay, size};
 
+const ANEW: &str = "move the directory away and let this manager join the cluster anew: its data is on the others";
+
 /// What a directory holds, as far as it can be read.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -99,6 +101,16 @@ impl Report {
             }
             Err(error) => self.problems.push(format!("{error:#}")),
         }
+        if let (Some(promised), held) = store.promised()?
+            && held.is_less_than(&promised)
+        {
+            let shown = |last: Option<EntryId>| last.map_or_else(|| "nothing".into(), |last| format!("up to {last}"));
+            self.problems.push(format!(
+                "the database holds {}, and this manager had acknowledged {}: {ANEW}",
+                shown(held.last),
+                shown(promised.last)
+            ));
+        }
         for (file, seen) in store.snapshots()? {
             if let Err(error) = &seen {
                 self.problems.push(format!(
@@ -114,19 +126,18 @@ impl Report {
     /// What can be read and cannot be.
     fn judge(&mut self, replayed: &Replayed) {
         let Replayed { meta, log, state, .. } = replayed;
-        let anew = "move the directory away and let this manager join the cluster anew: its data is on the others";
         let last = log.last.map_or(0, |id| id.index);
         if let Some(committed) = meta.committed.filter(|committed| committed.index > last) {
-            self.problems.push(format!("the log ends at {last} and was committed up to {}: {anew}", committed.index));
+            self.problems.push(format!("the log ends at {last} and was committed up to {}: {ANEW}", committed.index));
         }
         if let Some(vote) = meta.vote.filter(|vote| log.last.is_some_and(|last| last.term > vote.term)) {
-            self.problems.push(format!("the log has entries of terms above {}, the vote's: {anew}", vote.term));
+            self.problems.push(format!("the log has entries of terms above {}, the vote's: {ANEW}", vote.term));
         }
         let cluster = state.cluster_id().map(|id| id.to_string());
         if cluster.is_some() && self.cluster_id.is_some() && cluster != self.cluster_id {
             let cluster = cluster.unwrap_or_default();
             self.problems
-                .push(format!("the state is of cluster {cluster}, the directory is marked for another: {anew}"));
+                .push(format!("the state is of cluster {cluster}, the directory is marked for another: {ANEW}"));
         }
         let violations = check_state(state);
         self.problems.extend(violations.iter().map(|violation| {

@@ -3,11 +3,13 @@
 //! ```text
 //! check    reads all of it, says what is there and what is damaged
 //! recover  makes a group of the one manager that is left
+//! restore  makes a group out of a saved snapshot, where none is left
 //! ```
 
 pub mod aside;
 pub mod check;
 pub mod recover;
+pub mod restore;
 
 use goat_core::codec;
 use goat_core::state::command::Command;

@@ -21,9 +21,9 @@ use super::{Replayed, replay};
 use crate::clock;
 
 /// Elections that the lost managers can have had unseen. Workers and the lost ones themselves go by the larger term.
-const TERMS_SKIPPED: u64 = 1_000_000;
+pub(super) const TERMS_SKIPPED: u64 = 1_000_000;
 /// Commands that the lost managers can have accepted unseen: what they gave out as fencing tokens is not given out again.
-const INDEXES_SKIPPED: u64 = 1_000_000_000;
+pub(super) const INDEXES_SKIPPED: u64 = 1_000_000_000;
 
 /// What a recovery would do, or has done.
 #[derive(Debug)]

@@ -75,24 +75,30 @@ impl Group {
             is_joint: membership.get_joint_config().len() > 1,
             reached: all().filter(|id| *id == own || (matched(*id).is_some() && !reach.is_missed(*id))).collect(),
             caught_up: all().filter(|id| *id == own || is_close(id)).collect(),
+            addresses: membership.nodes().map(|(id, member)| (*id, member.address.clone())).collect(),
         }
     }
 
     /// Takes a step; this manager has to lead.
     pub async fn take(&self, step: Step) -> Result<(), Error> {
         let only = |id: u64| BTreeSet::from([id]);
+        let member = |id: u64| {
+            let state = self.view().read();
+            let manager = state.manager(id)?;
+            let member = Member { name: manager.name.clone(), address: manager.address.clone() };
+            Some(BTreeMap::from([(id, member)]))
+        };
         let (changes, retain) = match step {
             Step::HandOver(to) => return self.hand_over(to, HAND_OVER_TIMEOUT).await.map(drop),
             Step::Settle => (ChangeMembers::AddVoterIds(BTreeSet::new()), true),
-            Step::Add(id) => {
-                let member = self
-                    .view()
-                    .read()
-                    .manager(id)
-                    .map(|manager| Member { name: manager.name.clone(), address: manager.address.clone() });
-                let Some(member) = member else { return Ok(()) };
-                (ChangeMembers::AddNodes(BTreeMap::from([(id, member)])), true)
-            }
+            Step::Add(id) => match member(id) {
+                Some(member) => (ChangeMembers::AddNodes(member), true),
+                None => return Ok(()),
+            },
+            Step::Readdress(id) => match member(id) {
+                Some(member) => (ChangeMembers::SetNodes(member), true),
+                None => return Ok(()),
+            },
             Step::Promote(id) => (ChangeMembers::AddVoterIds(only(id)), true),
             Step::Demote(id) => (ChangeMembers::RemoveVoters(only(id)), true),
             Step::Remove(id) if self.seen().learners.contains(&id) => (ChangeMembers::RemoveNodes(only(id)), true),

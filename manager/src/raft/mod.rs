@@ -7,6 +7,7 @@
 //! ```
 
 mod handover;
+mod insight;
 mod membership;
 pub mod network;
 pub mod peers;
@@ -25,15 +26,18 @@ use std::time::Duration;
 
 use goat_core::model::ClusterId;
 use goat_proto::v1::RaftMessage;
-use goat_raft_store::{LogStore, MachineStore, Member, TypeConfig};
+use goat_raft_store::{Base, LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
 use tonic::Status;
 
+use crate::backup::schedule::Account;
 use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
+use crate::metrics::meters::Meters;
+use crate::traced::Traced;
 pub use seated::{Roster, Seated};
 
 use network::{Network, Reach};
@@ -98,9 +102,12 @@ struct Inner {
     peers: Peers,
     reach: Reach,
     view: View,
+    meters: Meters,
     cluster: ClusterId,
     /// When a leader last sent entries or a heartbeat (CLOCK_BOOTTIME, ms); 0 for never.
     heard_ms: AtomicU64,
+    backups: Account,
+    traced: Traced,
 }
 
 fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
@@ -126,8 +133,14 @@ fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
 }
 
 impl Group {
-    /// Opens the store and runs Raft on it. Refuses where the others say that this manager may not take part any more.
-    pub async fn start(config: &Config, seated: Seated, peers: Peers, view: View) -> Result<Self, Error> {
+    /// Opens the store, on `base` or RocksDB, and runs Raft on it. Refuses where the others say that it may not take part.
+    pub async fn start(
+        config: &Config,
+        seated: Seated,
+        peers: Peers,
+        view: View,
+        base: Option<Base>,
+    ) -> Result<Self, Error> {
         let Seated { id, cluster } = seated;
         let options = goat_raft_store::Options {
             dir: config.data_dir.clone(),
@@ -135,17 +148,31 @@ impl Group {
             ..goat_raft_store::Options::default()
         };
         let machine = Machine::new(view.clone());
-        let (store, machine) = tokio::task::spawn_blocking(move || goat_raft_store::open(options, machine))
-            .await
-            .map_err(|error| Error::Raft(error.to_string()))??;
-        let last = store.ends().last.map_or(0, |last| last.index);
+        let began = clock::boot_ms();
+        let (store, machine) = store::open(options, machine, base).await?;
+        let ends = store.ends();
+        let last = ends.last.map_or(0, |last| last.index);
+        store::tell_read(clock::boot_ms().saturating_sub(began), ends, &view);
         welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
         let reach = Reach::default();
-        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone() };
+        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone(), view: view.clone() };
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        let inner = Inner { id, raft, store, peers, reach, view, cluster, heard_ms: AtomicU64::new(0) };
+        let meters = Meters::new(raft.metrics().borrow_watched().current_term);
+        let inner = Inner {
+            id,
+            raft,
+            store,
+            peers,
+            reach,
+            view,
+            meters,
+            cluster,
+            heard_ms: AtomicU64::new(0),
+            backups: Account::default(),
+            traced: Traced::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -177,6 +204,16 @@ impl Group {
     /// The applied state.
     pub fn view(&self) -> &View {
         &self.inner.view
+    }
+
+    /// How saving the state at intervals goes.
+    pub fn backups(&self) -> &Account {
+        &self.inner.backups
+    }
+
+    /// The traced requests that came through here lately.
+    pub fn traced(&self) -> &Traced {
+        &self.inner.traced
     }
 
     /// Connections to the other managers.

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use super::peers::Peers;
 use super::wire;
+use crate::machine::View;
 
 /// A piece of a snapshot on the wire.
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
@@ -41,6 +42,8 @@ pub struct Network {
     pub peers: Peers,
     pub cluster: ClusterId,
     pub reach: Reach,
+    /// Knows where managers have moved before the membership does.
+    pub view: View,
 }
 
 /// Which peers could not be reached last time: said once, and once more when they are back, and not for every try.
@@ -64,7 +67,7 @@ impl Reach {
     fn refused(&self, peer: u64, address: &str, status: &Status) {
         let why = status.message();
         if self.0.lock().refusals.insert(peer, why.to_owned()).as_deref() != Some(why) {
-            warn!(manager_id = peer, address, "a manager refuses to talk to this one: {why}");
+            warn!(manager_id = peer, address, error = why, "a manager refuses to talk to this one");
         }
     }
 
@@ -90,7 +93,14 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Link {
-        Link { network: self.clone(), target, address: member.address.clone() }
+        let address = self.address_of(target).unwrap_or_else(|| member.address.clone());
+        Link { network: self.clone(), target, address }
+    }
+}
+
+impl Network {
+    fn address_of(&self, id: u64) -> Option<String> {
+        self.view.read().manager(id).map(|manager| manager.address.clone())
     }
 }
 
@@ -121,13 +131,18 @@ impl Link {
         })
     }
 
-    async fn call<T, U>(&self, call: Call, body: &T, option: RPCOption) -> Result<U, RPCError<TypeConfig>>
+    async fn call<T, U>(&mut self, call: Call, body: &T, option: RPCOption) -> Result<U, RPCError<TypeConfig>>
     where
         T: Serialize,
         U: DeserializeOwned,
     {
         let outcome = self.ask(call, body, option).await;
         self.network.reach.told(self.target, &self.address, &outcome);
+        if outcome.is_err()
+            && let Some(address) = self.network.address_of(self.target)
+        {
+            self.address = address;
+        }
         outcome
     }
 

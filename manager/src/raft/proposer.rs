@@ -10,9 +10,10 @@ use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
+use tracing::Instrument;
 
-use super::{Group, LEADER_WAIT, Leader, PeerInfo};
+use super::{Group, LEADER_WAIT, Leader};
 
 /// A commit takes a few milliseconds; one that takes so long has lost its quorum.
 const COMMIT_TIMEOUT: Duration = Duration::from_millis(1_800);
@@ -48,11 +49,6 @@ pub enum Error {
 impl Error {
     /// The status a client sees; it names the managers that are missing.
     pub fn into_status(self, group: &Group) -> Status {
-        let missed: Vec<_> = group.missed().iter().map(|peer| format!("{} ({})", peer.name, peer.address)).collect();
-        let missed = match missed.is_empty() {
-            true => String::new(),
-            false => format!("; not reached from here: {}", missed.join(", ")),
-        };
         let hint = match self {
             Self::Format { .. } | Self::Membership(_) => return Status::failed_precondition(self.to_string()),
             Self::NotLeader | Self::NoLeader => "no manager leads at present",
@@ -61,17 +57,11 @@ impl Error {
             }
             Self::Stopped(_) => "this manager is stopping",
         };
-        Status::unavailable(format!("{hint}{missed}"))
+        Status::unavailable(format!("{hint}{}", group.missed_text()))
     }
 }
 
 impl Group {
-    /// The managers that Raft misses.
-    fn missed(&self) -> Vec<PeerInfo> {
-        let is_missed = |member: &PeerInfo| self.inner.reach.is_missed(member.id);
-        self.members().into_iter().filter(is_missed).collect()
-    }
-
     /// Proposes at the leader, wherever it is. With a request id the proposal is repeated while the leader changes;
     /// without, only where it certainly did not take effect.
     pub async fn propose(&self, command: &Command) -> Result<Accepted, Error> {
@@ -104,17 +94,30 @@ impl Group {
 
     /// Proposes here, which must be the leader.
     pub async fn propose_here(&self, command: &Command) -> Result<Accepted, Error> {
+        let since = Instant::now();
+        let result = self.write(command).await;
+        self.meters().proposed(&result, since.elapsed());
+        result
+    }
+
+    async fn write(&self, command: &Command) -> Result<Accepted, Error> {
         let (needed, in_use) = (command.format(), self.view().read().format());
         if needed > in_use {
             return Err(Error::Format { needed, in_use });
         }
-        let write = self.raft().client_write(Payload(codec::encode(command).into()));
+        let span = goat_observe::child!("commit", manager = self.name());
+        let trace = goat_observe::traces::header(&span);
+        let write = self.raft().client_write(Payload(codec::encode(command).into())).instrument(span);
         let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await.map_err(|_| Error::NoQuorum)?;
         match written {
             Ok(response) => {
                 let outcome =
                     codec::decode("outcome", &response.data.0).map_err(|error| Error::Stopped(error.to_string()))?;
-                Ok(Accepted { index: response.log_id.index, outcome })
+                let index = response.log_id.index;
+                if let Some(trace) = trace {
+                    self.traced().note(index, trace);
+                }
+                Ok(Accepted { index, outcome })
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Error::NotLeader),
             // The entry was in the log and another leader dropped it, or not: only a request id makes a repeat safe.
@@ -131,7 +134,10 @@ impl Group {
             from: self.id(),
             payload: codec::encode(command).into(),
         };
-        let call = tokio::time::timeout(COMMIT_TIMEOUT + RETRY_AFTER, client.propose(message));
+        let span = goat_observe::child!("propose", "otel.kind" = "client", leader = leader.name);
+        let mut request = Request::new(message);
+        span.in_scope(|| goat_observe::traces::inject(request.metadata_mut().as_mut()));
+        let call = tokio::time::timeout(COMMIT_TIMEOUT + RETRY_AFTER, client.propose(request).instrument(span));
         match call.await {
             Err(_) => Err(Error::NoQuorum),
             Ok(Ok(reply)) => {
@@ -208,8 +214,17 @@ impl Group {
     }
 
     async fn wait_for_leader_change(&self) {
-        let mut metrics = self.metrics();
+        let (mut metrics, before) = (self.metrics(), self.leader());
+        let changed = async {
+            // A receiver begins with everything that has ever been as news.
+            while self.leader() == before {
+                if metrics.changed().await.is_err() {
+                    // Raft stops here; the caller's own limit ends it.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
         // The leader may be right and only just not ready: look again soon even if nothing changes.
-        let _ = tokio::time::timeout(RETRY_AFTER, metrics.changed()).await;
+        let _ = tokio::time::timeout(RETRY_AFTER, changed).await;
     }
 }

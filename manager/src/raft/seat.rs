@@ -58,6 +58,7 @@ impl Group {
             applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
             cluster_id: self.cluster().to_string(),
             stance: self.stance(),
+            backup_problem: self.backups().read().error.unwrap_or_default(),
             phase: if super::has_members(&metrics) { MEMBER } else { WAITING }.to_owned(),
             ..of_this_build()
         }

@@ -34,7 +34,7 @@ impl Seated {
         std::fs::set_permissions(dir, private).map_err(|error| Error::Private(dir.display().to_string(), error))
     }
 
-    pub(super) fn identity(self) -> Identity {
+    pub(crate) fn identity(self) -> Identity {
         Identity { cluster_id: Some(self.cluster.to_string()), node_id: self.id }
     }
 }

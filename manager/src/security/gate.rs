@@ -10,6 +10,8 @@ use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument;
+use tracing::instrument::Instrumented;
 
 use crate::raft::seat::Seat;
 
@@ -67,8 +69,11 @@ pub const RULES: &[(&str, Who)] = &[
     ("/goat.v1.Control/GetStatus", Who::Roles(CLIENT)),
     ("/goat.v1.Control/WatchEvents", Who::Roles(CLIENT)),
     ("/goat.v1.Control/SaveSnapshot", Who::Roles(CLIENT)),
+    ("/goat.v1.Control/GetDebug", Who::Roles(CLIENT)),
+    ("/goat.v1.Control/RestoreServices", Who::Roles(CLIENT)),
     ("/goat.v1.Control/ListPeers", Who::Roles(CLIENT)),
     ("/goat.v1.Control/SetManager", Who::Roles(CLIENT)),
+    ("/goat.v1.Control/SetManagerAddress", Who::Roles(CLIENT)),
     ("/goat.v1.Control/TransferLeader", Who::Roles(CLIENT)),
 ];
 
@@ -107,7 +112,8 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = futures::future::Either<futures::future::Ready<Result<Self::Response, Self::Error>>, S::Future>;
+    type Future =
+        futures::future::Either<futures::future::Ready<Result<Self::Response, Self::Error>>, Instrumented<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -115,7 +121,12 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         match self.admit(&request) {
-            Ok(()) => futures::future::Either::Right(self.inner.call(request)),
+            Ok(()) => {
+                let header = goat_observe::traces::extract(request.headers());
+                let method = request.uri().path();
+                let span = goat_observe::follow!(header, "request", "otel.name" = method, "otel.kind" = "server");
+                futures::future::Either::Right(self.inner.call(request).instrument(span))
+            }
             Err(status) => futures::future::Either::Left(futures::future::ready(Ok(status.into_http()))),
         }
     }

@@ -46,6 +46,24 @@ impl Manager {
         assert_eq!(code, Some(0), "{text}");
     }
 
+    /// One that is none yet, with a directory and an address beside another's.
+    pub fn beside(other: &Self, name: &str) -> Self {
+        Self {
+            name: name.into(),
+            address: "127.84.255.9:7700".into(),
+            data_dir: other.data_dir.with_file_name(name),
+            arguments: Vec::new(),
+            child: None,
+            log: other.log.with_file_name(format!("{name}.log")),
+        }
+    }
+
+    /// Joins with a directory that is not there, and starts.
+    pub fn join_fresh(&mut self, asked: &str) {
+        self.enter(asked);
+        self.start();
+    }
+
     /// Joins with an empty directory, and starts.
     pub fn join_anew(&mut self, asked: &str) {
         std::fs::remove_dir_all(&self.data_dir).expect("it was there");
@@ -60,6 +78,17 @@ impl Manager {
             .spawn()
             .expect("the binary starts");
         self.child = Some(child);
+    }
+
+    /// Will listen at another port of its address; it must not run.
+    pub fn move_away(&mut self) {
+        let (ip, _) = self.address.rsplit_once(':').expect("it has a port");
+        let free = TcpListener::bind(format!("{ip}:0")).expect("loopback has free ports");
+        let address = free.local_addr().expect("it is bound").to_string();
+        for argument in self.arguments.iter_mut().filter(|argument| **argument == self.address) {
+            argument.clone_from(&address);
+        }
+        self.address = address;
     }
 
     pub fn kill(&mut self) {

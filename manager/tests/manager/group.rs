@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use goat_proto::v1::TransferLeaderRequest;
+use goat_proto::v1::{RemoveServiceRequest, TransferLeaderRequest};
 use tonic::Code;
 
 use crate::cluster::{Cluster, DEADLINE, request_id, until};
@@ -46,6 +46,31 @@ async fn a_retried_request_takes_effect_once_and_a_taken_name_is_refused() {
         let refused = cluster.create(at, "web", &request_id(2 + at)).await.expect_err("the name is taken");
         assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_repeated_gets_its_first_answer_though_the_service_is_gone() {
+    let cluster = Cluster::new(29);
+    cluster.settled().await;
+    cluster.create_anywhere("web", &request_id(1)).await;
+    let request = RemoveServiceRequest { request_id: request_id(2), reference: "web".into() };
+    let remove = async |at: usize| {
+        let mut client = cluster.managers[at].client().await.expect("it runs");
+        client.remove_service(request.clone()).await.map(tonic::Response::into_inner)
+    };
+    let first = remove(0).await.expect("a quorum is there");
+    let is_gone = async || cluster.names(0).await.ok().filter(Vec::is_empty);
+    until("a service without tasks is forgotten", is_gone).await;
+    for at in 0..3 {
+        let again = remove(at).await.expect("the answer is remembered");
+        assert_eq!((again.id, again.version), (first.id.clone(), first.version));
+        assert!(again.index > first.index);
+    }
+    // Another one of that name is not meant by it.
+    let second = cluster.create_anywhere("web", &request_id(3)).await;
+    assert_eq!(remove(1).await.expect("the answer is remembered").id, first.id);
+    assert_eq!(cluster.names(1).await.expect("a quorum is there"), ["web"]);
+    assert_ne!(second.id, first.id);
 }
 
 #[tokio::test(flavor = "multi_thread")]

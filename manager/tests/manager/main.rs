@@ -2,9 +2,14 @@
 
 mod check;
 mod cluster;
+mod config;
 mod group;
+mod logs;
+mod readdress;
 mod recover;
 mod refusals;
+mod restore;
+mod retries;
 mod security;
 mod sessions;
 mod snapshot;

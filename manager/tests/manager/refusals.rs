@@ -37,7 +37,7 @@ fn a_directory_that_is_no_managers_is_not_run() {
     let dir = tempfile::tempdir().expect("there is room");
     let data_dir = dir.path().join("m1");
     let (code, text) = said(&["run", "--data-dir", &data_dir.display().to_string()]);
-    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("make a new cluster with `goat-manager init`, or join one"), "{text}");
     assert!(!data_dir.exists());
 }
@@ -92,7 +92,7 @@ async fn a_manager_that_lost_its_disk_joins_under_a_new_number() {
     std::fs::remove_dir_all(&cluster.managers[2].data_dir).expect("it was there");
     cluster.managers[2].start();
     let (code, text) = cluster.managers[2].ended();
-    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("holds no manager's data"), "{text}");
     std::fs::create_dir(&cluster.managers[2].data_dir).expect("there is room");
     cluster.set(0, "m3", "removed", false).await.expect("the other two are a majority");

@@ -20,6 +20,7 @@ pub fn service(row: &Service, running: u32) -> v1::Service {
         created_at_ms: row.created_at_ms,
         updated_at_ms: row.updated_at_ms,
         version: row.version,
+        read: None,
     }
 }
 
@@ -46,6 +47,7 @@ pub fn task(row: &Task, service: &str, node: &str) -> v1::Task {
         not_before_ms: row.not_before_ms,
         fencing_token: row.fencing_token,
         version: row.version,
+        waits_for: String::new(),
     }
 }
 
@@ -64,6 +66,7 @@ pub fn node(row: &Node, tasks: u32, reserved: Resources) -> v1::Node {
         registered_at_ms: row.registered_at_ms,
         state_since_ms: row.state_since_ms,
         version: row.version,
+        drain_until_ms: row.drain_until_ms,
     }
 }
 
@@ -72,6 +75,7 @@ pub fn node(row: &Node, tasks: u32, reserved: Resources) -> v1::Node {
 pub fn assignment(row: &Task, service: &str, spec: &ServiceSpec) -> v1::Assignment {
     let resolved = v1::ServiceSpec { on_disconnect: spec.on_disconnect().word().into(), ..spec.into() };
     v1::Assignment {
+        traceparent: String::new(),
         task_id: row.id.to_string(),
         service_id: row.service.to_string(),
         service: service.into(),
@@ -80,6 +84,7 @@ pub fn assignment(row: &Task, service: &str, spec: &ServiceSpec) -> v1::Assignme
         desired: row.desired.word().into(),
         fencing_token: row.fencing_token,
         spec: Some(resolved),
+        spec_version: row.spec_version,
     }
 }
 

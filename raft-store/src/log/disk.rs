@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use rocksdb::{Direction, IteratorMode, ReadOptions};
-
 use super::tail::{ReadLimit, size_bytes};
-use crate::db::{self, Db};
+use crate::db::Db;
+use crate::engine::{Family, Pair};
 use crate::error::Error;
 use crate::record;
 use crate::types::Entry;
@@ -27,26 +26,26 @@ pub(crate) fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> 
     Ok(entry)
 }
 
-/// The entry at one end of the log.
-pub(crate) fn entry_at(db: &Db, end: IteratorMode<'_>) -> Result<Option<Entry>, Error> {
-    let Some(item) = db.raw().iterator_cf(db.family(db::LOG), end).next() else {
-        return Ok(None);
-    };
-    let (key, value) = item.map_err(|error| db.error(error))?;
-    decode(db, &key, &value).map(Some)
+pub(crate) fn first(db: &Db) -> Result<Option<Entry>, Error> {
+    let first = db.engine().scan(Family::Log, &[], None).next().transpose()?;
+    read_pair(db, first)
+}
+
+pub(crate) fn last(db: &Db) -> Result<Option<Entry>, Error> {
+    read_pair(db, db.engine().last(Family::Log)?)
+}
+
+fn read_pair(db: &Db, pair: Option<Pair>) -> Result<Option<Entry>, Error> {
+    pair.map(|(key, value)| decode(db, &key, &value)).transpose()
 }
 
 /// The entries of `range`, up to the first that would exceed `limit`. Leading ones may be missing; a hole after that is
 /// an error.
 pub(super) fn read(db: &Db, range: Range<u64>, limit: ReadLimit) -> Result<Vec<Entry>, Error> {
-    let mut options = ReadOptions::default();
-    options.set_iterate_upper_bound(key(range.end).to_vec());
-    let start = key(range.start);
-    let mode = IteratorMode::From(&start, Direction::Forward);
     let mut entries: Vec<Entry> = Vec::new();
     let mut bytes = 0;
-    for item in db.raw().iterator_cf_opt(db.family(db::LOG), options, mode) {
-        let (key, value) = item.map_err(|error| db.error(error))?;
+    for pair in db.engine().scan(Family::Log, &key(range.start), Some(&key(range.end))) {
+        let (key, value) = pair?;
         let entry = decode(db, &key, &value)?;
         bytes += size_bytes(&entry);
         if !entries.is_empty() && (entries.len() >= limit.entries || bytes > limit.bytes) {

@@ -2,6 +2,7 @@
 //! goes through one queue to one thread ([`writer`]), in the order it was asked for.
 
 pub(crate) mod disk;
+mod stats;
 mod tail;
 mod writer;
 
@@ -20,11 +21,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::Options;
 use crate::db::Db;
-use crate::error::{Error, blocking};
+use crate::error::Error;
 use crate::identity::IdentityFile;
 use crate::snapshot::{IncomingSnapshot, SnapshotDir};
-use crate::types::{Entry, EntryId, LogId, TypeConfig, Vote};
+use crate::types::{Entry, LogId, TypeConfig, Vote};
 use crate::view::RowsView;
+pub use stats::{FamilyStats, LogEnds, StoreStats};
 use tail::{CacheLimit, ReadLimit, Tail, next_index, size_bytes};
 use writer::Job;
 
@@ -54,15 +56,6 @@ struct Inner {
     writer: Option<JoinHandle<()>>,
 }
 
-/// The two ends of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogEnds {
-    /// The last entry that was removed because a snapshot has it.
-    pub purged: Option<EntryId>,
-    /// The last entry, acknowledged or not; `purged` where none is left.
-    pub last: Option<EntryId>,
-}
-
 impl Debug for LogStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LogStore").field("db", &self.inner.db).field("ends", &self.ends()).finish_non_exhaustive()
@@ -90,27 +83,16 @@ impl LogStore {
         let limit = CacheLimit { entries: options.cached_entries, bytes: options.cached_bytes };
         let tail = Arc::new(Mutex::new(Tail::load(&db, limit)?));
         let (jobs, queue) = mpsc::channel(QUEUED_JOBS);
-        let writer = std::thread::Builder::new()
-            .name("raft-log-writer".into())
-            .spawn({
-                let (db, tail) = (Arc::clone(&db), Arc::clone(&tail));
-                move || writer::run(&db, &tail, queue)
-            })
-            .map_err(Error::io("start a thread for", db.path()))?;
+        let writer = writer::run(Arc::clone(&db), Arc::clone(&tail), queue);
+        let writer = db.workshop().run_writer(Box::pin(writer)).map_err(Error::io("start a thread for", db.path()))?;
         let budget = Arc::new(Semaphore::new(QUEUED_KIB));
-        let inner = Inner { db, identity, snapshots, tail, budget, jobs: Some(jobs), writer: Some(writer) };
+        let inner = Inner { db, identity, snapshots, tail, budget, jobs: Some(jobs), writer };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
         self.inner.db.path().parent().expect("the database is a directory in the data directory")
-    }
-
-    /// The two ends of the log, for metrics.
-    pub fn ends(&self) -> LogEnds {
-        let tail = self.inner.tail.lock();
-        LogEnds { purged: tail.purged.as_ref().map(EntryId::of), last: tail.last.as_ref().map(EntryId::of) }
     }
 
     /// The cluster this directory belongs to, once known.
@@ -129,12 +111,16 @@ impl LogStore {
     /// Begins to receive a snapshot from another manager.
     pub async fn receive_snapshot(&self) -> Result<IncomingSnapshot, Error> {
         let (snapshots, identity) = (Arc::clone(&self.inner.snapshots), Arc::clone(&self.inner.identity));
-        blocking(move || IncomingSnapshot::create(&snapshots, identity)).await
+        self.inner.db.offload(move || IncomingSnapshot::create(&snapshots, identity)).await
     }
 
     /// Shows the applied rows as of now. Blocks.
     pub fn with_rows<T>(&self, show: impl FnOnce(&RowsView<'_>) -> T) -> T {
-        show(&RowsView::take(&self.inner.db))
+        let (mut show, mut shown) = (Some(show), None);
+        self.inner.db.engine().view(&mut |view| {
+            shown = show.take().map(|show| show(&RowsView::new(&self.inner.db, view)));
+        });
+        shown.expect("a view is shown once")
     }
 
     /// What is applied must be all there: what comes out of here is taken for applied, so a gap would be one for good.
@@ -163,7 +149,7 @@ impl LogStore {
                 return Ok(plan.cached);
             }
             let (db, on_disk) = (Arc::clone(&self.inner.db), plan.on_disk.clone());
-            let read = blocking(move || disk::read(&db, on_disk, limit)).await;
+            let read = self.inner.db.offload(move || disk::read(&db, on_disk, limit)).await;
             // A truncation meanwhile may have put newer entries under the older ones that were taken from memory.
             if self.inner.tail.lock().truncations != plan.truncations {
                 continue;
@@ -312,7 +298,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 return Ok(());
             }
             tail.truncate(from, last);
-            slot.send(Job::Truncate { from, end, done });
+            slot.send(Job::Truncate { from, end, last, done });
         }
         // Written, not synced: what is appended next is synced, and this with it. But it has to be in the write-ahead
         // log before rows of entries that take the place of these.

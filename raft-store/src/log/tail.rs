@@ -4,8 +4,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use rocksdb::IteratorMode;
-
 use super::disk;
 use crate::db::{self, Db};
 use crate::error::Error;
@@ -69,8 +67,8 @@ pub(super) struct Tail {
 impl Tail {
     pub(super) fn load(db: &Db, limit: CacheLimit) -> Result<Self, Error> {
         let purged: Option<LogId> = db.meta(db::PURGED)?;
-        let first = disk::entry_at(db, IteratorMode::Start)?.map(|entry| entry.log_id.index());
-        let last = disk::entry_at(db, IteratorMode::End)?.map(|entry| entry.log_id);
+        let first = disk::first(db)?.map(|entry| entry.log_id.index());
+        let last = disk::last(db)?.map(|entry| entry.log_id);
         let after_purged = purged.map_or(0, |id| id.index() + 1);
         if let Some(first) = first.filter(|first| *first != after_purged) {
             return Err(Error::Corrupt {

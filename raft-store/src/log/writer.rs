@@ -1,4 +1,4 @@
-//! The one thread that writes the log. It takes whatever is queued, in order, puts it into one batch, syncs once, and
+//! The one that writes the log, on a thread of its own. It takes whatever is queued, in order, puts it into one batch, syncs once, and
 //! then acknowledges each part of it, in order.
 //!
 //! ```text
@@ -17,16 +17,17 @@ use std::sync::Arc;
 
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
-use rocksdb::WriteBatch;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::error;
 
 use super::disk;
 use super::tail::Tail;
 use crate::db::{self, Db};
+use crate::engine::{Batch, Family};
 use crate::error::Error;
 use crate::record;
-use crate::types::{Entry, LogId, TypeConfig, Vote};
+use crate::types::{Entry, EntryId, LogId, TypeConfig, Vote};
+use crate::witness::Witness;
 
 /// A group larger than this is written before more is added: the first in it should not wait for ever.
 const MAX_GROUP_BYTES: usize = 8 << 20;
@@ -37,10 +38,27 @@ pub(super) type Done = oneshot::Sender<Result<(), Error>>;
 
 /// One change to the log or its metadata.
 pub(super) enum Job {
-    Append { entries: Vec<Entry>, flushed: IOFlushed<TypeConfig>, budget: OwnedSemaphorePermit },
-    Vote { vote: Vote, done: Done },
-    Truncate { from: u64, end: u64, done: Done },
-    Purge { from: u64, upto: LogId, done: Done },
+    Append {
+        entries: Vec<Entry>,
+        flushed: IOFlushed<TypeConfig>,
+        budget: OwnedSemaphorePermit,
+    },
+    Vote {
+        vote: Vote,
+        done: Done,
+    },
+    /// `last`: what is the last entry then.
+    Truncate {
+        from: u64,
+        end: u64,
+        last: Option<LogId>,
+        done: Done,
+    },
+    Purge {
+        from: u64,
+        upto: LogId,
+        done: Done,
+    },
     Committed(LogId),
 }
 
@@ -51,26 +69,34 @@ enum Ack {
 }
 
 struct Group {
-    batch: WriteBatch,
+    batch: Batch,
     is_synced: bool,
     committed: Option<LogId>,
     /// Where the part of the log that is on disk ends after this group, where it moves.
     written: Option<u64>,
+    /// What is promised by it: the term of a vote, the last entry.
+    term: Option<u64>,
+    last: Option<EntryId>,
+    /// How far entries are taken back; None where none are.
+    back_to: Option<Option<EntryId>>,
     acks: Vec<Ack>,
 }
 
 /// Runs until every sender is gone; what was queued by then is still written.
-pub(super) fn run(db: &Db, tail: &Mutex<Tail>, mut jobs: mpsc::Receiver<Job>) {
-    let mut failed: Option<Arc<Error>> = None;
-    while let Some(job) = jobs.blocking_recv() {
+pub(super) async fn run(db: Arc<Db>, tail: Arc<Mutex<Tail>>, mut jobs: mpsc::Receiver<Job>) {
+    let (mut witness, mut failed) = match Witness::open(&db) {
+        Ok(witness) => (Some(witness), None),
+        Err(error) => (None, Some(Arc::new(error))),
+    };
+    while let Some(job) = jobs.recv().await {
         let mut group = Group::new();
-        group.add(db, job);
-        while group.batch.size_in_bytes() < MAX_GROUP_BYTES {
+        group.add(job);
+        while group.batch.size_bytes() < MAX_GROUP_BYTES {
             let Ok(job) = jobs.try_recv() else { break };
-            group.add(db, job);
+            group.add(job);
         }
-        if failed.is_none()
-            && let Err(error) = group.write(db)
+        if let Some(witness) = witness.as_mut().filter(|_| failed.is_none())
+            && let Err(error) = group.write(&db, witness).await
         {
             error!(%error, "writing the raft log failed");
             failed = Some(Arc::new(error));
@@ -88,55 +114,71 @@ pub(super) fn run(db: &Db, tail: &Mutex<Tail>, mut jobs: mpsc::Receiver<Job>) {
 
 impl Group {
     fn new() -> Self {
-        Self { batch: WriteBatch::default(), is_synced: false, committed: None, written: None, acks: Vec::new() }
+        Self {
+            batch: Batch::default(),
+            is_synced: false,
+            committed: None,
+            written: None,
+            term: None,
+            last: None,
+            back_to: None,
+            acks: Vec::new(),
+        }
     }
 
-    fn add(&mut self, db: &Db, job: Job) {
-        let log = db.family(db::LOG);
+    fn add(&mut self, job: Job) {
         match job {
             Job::Append { entries, flushed, budget } => {
                 for entry in &entries {
-                    self.batch.put_cf(log, disk::key(entry.log_id.index()), record::encode(entry));
+                    self.batch.put(Family::Log, disk::key(entry.log_id.index()), record::encode(entry));
                 }
                 if let Some(last) = entries.last() {
                     self.written = Some(last.log_id.index() + 1);
+                    self.last = Some(EntryId::of(&last.log_id));
                 }
                 self.is_synced = true;
                 self.acks.push(Ack::Flushed(flushed, budget));
             }
             Job::Vote { vote, done } => {
-                db.put_meta(&mut self.batch, db::VOTE, &vote);
+                db::put_meta(&mut self.batch, db::VOTE, &vote);
+                self.term = self.term.max(Some(vote.leader_id.term));
                 self.is_synced = true;
                 self.acks.push(Ack::Done(done));
             }
-            Job::Truncate { from, end, done } => {
-                self.delete(db, from, end);
+            Job::Truncate { from, end, last, done } => {
+                self.delete(from, end);
+                self.last = last.as_ref().map(EntryId::of);
+                self.back_to = Some(self.back_to.map_or(self.last, |lowest| lowest.min(self.last)));
                 self.written = Some(from);
                 self.acks.push(Ack::Done(done));
             }
             Job::Purge { from, upto, done } => {
-                db.put_meta(&mut self.batch, db::PURGED, &upto);
-                self.delete(db, from, upto.index().saturating_add(1));
+                db::put_meta(&mut self.batch, db::PURGED, &upto);
+                self.delete(from, upto.index().saturating_add(1));
                 self.acks.push(Ack::Done(done));
             }
             Job::Committed(id) => self.committed = Some(id),
         }
     }
 
-    fn delete(&mut self, db: &Db, from: u64, end: u64) {
-        let log = db.family(db::LOG);
+    fn delete(&mut self, from: u64, end: u64) {
         if end.saturating_sub(from) > MAX_POINT_DELETES {
-            self.batch.delete_range_cf(log, disk::key(from), disk::key(end));
+            self.batch.delete_range(Family::Log, disk::key(from), disk::key(end));
         } else {
-            (from..end).for_each(|index| self.batch.delete_cf(log, disk::key(index)));
+            (from..end).for_each(|index| self.batch.delete(Family::Log, disk::key(index)));
         }
     }
 
-    fn write(&mut self, db: &Db) -> Result<(), Error> {
-        if let Some(committed) = self.committed {
-            db.put_meta(&mut self.batch, db::COMMITTED, &committed);
+    async fn write(&mut self, db: &Db, witness: &mut Witness) -> Result<(), Error> {
+        if let Some(lowest) = self.back_to {
+            witness.lower(lowest)?;
         }
-        db.write(std::mem::take(&mut self.batch), self.is_synced)
+        if let Some(committed) = self.committed {
+            db::put_meta(&mut self.batch, db::COMMITTED, &committed);
+        }
+        db.engine().commit(std::mem::take(&mut self.batch), self.is_synced).await?;
+        // Only what is synced. What is taken back is lower than what was there, and is not raised by it.
+        if self.is_synced { witness.raise(self.term, self.last) } else { Ok(()) }
     }
 }
 

@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tracing::warn;
 
 use super::SnapshotFile;
+use crate::engine::Workshop;
 use crate::error::Error;
 use crate::identity::sync_dir;
 use crate::types::SnapshotMeta;
@@ -20,6 +22,7 @@ const TEMPORARY: [&str; 2] = ["building-", "incoming-"];
 #[derive(Debug)]
 pub(crate) struct SnapshotDir {
     path: PathBuf,
+    workshop: Arc<dyn Workshop>,
     next_temporary: AtomicU64,
     current: Mutex<Option<SnapshotFile>>,
     /// One at a time: clearing up after one must not remove another that is just getting its name.
@@ -35,16 +38,22 @@ pub(super) struct Temporary {
 
 impl SnapshotDir {
     /// Clears up what a crash left, and finds the newest whole snapshot.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn open(path: PathBuf, workshop: Arc<dyn Workshop>) -> Result<Self, Error> {
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-        let dir = Self { path, next_temporary: AtomicU64::new(0), current: Mutex::new(None), adopting: Mutex::new(()) };
+        let dir = Self {
+            path,
+            workshop,
+            next_temporary: AtomicU64::new(0),
+            current: Mutex::new(None),
+            adopting: Mutex::new(()),
+        };
         let mut newest: Option<SnapshotFile> = None;
         for name in dir.names()? {
             let path = dir.path.join(&name);
             if TEMPORARY.iter().any(|prefix| name.starts_with(prefix)) {
                 fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             } else if name.starts_with(WHOLE) {
-                match SnapshotFile::open_checked(path, false) {
+                match SnapshotFile::open_checked(path, false, dir.workshop.clone()) {
                     Ok(file) if newest.as_ref().is_none_or(|newest| is_newer(&file, newest)) => newest = Some(file),
                     Ok(_) => {}
                     // Nothing is lost: its rows are in the database too, and a new one is made of them when needed. But
@@ -64,7 +73,7 @@ impl SnapshotDir {
 
     /// Opens a whole snapshot by its name in here.
     pub(crate) fn open_named(&self, name: &str) -> Result<SnapshotFile, Error> {
-        SnapshotFile::open_checked(self.path.join(name), false)
+        SnapshotFile::open_checked(self.path.join(name), false, self.workshop.clone())
     }
 
     /// The name under which a snapshot that covers so much is kept.
@@ -73,6 +82,10 @@ impl SnapshotDir {
             Some(id) => format!("{WHOLE}{:020}-{}", id.index(), id.committed_leader_id()),
             None => format!("{WHOLE}empty"),
         }
+    }
+
+    pub(super) fn workshop(&self) -> &Arc<dyn Workshop> {
+        &self.workshop
     }
 
     pub(super) fn create(&self, kind: &str) -> Result<Temporary, Error> {
@@ -124,7 +137,7 @@ impl SnapshotDir {
             io::Write::write_all(&mut temporary.file(), &chunk).map_err(Error::io("write", temporary.path()))?;
         }
         temporary.file().sync_all().map_err(Error::io("sync", temporary.path()))?;
-        SnapshotFile::open_checked(temporary.into_path(), true)
+        SnapshotFile::open_checked(temporary.into_path(), true, self.workshop.clone())
     }
 
     fn remove_others(&self, keep: Option<&str>) -> Result<(), Error> {

@@ -7,12 +7,14 @@ use bytes::Bytes;
 
 use super::SnapshotFile;
 use super::dir::{SnapshotDir, Temporary};
-use crate::error::{Error, blocking};
+use crate::engine::{self, Workshop};
+use crate::error::Error;
 use crate::identity::IdentityFile;
 
 /// Takes the bytes of a snapshot, in order. Dropped before [`Self::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct IncomingSnapshot {
+    workshop: Arc<dyn Workshop>,
     identity: Arc<IdentityFile>,
     /// Away while a piece is being written; a call that was cancelled then does not bring it back.
     file: Option<Temporary>,
@@ -21,7 +23,12 @@ pub struct IncomingSnapshot {
 
 impl IncomingSnapshot {
     pub(crate) fn create(snapshots: &SnapshotDir, identity: Arc<IdentityFile>) -> Result<Self, Error> {
-        Ok(Self { identity, file: Some(snapshots.create("incoming")?), len_bytes: 0 })
+        Ok(Self {
+            workshop: snapshots.workshop().clone(),
+            identity,
+            file: Some(snapshots.create("incoming")?),
+            len_bytes: 0,
+        })
     }
 
     /// How much has come so far.
@@ -37,12 +44,11 @@ impl IncomingSnapshot {
         let file = self.file.take().ok_or_else(interrupted)?;
         let piece = Bytes::copy_from_slice(piece);
         let len_bytes = piece.len() as u64;
-        let file = blocking(move || {
+        let writing = engine::offload(&*self.workshop, move || {
             file.file().write_all(&piece).map_err(Error::io("write", file.path()))?;
             Ok(file)
-        })
-        .await?;
-        self.file = Some(file);
+        });
+        self.file = Some(writing.await?);
         self.len_bytes += len_bytes;
         Ok(())
     }
@@ -55,16 +61,17 @@ impl IncomingSnapshot {
     pub async fn finish(mut self) -> Result<SnapshotFile, Error> {
         let file = self.file.take().ok_or_else(interrupted)?;
         let identity = Arc::clone(&self.identity);
-        blocking(move || {
+        let workshop = self.workshop.clone();
+        let finishing = engine::offload(&*self.workshop, move || {
             file.file().sync_all().map_err(Error::io("sync", file.path()))?;
             let (path, path_for_error) = (file.path().to_path_buf(), file.path().to_path_buf());
-            let snapshot = SnapshotFile::open_checked(path, false)?;
+            let snapshot = SnapshotFile::open_checked(path, false, workshop)?;
             identity.check_cluster(&path_for_error, snapshot.cluster_id())?;
             snapshot.inner.place.lock().is_temporary = true;
             file.into_path();
             Ok(snapshot)
-        })
-        .await
+        });
+        finishing.await
     }
 }
 

@@ -20,13 +20,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rocksdb::IteratorMode;
+use tokio::sync::oneshot;
 
 pub(crate) use dir::SnapshotDir;
 pub use incoming::IncomingSnapshot;
 
 use crate::db::{self, Db};
-use crate::error::{Error, blocking};
+use crate::engine::{self, Family, Read, Workshop};
+use crate::error::Error;
 use crate::record;
 use crate::types::SnapshotMeta;
 use format::{Head, Rows, Writer};
@@ -43,6 +44,7 @@ struct Inner {
     head: Head,
     len_bytes: u64,
     place: Mutex<Place>,
+    workshop: Arc<dyn Workshop>,
 }
 
 #[derive(Debug)]
@@ -66,11 +68,11 @@ impl SnapshotFile {
     ///
     /// # Errors
     /// [`Error::Snapshot`] where it is cut off or damaged, [`Error::NewerFormat`] where a newer build wrote it.
-    pub(crate) fn open_checked(path: PathBuf, is_temporary: bool) -> Result<Self, Error> {
+    pub(crate) fn open_checked(path: PathBuf, is_temporary: bool, workshop: Arc<dyn Workshop>) -> Result<Self, Error> {
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let (head, len_bytes) = format::verify(&file, &path)?;
         let place = Mutex::new(Place { path, is_temporary });
-        Ok(Self { inner: Arc::new(Inner { file, head, len_bytes, place }) })
+        Ok(Self { inner: Arc::new(Inner { file, head, len_bytes, place, workshop }) })
     }
 
     /// What it covers: the last log id, and the membership at that point.
@@ -126,7 +128,7 @@ impl SnapshotReader {
     /// The next piece, of at most `max_bytes`; empty at the end. A call that is cancelled reads the same piece again.
     pub async fn read_chunk(&mut self, max_bytes: usize) -> Result<Bytes, Error> {
         let (file, offset) = (self.file.clone(), self.offset);
-        let chunk = blocking(move || file.chunk_at(offset, max_bytes)).await?;
+        let chunk = engine::offload(&*self.file.inner.workshop, move || file.chunk_at(offset, max_bytes)).await?;
         self.offset += chunk.len() as u64;
         Ok(chunk)
     }
@@ -151,26 +153,22 @@ impl SnapshotFile {
 
 /// A view of the applied state at one moment, to be written to a file later. Applying goes on meanwhile.
 ///
-/// The view lives on a blocking thread of its own, because it borrows the database. It ends with this handle.
+/// The view lives where the engine keeps it, because it borrows the database. It ends with this handle.
 #[derive(Debug)]
 pub struct SnapshotBuilder {
-    go: Option<tokio::sync::oneshot::Sender<()>>,
-    built: Option<tokio::task::JoinHandle<Result<Option<SnapshotFile>, Error>>>,
+    go: Option<oneshot::Sender<()>>,
+    built: Option<oneshot::Receiver<Result<SnapshotFile, Error>>>,
 }
 
 impl SnapshotBuilder {
     /// Takes the view; returns once it is taken.
     pub(crate) async fn take(db: Arc<Db>, snapshots: Arc<SnapshotDir>, cluster_id: Option<String>) -> Self {
-        let (go, wait) = tokio::sync::oneshot::channel();
-        let (taken, is_taken) = tokio::sync::oneshot::channel();
-        let built = tokio::task::spawn_blocking(move || {
-            let view = db.raw().snapshot();
-            let _ = taken.send(());
-            if wait.blocking_recv().is_err() {
-                return Ok(None); // given up
-            }
-            build(&db, &view, &snapshots, cluster_id).map(Some)
-        });
+        let (go, wait) = oneshot::channel();
+        let (taken, is_taken) = oneshot::channel();
+        let (answer, built) = oneshot::channel();
+        let engine = Arc::clone(db.engine());
+        let work = Box::new(move |view: &dyn Read| drop(answer.send(build(&db, view, &snapshots, cluster_id))));
+        engine.offload_view(taken, wait, work);
         // An error means that the runtime is going down, and building says so.
         let _ = is_taken.await;
         Self { go: Some(go), built: Some(built) }
@@ -182,33 +180,44 @@ impl SnapshotBuilder {
         let go = self.go.take().ok_or_else(twice)?;
         let built = self.built.take().ok_or_else(twice)?;
         let _ = go.send(());
-        let built = built.await.map_err(|error| Error::Background(error.to_string()))??;
-        built.ok_or_else(twice)
+        built.await.map_err(|_| Error::Background("the snapshot was given up".into()))?
     }
 }
 
-fn build(
-    db: &Db,
-    view: &rocksdb::Snapshot<'_>,
-    snapshots: &SnapshotDir,
-    cluster_id: Option<String>,
-) -> Result<SnapshotFile, Error> {
+fn build(db: &Db, view: &dyn Read, snapshots: &SnapshotDir, cluster_id: Option<String>) -> Result<SnapshotFile, Error> {
     let head = Head { cluster_id, meta: applied_meta(db, view)? };
     let temporary = snapshots.create("building")?;
     let mut writer = Writer::begin(temporary.file(), temporary.path(), &head)?;
-    for item in view.iterator_cf(db.family(db::ROWS), IteratorMode::Start) {
-        let (key, value) = item.map_err(|error| db.error(error))?;
+    for row in view.scan(Family::Rows, &[], None) {
+        let (key, value) = row?;
         writer.row(&key, &value)?;
     }
     writer.finish()?;
     // Read back and checked: the log is purged on the strength of this file.
-    let built = SnapshotFile::open_checked(temporary.into_path(), true)?;
+    let built = SnapshotFile::open_checked(temporary.into_path(), true, snapshots.workshop().clone())?;
     snapshots.adopt(&built)
 }
 
+/// A snapshot of rows that are no database's.
+pub(crate) fn write<'a>(
+    snapshots: &SnapshotDir,
+    cluster_id: Option<String>,
+    meta: SnapshotMeta,
+    rows: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<SnapshotFile, Error> {
+    let temporary = snapshots.create("building")?;
+    let mut writer = Writer::begin(temporary.file(), temporary.path(), &Head { cluster_id, meta })?;
+    for (key, value) in rows {
+        writer.row(key, value)?;
+    }
+    writer.finish()?;
+    let written = SnapshotFile::open_checked(temporary.into_path(), true, snapshots.workshop().clone())?;
+    snapshots.adopt(&written)
+}
+
 /// How far the view goes. From the view itself, so that it fits the rows whatever is applied meanwhile.
-fn applied_meta(db: &Db, view: &rocksdb::Snapshot<'_>) -> Result<SnapshotMeta, Error> {
-    let get = |key| view.get_pinned_cf(db.family(db::META), key).map_err(|error| db.error(error));
+fn applied_meta(db: &Db, view: &dyn Read) -> Result<SnapshotMeta, Error> {
+    let get = |key: &str| view.get(Family::Meta, key.as_bytes());
     let last_log_id = match get(db::APPLIED)? {
         Some(bytes) => Some(record::decode(db::APPLIED, db.path(), &bytes)?),
         None => None,

@@ -151,10 +151,7 @@ async fn removed(client: &Client, service: &str) -> Result<(), Error> {
     client.remove_service(service).await?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let request = v1::ListServicesRequest::default();
-        let reply = client
-            .call("list services", request, |mut control, request| async move { control.list_services(request).await });
-        let services = reply.await?.services;
+        let services = client.list_services(v1::ListServicesRequest::default()).await?;
         if !services.iter().any(|known| known.spec.as_ref().is_some_and(|spec| spec.name == service)) {
             return Ok(());
         }

@@ -8,11 +8,15 @@
 //! | `many` | 60 replicas on all workers | create and start over Docker's API, as many at a time |
 //! | `restart` | container killed to running again, the first restart | create and start over Docker's API; and the same by hand |
 //!
+//! | `scale` | what 100,000 tasks and 1,000,000 log entries cost; takes so long that it has to be named | nothing is done |
+//!
 //! How long failures last is measured by the drills. Only with Docker there are `create`, `many` and `restart`.
 
 mod containers;
 mod control;
+mod flood;
 mod raw;
+mod scale;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,8 +30,12 @@ use crate::error::Error;
 use crate::runtime::RuntimeKind;
 use crate::supervisor::Hosted;
 
+pub use scale::Scale;
+
 /// The parts, in the order in which they run.
-pub const PARTS: [&str; 5] = ["idle", "writes", "create", "many", "restart"];
+pub const PARTS: [&str; 6] = ["idle", "writes", "create", "many", "restart", SCALE];
+/// The part that takes so long that it has to be asked for.
+const SCALE: &str = "scale";
 
 /// What to measure, and where.
 #[derive(Debug, Clone)]
@@ -40,6 +48,7 @@ pub struct Bench {
     pub seconds: u64,
     /// Repetitions of what is measured one by one; the median counts.
     pub repeat: usize,
+    pub scale: Scale,
 }
 
 /// One figure.
@@ -111,6 +120,8 @@ impl Figure {
 /// What is good enough.
 #[derive(Debug, Clone, Copy)]
 enum Bound {
+    /// It is told for its own sake.
+    None,
     AtMost(f64),
     AtLeast(f64),
 }
@@ -118,6 +129,7 @@ enum Bound {
 impl Bound {
     fn is_met(self, value: f64) -> bool {
         match self {
+            Self::None => true,
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
         }
@@ -125,6 +137,7 @@ impl Bound {
 
     fn text(self, unit: &str) -> String {
         match self {
+            Self::None => "–".into(),
             Self::AtMost(limit) => format!("≤ {limit} {unit}"),
             Self::AtLeast(limit) => format!("≥ {limit} {unit}"),
         }
@@ -150,7 +163,9 @@ pub async fn run(bench: Bench) -> Result<Vec<Figure>, Error> {
     if bench.runtime == RuntimeKind::Docker {
         echo::ensure_image(&options.binaries).await?;
     }
-    let hosted = Hosted::start(Options { log_level: "warn".into(), is_direct: true, ..options }).await?;
+    // What a manager says of its start is part of what is measured there.
+    let log_level = if bench.parts.iter().any(|part| part == SCALE) { "info" } else { "warn" };
+    let hosted = Hosted::start(Options { log_level: log_level.into(), is_direct: true, ..options }).await?;
     let measured = tokio::select! {
         measured = measure(&bench, &hosted) => measured,
         _ = tokio::signal::ctrl_c() => Err(Error::failed("interrupted")),
@@ -164,7 +179,8 @@ async fn measure(bench: &Bench, hosted: &Hosted) -> Result<Vec<Figure>, Error> {
     hosted.workers_ready(&client).await?;
     containers::lead_with_the_first(&client).await?;
     let mut figures = Vec::new();
-    let is_wanted = |part: &str| bench.parts.is_empty() || bench.parts.iter().any(|wanted| wanted == part);
+    let is_named = |part: &str| bench.parts.iter().any(|wanted| wanted == part);
+    let is_wanted = |part: &str| is_named(part) || (bench.parts.is_empty() && part != SCALE);
     for part in PARTS {
         if !is_wanted(part) {
             continue;
@@ -179,6 +195,7 @@ async fn measure(bench: &Bench, hosted: &Hosted) -> Result<Vec<Figure>, Error> {
             "writes" => vec![control::writes(hosted, Duration::from_secs(bench.seconds)).await?],
             "create" => vec![containers::create(&client, bench.repeat).await?],
             "many" => vec![containers::many(hosted, &client).await?],
+            SCALE => scale::run(hosted, &client, bench.scale).await?,
             _ => containers::restart(&client, bench.repeat).await?,
         });
     }
@@ -198,7 +215,11 @@ pub fn table(figures: &[Figure]) -> String {
             yardstick.map_or("–".into(), |y| format!("{}: {} {}", y.what, rounded(y.value), figure.unit)),
             figure.ratio.map_or("–".into(), |ratio| format!("{ratio:.2}")),
             figure.target.clone(),
-            if figure.is_met { "reached".into() } else { "MISSED".into() },
+            match figure.is_met {
+                true if figure.target == Bound::None.text("") => String::new(),
+                true => "reached".into(),
+                false => "MISSED".into(),
+            },
         ]);
     }
     table.to_string()

@@ -54,6 +54,18 @@ impl Cluster {
         finished(&program, &args, None, name).await
     }
 
+    /// Makes the cluster again out of a saved file in the empty directory of a manager that does not run, and starts it.
+    pub async fn restore(&self, name: &str, file: &Path) -> Result<(), Error> {
+        let member = self.stopped_manager(name).await?;
+        empty(&self.layout.data_dir(member))?;
+        if !self.layout.is_direct {
+            self.links.open(member).await?;
+        }
+        let (program, args) = launch::restore(&self.layout, &self.options.binaries, member, file);
+        finished(&program, &args, None, name).await?;
+        self.start(name).await
+    }
+
     async fn stopped_manager(&self, name: &str) -> Result<Member, Error> {
         let Part::Member(member @ Member::Manager(_)) = self.layout.part(name)? else {
             return Err(Error::usage(format!("{name} is no manager")));

@@ -78,6 +78,8 @@ pub enum Kind {
     LeaderCutWorkers,
     /// Restart a follower, then the leader, by SIGTERM
     ManagerRestart,
+    /// Restart all managers one after the other by SIGTERM, the leader last
+    ManagersRollingRestart,
     /// Replace all managers by another version and back, then for good
     ManagerUpgrade,
     /// Let the cluster grow from one manager to five, replace the leader, and let it shrink again
@@ -86,6 +88,10 @@ pub enum Kind {
     ManagerReplace,
     /// Lose two of three managers for good, and make a cluster of the third alone
     QuorumRecover,
+    /// Lose all managers with their data, and make the cluster again from a snapshot that one had saved by itself
+    SnapshotRestore,
+    /// Remove a service and scale another by mistake, and bring both back from a snapshot
+    SnapshotUndo,
     /// Kill the leader and a follower, and bring both back
     TwoManagersKill,
     /// Kill all managers at once, and bring them back
@@ -210,10 +216,13 @@ impl Kind {
             | Self::LeaderCut
             | Self::LeaderCutWorkers
             | Self::ManagerRestart
+            | Self::ManagersRollingRestart
             | Self::ManagerUpgrade
             | Self::ManagersGrowShrink
             | Self::ManagerReplace
             | Self::QuorumRecover
+            | Self::SnapshotRestore
+            | Self::SnapshotUndo
             | Self::TwoManagersKill
             | Self::AllManagersKill
             | Self::PlannedOutage
@@ -252,6 +261,7 @@ impl Kind {
     pub fn scene(self) -> Scene {
         match self {
             Self::ManagersGrowShrink => Scene { managers: 1, spares: 4, ..Scene::default() },
+            Self::SnapshotRestore => Scene { is_backed_up: true, ..Scene::default() },
             Self::ManagersRollingKill => Scene { keep_replicas: 46, ..Scene::default() },
             Self::RegistryDown | Self::DockerKill | Self::DockerRestart | Self::DockerFreeze => {
                 Scene { daemons: Some(DaemonOptions::default()), ..Scene::default() }

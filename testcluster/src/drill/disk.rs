@@ -1,19 +1,17 @@
 //! A manager's disk fails it: it must not go on as if it had written, and the others must not need it.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use goat_proto::v1;
-use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::look::WITHIN;
 use super::stage::{Measured, Stage};
 use crate::client::Client;
 use crate::cluster::Condition;
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::tracer::{attach, detach};
 use crate::volumes;
 
 const FAILING_S: u64 = 10;
@@ -21,7 +19,6 @@ const POLL: Duration = Duration::from_millis(5);
 /// From when the disk is well again.
 const ENDS: Duration = Duration::from_secs(5);
 const BULK_BYTES: usize = 60_000;
-const DETACH: Duration = Duration::from_secs(5);
 
 /// The leader's file system fills up, and has room again.
 pub(super) async fn full(stage: &mut Stage) -> Result<Measured, Error> {
@@ -100,54 +97,5 @@ async fn revive(stage: &Stage, name: &str) -> Result<(), Error> {
             return Ok(());
         }
         tokio::time::sleep(POLL).await;
-    }
-}
-
-/// Lets every fsync of the process fail, from when this returns.
-async fn attach(pid: i32) -> Result<Child, Error> {
-    let strace = Command::new("strace")
-        .args(["-f", "-qqq", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO", "-p"])
-        .arg(pid.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut strace = strace.map_err(Error::io("start", Path::new("strace")))?;
-    let deadline = Instant::now() + WITHIN;
-    while !is_traced(pid) {
-        if let Ok(Some(status)) = strace.try_wait() {
-            return Err(Error::failed(format!(
-                "strace cannot attach to process {pid} ({status}); is another tracer there?"
-            )));
-        }
-        if Instant::now() >= deadline {
-            return Err(Error::failed(format!("strace has not attached to process {pid} in {} s", WITHIN.as_secs())));
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Ok(strace)
-}
-
-/// Every thread is.
-fn is_traced(pid: i32) -> bool {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.filter_map(Result::ok).all(|thread| {
-        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-        // One that has ended meanwhile needs no tracer.
-        tracer.is_none_or(|tracer| tracer.trim() != "0")
-    })
-}
-
-/// It detaches on a signal, and ends by itself when the process has.
-async fn detach(strace: &mut Child) -> Result<(), Error> {
-    if let Some(pid) = strace.id() {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGTERM);
-    }
-    match tokio::time::timeout(DETACH, strace.wait()).await {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::failed("strace does not detach from the manager")),
     }
 }

@@ -21,6 +21,7 @@ mod judge;
 mod leader_kill;
 mod leader_transfer;
 mod load;
+mod load_pause;
 mod look;
 mod manager_restart;
 mod manager_upgrade;
@@ -29,6 +30,7 @@ mod membership;
 mod quorum_recover;
 mod report;
 mod role;
+mod snapshot;
 mod stage;
 mod worker_kill;
 
@@ -156,10 +158,12 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::LeaderFreeze => managers::leader_freeze(stage).await,
         Kind::LeaderCut => cut::leader(stage, false).await,
         Kind::LeaderCutWorkers => cut::leader(stage, true).await,
-        Kind::ManagerRestart => manager_restart::run(stage).await,
+        kind @ (Kind::ManagerRestart | Kind::ManagersRollingRestart) => manager_restart::run(stage, kind).await,
         Kind::ManagerUpgrade => manager_upgrade::run(stage).await,
         kind @ (Kind::ManagersGrowShrink | Kind::ManagerReplace) => membership::run(stage, kind).await,
         Kind::QuorumRecover => quorum_recover::run(stage).await,
+        Kind::SnapshotRestore => snapshot::restore(stage).await,
+        Kind::SnapshotUndo => snapshot::undo(stage).await,
         kind @ (Kind::TwoManagersKill | Kind::AllManagersKill | Kind::PlannedOutage | Kind::ManagersRollingKill) => {
             managers::kill(stage, kind).await
         }

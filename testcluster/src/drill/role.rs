@@ -62,6 +62,8 @@ pub struct Scene {
     pub manager_disk_mib: Option<u32>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
+    /// Managers save the state every second.
+    pub is_backed_up: bool,
 }
 
 impl Default for Scene {
@@ -74,6 +76,7 @@ impl Default for Scene {
             stop_replicas: 3,
             manager_disk_mib: None,
             daemons: None,
+            is_backed_up: false,
         }
     }
 }

@@ -43,11 +43,11 @@ pub struct Stage {
     pub checks: Checks,
     pub timeline: Timeline,
     /// These three run during a repeat.
-    recorder: Option<Recorder>,
+    pub(super) recorder: Option<Recorder>,
     witness: Option<Witness>,
     pulse: Option<Pulse>,
     /// When the repeat began.
-    began_ms: u64,
+    pub(super) began_ms: u64,
     pub rules: Rules,
     /// What the drill itself saw that must not be.
     pub wrong: Vec<String>,
@@ -57,7 +57,7 @@ pub struct Stage {
     /// Of this repeat.
     pub rng: StdRng,
     pub nth: u32,
-    options: DrillOptions,
+    pub(super) options: DrillOptions,
     interrupted: CancellationToken,
     _signals: TaskSet,
 }
@@ -191,7 +191,9 @@ impl Stage {
         self.rng = StdRng::seed_from_u64(seed);
         self.pulse = Some(Pulse::start());
         self.witness = Some(Witness::start(self.remote().layout()).await?);
-        let writers = usize::from(self.remote().layout().managers);
+        // One waits for its answer before it writes again: so many that slow answers do not make it less than was asked for.
+        let writers =
+            usize::from(self.remote().layout().managers).max((self.options.load_per_s / 20.0).min(64.0) as usize);
         let recorder = Recorder::start(self.client(), writers, self.options.load_per_s);
         let since = Instant::now();
         let written = recorder.first_after(since, FIRST_WRITE).await;

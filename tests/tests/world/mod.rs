@@ -20,7 +20,7 @@ pub struct World {
 }
 
 /// A program of this workspace: built beside the tests by `tests/run`.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test has a path");
     let path = own.ancestors().nth(2).expect("target/debug/deps").join(name);
     assert!(path.is_file(), "{} is missing: build the workspace first, as tests/run does", path.display());
@@ -74,6 +74,11 @@ impl World {
     /// A file in the cluster's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Of the managers, as goatctl is given them.
+    pub fn addresses(&self) -> &str {
+        &self.addresses
     }
 
     /// Runs testcluster on it; what it printed.

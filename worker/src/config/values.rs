@@ -9,14 +9,6 @@ use clap::ValueEnum;
 use goat_core::model::Driver;
 use serde::{Deserialize, Deserializer};
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
 /// What can run tasks here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use goat_core::model::NodeId;
 use nix::sys::signal::Signal;
-use tokio::process::Command;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::watchdog::{self, Holder};
+use crate::notify;
 use crate::taskset::TaskSet;
 
 const LOOK: Duration = Duration::from_millis(500);
@@ -89,8 +89,7 @@ impl Keeper {
     }
 
     async fn start(&self) -> bool {
-        let child = Command::new(&self.program)
-            .arg0("goat-worker")
+        let child = notify::own(&self.program)
             .arg("watchdog")
             .arg(&self.root)
             .arg("--node")

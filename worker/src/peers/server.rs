@@ -6,8 +6,7 @@ use std::time::Duration;
 use goat_core::model::NodeId;
 use goat_proto::v1;
 use goat_proto::v1::presence_server::{Presence, PresenceServer};
-use goat_tls::{Caller, Connector, Incoming, Limits, Role, Transport};
-use tokio::net::TcpListener;
+use goat_tls::{Caller, Connector, Incoming, Limits, Listener, Role, Transport};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::error;
@@ -63,7 +62,7 @@ impl Presence for Service {
 }
 
 /// Answers until it is dropped.
-pub async fn serve(listener: TcpListener, node: NodeId, lease: Arc<Lease>, transport: Transport, connector: Connector) {
+pub async fn serve(listener: Listener, node: NodeId, lease: Arc<Lease>, transport: Transport, connector: Connector) {
     let service = PresenceServer::new(Service { node, lease, connector })
         .max_decoding_message_size(MAX_BYTES)
         .max_encoding_message_size(MAX_BYTES);

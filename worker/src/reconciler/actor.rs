@@ -17,15 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::model::TaskState;
+use goat_observe::child;
 use running::EndedBy;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use super::goal::{Goal, Stop, seen_exit, stop_wanted};
 use crate::fence::FenceList;
 use crate::journal::Journal;
 use crate::lease::Lease;
+use crate::metrics::Meters;
 use crate::runtime::{Created, Error, RUNTIME_DOWN, Runtime};
 use crate::task::{Exit, Order, Record};
 use crate::{clock, durable};
@@ -44,6 +46,7 @@ pub(super) struct Actor {
     pub journal: Journal,
     pub lease: Arc<Lease>,
     pub fence: FenceList,
+    pub meters: Arc<Meters>,
     pub goal: watch::Receiver<Goal>,
     pub exit: watch::Receiver<Option<Exit>>,
     pub updates: mpsc::Sender<Record>,
@@ -64,10 +67,16 @@ enum Early {
 impl Actor {
     /// From here to the task's last state, which is journaled and told.
     pub(super) async fn run(mut self) {
-        if let Some(order) = self.order.take()
-            && self.bring_up(&order).await.is_none()
-        {
-            return self.finish().await;
+        if let Some(order) = self.order.take() {
+            let since = Instant::now();
+            let (task, service) = (order.meta.task, order.meta.service.as_str());
+            let header = order.traceparent.as_deref();
+            let span = goat_observe::follow!(header, "task", task_id = %task, service, node = order.node);
+            let is_up = self.bring_up(&order).instrument(span).await.is_some();
+            self.meters.brought_up(self.record.state, since.elapsed());
+            if !is_up {
+                return self.finish().await;
+            }
         }
         // One that was found started may not be listed yet.
         if let Err(error) = self.list_for_watchdog(self.record.container_id.as_deref().unwrap_or_default()) {
@@ -127,7 +136,8 @@ impl Actor {
                 stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop).await),
                 turn = starts.acquire_owned() => turn.expect("the semaphore is never closed"),
             };
-            match self.runtime.create(order).await {
+            let created = self.runtime.create(order).instrument(child!("create"));
+            match created.await {
                 Ok(Created::Fresh { handle }) => {
                     // A process has none before it runs.
                     self.record.container_id = Some(handle.clone()).filter(|handle| !handle.is_empty());
@@ -159,12 +169,13 @@ impl Actor {
 
     async fn prepare(&mut self, order: &Order) -> Result<(), Early> {
         self.advance(TaskState::Preparing).await;
-        let runtime = self.runtime.clone();
+        let (runtime, since) = (self.runtime.clone(), Instant::now());
         let prepared = tokio::select! {
             biased;
             stop = stop_wanted(&mut self.goal, u64::MAX) => return Err(self.abandon(stop).await),
-            prepared = runtime.prepare(&order.spec) => prepared,
+            prepared = runtime.prepare(&order.spec).instrument(child!("pull", image = order.spec.image)) => prepared,
         };
+        self.meters.pulled(prepared.is_ok(), since.elapsed());
         let Err(error) = prepared else { return Ok(()) };
         Err(self.give_up(error).await)
     }
@@ -180,7 +191,8 @@ impl Actor {
         }
         // Not given up half-way, so that a stop meets a task that runs or does not.
         self.may_run = true;
-        match self.runtime.start(order, handle).await {
+        let started = self.runtime.start(order, handle).instrument(child!("start", container_id = handle));
+        match started.await {
             Ok(started) => {
                 self.started(started).await;
                 Ok(())

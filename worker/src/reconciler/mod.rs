@@ -20,7 +20,7 @@ use goat_core::model::TaskId;
 use goat_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::task::{Assignment, TaskMeta};
+use crate::task::{Assignment, Record, TaskMeta};
 
 pub use service::{Parts, Service};
 
@@ -33,8 +33,16 @@ enum Command {
         set: Vec<Assignment>,
         removed: Vec<TaskId>,
     },
-    Snapshot(oneshot::Sender<Vec<v1::TaskReport>>),
+    Snapshot(oneshot::Sender<Vec<Seen>>),
     Find(TaskId, oneshot::Sender<Option<TaskMeta>>),
+}
+
+/// A task as it is now.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub record: Record,
+    /// It is being stopped, whatever it is at this moment.
+    pub is_stopping: bool,
 }
 
 /// The reconciler has ended: the agent is stopping.
@@ -61,6 +69,11 @@ impl Handle {
 
     /// Every task that is known, as it is now.
     pub async fn snapshot(&self) -> Result<Vec<v1::TaskReport>, Gone> {
+        Ok(self.seen().await?.iter().map(|seen| seen.record.report()).collect())
+    }
+
+    /// The same, with all that is known of each.
+    pub async fn seen(&self) -> Result<Vec<Seen>, Gone> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command::Snapshot(answer)).await.map_err(|_| Gone)?;
         answered.await.map_err(|_| Gone)

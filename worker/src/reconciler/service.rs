@@ -1,5 +1,6 @@
 //! The reconciler's loop: owns the table of known tasks, plans after each change, and has the plan carried out.
 
+mod known;
 mod outage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use tracing::{info, warn};
 use super::actor::Actor;
 use super::adopt::Adoption;
 use super::goal::Goal;
-use super::plan::{self, Action, Doing, RejectReason, View};
+use super::plan::{self, Action, RejectReason, View};
 use super::{Command, Handle};
 use crate::clock;
 use crate::fence::FenceList;
@@ -23,10 +24,12 @@ use crate::identity::Identity;
 use crate::inventory::Health;
 use crate::journal::Journal;
 use crate::lease::{Lease, Validity};
+use crate::metrics::Meters;
 use crate::outbox::Outbox;
 use crate::runtime::{DISK_FULL, Event, Found, FoundState, Runtime, Runtimes};
 use crate::task::{Assignment, Exit, Order, Record, TaskMeta};
 use crate::taskset::TaskSet;
+use known::{ActorHandle, Known, wanted};
 
 /// Longer than any listing takes, of any runtime.
 const GONE_MEMORY: Duration = Duration::from_secs(120);
@@ -52,23 +55,8 @@ pub struct Parts {
     pub is_watched: watch::Receiver<bool>,
     pub fence: FenceList,
     pub health: watch::Sender<Health>,
+    pub meters: Arc<Meters>,
     pub tasks: TaskSet,
-}
-
-#[derive(Debug)]
-struct Known {
-    record: Record,
-    /// While something is being done to bring it up, to watch it or to stop it.
-    actor: Option<ActorHandle>,
-    is_forgetting: bool,
-}
-
-#[derive(Debug)]
-struct ActorHandle {
-    goal: watch::Sender<Goal>,
-    exit: watch::Sender<Option<Exit>>,
-    /// When this agent first saw it run: a listing from before does not show it.
-    running_since: Option<Instant>,
 }
 
 /// The reconciler's loop.
@@ -125,6 +113,7 @@ impl Service {
                 .health
                 .send_if_modified(|health| std::mem::replace(&mut health.is_unwatched, !is_watched) == is_watched);
             self.act(lease_now, is_watched);
+            self.parts.meters.tasks(self.known.values().map(|known| known.record.state));
             tokio::select! {
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(record) = self.updates.recv() => self.update(record),
@@ -136,6 +125,9 @@ impl Service {
                 Ok(()) = lease.changed() => {
                     let Validity { is_leased, is_sheltered } = *lease.borrow();
                     info!(is_leased, is_sheltered, "the lease changed");
+                    if !is_leased {
+                        self.parts.meters.lease_expired();
+                    }
                 }
                 Ok(()) = watched.changed() => {}
                 else => return,
@@ -186,8 +178,7 @@ impl Service {
                 assigned.extend(set.into_iter().map(|assignment| (assignment.meta.task, assignment)));
             }
             Command::Snapshot(answer) => {
-                let reports = self.known.values().map(|known| known.record.report()).collect();
-                let _ = answer.send(reports);
+                let _ = answer.send(self.known.values().map(Known::seen).collect());
             }
             Command::Find(task, answer) => {
                 let _ = answer.send(self.known.get(&task).map(|known| known.record.meta.clone()));
@@ -311,6 +302,10 @@ impl Service {
 
     fn carry_out(&mut self, action: Action) {
         match action {
+            // A leader that was told late may take back what has ended here meanwhile: a task is begun once.
+            Action::Start { task } if self.gone.contains_key(&task) => {
+                self.end_unbegun(task, TaskState::Rejected, "ended-here-before", None);
+            }
             Action::Start { task } => {
                 let Some(assignment) = self.assigned.as_ref().and_then(|assigned| assigned.get(&task)) else {
                     return;
@@ -322,6 +317,7 @@ impl Service {
                     cluster: self.parts.identity.cluster_id(),
                     node: self.parts.node.clone(),
                     address: self.parts.address,
+                    traceparent: assignment.traceparent.clone(),
                 };
                 self.spawn_actor(Record::new(order.meta.clone(), clock::now_ms()), Some(order));
             }
@@ -374,6 +370,7 @@ impl Service {
             journal: self.parts.journal.clone(),
             lease: self.parts.lease.clone(),
             fence: self.parts.fence.clone(),
+            meters: self.parts.meters.clone(),
             goal: goal.subscribe(),
             exit: exit.subscribe(),
             updates: self.tell_updates.clone(),
@@ -418,34 +415,6 @@ impl Service {
                 warn!(task_id = %found.meta.task, %error, "a container that is not to run could not be removed yet");
             }
         });
-    }
-}
-
-impl Known {
-    fn view(&self) -> plan::Known {
-        let doing = match &self.actor {
-            _ if self.is_forgetting => Doing::Forgetting,
-            None => Doing::Nothing,
-            Some(actor) => match *actor.goal.borrow() {
-                Goal::Run => Doing::Running,
-                Goal::Stop { grace_ms, .. } => Doing::Stopping { grace_ms },
-            },
-        };
-        plan::Known {
-            state: self.record.state,
-            doing,
-            on_disconnect: self.record.meta.on_disconnect,
-            stop_grace_ms: self.record.meta.stop_grace_ms,
-        }
-    }
-}
-
-fn wanted(assignment: &Assignment) -> plan::Wanted {
-    plan::Wanted {
-        desired: assignment.desired,
-        driver: assignment.meta.driver,
-        on_disconnect: assignment.meta.on_disconnect,
-        unusable: assignment.spec.as_ref().err().cloned(),
     }
 }
 

@@ -78,7 +78,7 @@ async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened
         Some(manager_message::Message::Welcome(welcome)) => {
             accept(&address, parts, term, &welcome)?;
             if is_relayed {
-                info!(manager = address, "the leader is reached through another manager");
+                info!(address, "the leader is reached through another manager");
             }
             Ok(Opened {
                 address,
@@ -113,7 +113,8 @@ fn accept(address: &str, parts: &Parts, term: u64, welcome: &v1::Welcome) -> Res
 }
 
 async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
-    let tasks = parts.reconciler.snapshot().await.map_err(|Gone| Refusal::Stopping)?;
+    let known = parts.reconciler.seen().await.map_err(|Gone| Refusal::Stopping)?;
+    let stopping = known.iter().filter(|seen| seen.is_stopping).map(|seen| seen.record.meta.task.to_string());
     let inventory = (&*parts.inventory.borrow()).into();
     Ok(v1::Hello {
         node_id: parts.identity.node_id().to_string(),
@@ -121,7 +122,9 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
         address: parts.address.to_string(),
         labels: parts.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         inventory: Some(inventory),
-        tasks,
+        stopping: stopping.collect(),
+        tasks: known.iter().map(|seen| seen.record.report()).collect(),
+        origins: known.iter().map(|seen| seen.record.origin()).collect(),
         cluster_id: parts.identity.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
         term: parts.identity.term(),
         relay: is_relayed,

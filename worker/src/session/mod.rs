@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::identity::Identity;
 use crate::lease::Lease;
+use crate::metrics::Meters;
 use crate::outbox::Outbox;
 use crate::reconciler::{Gone, Handle};
 use crate::runtime::Runtimes;
@@ -52,11 +53,21 @@ pub struct Parts {
     pub reconciler: Handle,
     pub outbox: Arc<Outbox>,
     pub lease: Arc<Lease>,
+    pub meters: Arc<Meters>,
     pub inventory: watch::Receiver<Inventory>,
     pub runtimes: Runtimes,
     pub tasks: TaskSet,
     /// Told when this node was removed from the cluster and nothing runs here any more.
     pub removed: Arc<Notify>,
+    /// The session that is held; None while one is sought.
+    pub standing: watch::Sender<Option<Standing>>,
+}
+
+/// With whom a session is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub manager: String,
+    pub term: u64,
 }
 
 /// A session that a leader has welcomed.
@@ -108,13 +119,17 @@ pub async fn run(parts: Parts) {
         };
         let address = opened.address.clone();
         info!(manager = address, raft_term = opened.term, "session with the leader");
+        parts.meters.session_began(&address);
+        parts.standing.send_replace(Some(Standing { manager: address.clone(), term: opened.term }));
         let end = stream::hold(opened, &parts).await;
+        parts.standing.send_replace(None);
+        parts.meters.session_ended();
         match &end {
             End::Stopping => return,
             End::Redirected { leader } => dialer.redirected(leader),
             _ => dialer.lost(&address),
         }
-        warn!(manager = address, error = %end, "the session ended");
+        warn!(address, error = %end, "the session ended");
     }
 }
 

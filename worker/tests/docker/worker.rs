@@ -89,6 +89,7 @@ impl Worker {
             is_watched: watch::channel(true).1,
             fence: FenceList::open(root).expect("opened"),
             health,
+            meters: Arc::default(),
             tasks: tasks.child("tasks"),
         };
         let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found));
@@ -129,6 +130,8 @@ impl Worker {
             slot: self.next,
             attempt: 1,
             fencing_token: 1,
+            spec_version: 1,
+            traceparent: String::new(),
             desired: "running".into(),
             spec: Some(v1::ServiceSpec {
                 name: "web".into(),

@@ -142,3 +142,28 @@ fn a_grant_makes_a_node_ready_and_its_time_start_again() {
     assert_eq!(leases.due(1_000 + policy.disconnected_after_ms - 1, |_| true), []);
     assert_eq!(leases.next_deadline_ms(1_000), Some(1_000 + policy.disconnected_after_ms));
 }
+
+#[test]
+fn all_are_heard_when_each_was_or_was_given_up_and_strangers_have_had_their_time() {
+    let policy = LeasePolicy::default();
+    let nodes = [1, 2, 3].map(NodeId::from_random);
+    let told = [NodeState::Ready, NodeState::Ready, NodeState::Down];
+    let mut leases = LeaderLeases::new(policy, 0, nodes.into_iter().zip(told));
+    assert!(!leases.are_all_heard(1_000_000), "nobody is heard, so nobody knows that managers live");
+    let heard = |leases: &mut LeaderLeases, until_ms: u64| {
+        for at_ms in (0..=until_ms).step_by(policy.heartbeat_ms as usize) {
+            leases.granted(nodes[0], at_ms);
+        }
+    };
+    let wait_ms = policy.manager_wait_ms();
+    heard(&mut leases, wait_ms);
+    assert!(!leases.are_all_heard(wait_ms), "one is neither heard nor given up");
+    leases.granted(nodes[1], wait_ms);
+    assert!(!leases.are_all_heard(wait_ms - 1), "one that nobody knows may still hold a lease");
+    assert!(leases.are_all_heard(wait_ms));
+
+    let mut alone = LeaderLeases::new(policy, 0, [(nodes[0], NodeState::Ready), (nodes[1], NodeState::Ready)]);
+    heard(&mut alone, wait_ms);
+    assert_eq!(alone.due(wait_ms, |_| true), [(nodes[1], NodeState::Down)]);
+    assert!(alone.are_all_heard(wait_ms));
+}

@@ -143,6 +143,7 @@ fn stage(adopted: Option<TaskState>, probes: &str, stops_within_ms: u64) -> (Sta
         cluster: None,
         node: "w1".into(),
         address: [127, 0, 0, 1].into(),
+        traceparent: None,
     };
     let actor = Actor {
         record,
@@ -152,6 +153,7 @@ fn stage(adopted: Option<TaskState>, probes: &str, stops_within_ms: u64) -> (Sta
         journal: journal.clone(),
         lease: Arc::new(Lease::open(dir.path()).expect("opened")),
         fence: FenceList::open(dir.path()).expect("opened"),
+        meters: Arc::default(),
         goal: goal.subscribe(),
         exit: exit.subscribe(),
         updates: tell_updates,

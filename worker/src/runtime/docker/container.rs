@@ -144,6 +144,7 @@ mod tests {
             cluster: None,
             node: "w1".into(),
             address: [127, 0, 0, 9].into(),
+            traceparent: None,
         };
         let body = body(&order, NodeId::from_random(1));
         assert_eq!((body.entrypoint, body.cmd), (None, Some(vec!["-v".to_owned()])));

@@ -16,6 +16,7 @@ const CLUSTER: &str = "io.goat.cluster";
 const SLOT: &str = "io.goat.slot";
 const ATTEMPT: &str = "io.goat.attempt";
 const FENCING_TOKEN: &str = "io.goat.fencing-token";
+const SPEC_VERSION: &str = "io.goat.spec-version";
 const ON_DISCONNECT: &str = "io.goat.on-disconnect";
 const STOP_GRACE_MS: &str = "io.goat.stop-grace-ms";
 /// As JSON; only where the task has a health check.
@@ -40,6 +41,7 @@ pub(super) fn write(order: &Order, node: NodeId) -> HashMap<String, String> {
     set(SLOT, meta.slot.to_string());
     set(ATTEMPT, meta.attempt.to_string());
     set(FENCING_TOKEN, meta.fencing_token.to_string());
+    set(SPEC_VERSION, meta.spec_version.to_string());
     set(ON_DISCONNECT, meta.on_disconnect.word().to_owned());
     set(STOP_GRACE_MS, meta.stop_grace_ms.to_string());
     if let Some(health) = &meta.health {
@@ -61,6 +63,8 @@ pub(super) fn read(labels: &HashMap<String, String>) -> Option<TaskMeta> {
         slot: get(SLOT)?.parse().ok()?,
         attempt: get(ATTEMPT)?.parse().ok()?,
         fencing_token: get(FENCING_TOKEN)?.parse().ok()?,
+        // An earlier agent did not write it.
+        spec_version: get(SPEC_VERSION).and_then(|text| text.parse().ok()).unwrap_or(0),
         driver: Driver::Docker,
         on_disconnect: convert::word::<OnDisconnect>(ON_DISCONNECT, get(ON_DISCONNECT)?).ok()?,
         stop_grace_ms: get(STOP_GRACE_MS)?.parse().ok()?,
@@ -95,6 +99,7 @@ mod tests {
             cluster: None,
             node: "w1".into(),
             address: [127, 0, 0, 1].into(),
+            traceparent: None,
         };
         let written = write(&order, NodeId::from_random(9));
         assert_eq!(read(&written), Some(order.meta.clone()));

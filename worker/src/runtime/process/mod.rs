@@ -34,14 +34,14 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 
 use super::{Created, Error, Event, Found, FoundState, LogOptions, LogStream, Runtime, Started};
-use crate::durable;
 use crate::task::{Exit, Order, TaskMeta};
 use crate::taskset::TaskSet;
+use crate::{durable, notify};
 use state::{Launch, State};
+use watcher::finished;
 
 pub use fence::kill_now;
 pub use state::Process;
@@ -152,8 +152,7 @@ impl ProcessRuntime {
             let reason = if error.is_disk_full() { "disk-full" } else { "agent-error" };
             Error::failed(reason, error.to_string())
         })?;
-        let mut child = Command::new(&self.supervisor)
-            .arg0("goat-worker")
+        let mut child = notify::own(&self.supervisor)
             .arg("supervise")
             .arg(&dir)
             .stdin(Stdio::null())
@@ -197,7 +196,7 @@ async fn read_blocking<T: Send + 'static>(
     path: PathBuf,
     read: impl FnOnce(&Path) -> Result<Option<T>, durable::Error> + Send + 'static,
 ) -> Result<Option<T>, Error> {
-    let result = tokio::task::spawn_blocking(move || read(&path)).await.expect("reading does not panic");
+    let result = finished(tokio::task::spawn_blocking(move || read(&path))).await;
     result.map_err(|error| Error::failed("agent-error", error.to_string()))
 }
 
@@ -302,10 +301,7 @@ impl Runtime for ProcessRuntime {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         });
-        removed
-            .await
-            .expect("removing does not panic")
-            .map_err(|error| Error::Unreachable { problem: error.to_string() })?;
+        finished(removed).await.map_err(|error| Error::Unreachable { problem: error.to_string() })?;
         self.watched.lock().remove(&meta.task);
         self.turns.lock().remove(&meta.task);
         Ok(())

@@ -62,6 +62,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 pub fn run(dir: &Path) -> i32 {
     // Fails only for the leader of a process group, which then already is on its own.
     let _ = nix::unistd::setsid();
+    be_killed_as_others_are();
     match start(dir) {
         Ok(running) => {
             say(&Word::Started(running.state.clone()));
@@ -72,6 +73,15 @@ pub fn run(dir: &Path) -> i32 {
             say(&error.word());
             1
         }
+    }
+}
+
+/// The agent's unit may spare it when memory runs out. A task that takes it all is not to be spared.
+fn be_killed_as_others_are() {
+    let path = "/proc/self/oom_score_adj";
+    let score = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if score.is_some_and(|score| score < 0) {
+        let _ = std::fs::write(path, "0");
     }
 }
 

@@ -45,13 +45,22 @@ impl Watcher {
             while alive.read(&mut byte).await.is_ok_and(|bytes| bytes > 0) {}
         }
         let path = self.dir.join("state.json");
-        let read = tokio::task::spawn_blocking(move || durable::read::<State>(&path)).await;
-        match read.expect("reading does not panic") {
+        match finished(tokio::task::spawn_blocking(move || durable::read::<State>(&path))).await {
             Ok(Some(State { exit: Some(exit), .. })) => exit,
             Ok(Some(state)) => unwitnessed(state).await,
             Ok(None) => unknown("agent-error", "the supervisor left nothing"),
             Err(error) => unknown("agent-error", &error.to_string()),
         }
+    }
+}
+
+/// What blocking work came to. An agent that ends lets none begin any more: then this never returns, and nothing is
+/// concluded from it.
+pub(super) async fn finished<T>(work: tokio::task::JoinHandle<T>) -> T {
+    match work.await {
+        Ok(done) => done,
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -1,0 +1,73 @@
+//! Why tasks wait, counted, as against what the planner says of each.
+
+use std::collections::BTreeMap;
+
+use goat_core::model::{NodeState, TaskState};
+use goat_core::scheduler::pending::{BACKOFF, DUE, NO_NODE, OTHER};
+use goat_core::scheduler::pending_by_reason;
+use goat_core::state::command::Action;
+
+use crate::support::{GIB, Leader, needing, spec, tcp};
+
+const MANY: usize = 100;
+
+fn counted(leader: &Leader, most_specs: usize) -> Vec<(&'static str, usize)> {
+    pending_by_reason(&leader.state, leader.now_ms, most_specs).into_iter().collect()
+}
+
+#[test]
+fn tasks_wait_for_the_filter_that_refuses_most_nodes() {
+    let mut leader = Leader::new();
+    leader.service(1, spec("web", 2));
+    leader.settle();
+    assert_eq!(counted(&leader, MANY), [(NO_NODE, 2)]);
+    let nodes = leader.nodes(3);
+    assert_eq!(counted(&leader, MANY), [(DUE, 2)], "not planned yet");
+    leader.work();
+    assert_eq!(counted(&leader, MANY), []);
+    let mut large = spec("large", 3);
+    large.reservations = needing(100, 64 * GIB);
+    leader.service(2, large);
+    let mut fixed = spec("fixed", 5);
+    fixed.ports = vec![tcp(8_080)];
+    leader.service(3, fixed);
+    leader.work();
+    assert_eq!(counted(&leader, MANY), [("memory", 3), ("port", 2)]);
+    assert_eq!(counted(&leader, 1), [("memory", 3), (OTHER, 2)]);
+    leader.set_state(nodes[0], NodeState::Disconnected);
+    leader.set_state(nodes[1], NodeState::Disconnected);
+    leader.settle();
+    assert_eq!(counted(&leader, MANY), [("ready", 5)]);
+}
+
+#[test]
+fn a_task_between_restarts_waits_for_its_time() {
+    let mut leader = Leader::new();
+    leader.nodes(1);
+    let web = leader.service(1, spec("web", 1));
+    // The first restart comes at once.
+    for _ in 0..2 {
+        leader.work();
+        leader.report(leader.newest(web, 1).id, TaskState::Failed);
+        leader.settle();
+    }
+    assert_eq!(counted(&leader, MANY), [(BACKOFF, 1)]);
+}
+
+#[test]
+fn states_are_counted_as_the_rows_have_them() {
+    let mut leader = Leader::new();
+    leader.nodes(2);
+    let web = leader.service(1, spec("web", 3));
+    for _ in 0..2 {
+        leader.work();
+        leader.report(leader.newest(web, 1).id, TaskState::Failed);
+        leader.settle();
+    }
+    let expected = BTreeMap::from([(TaskState::Pending, 1), (TaskState::Running, 2), (TaskState::Failed, 2)]);
+    assert_eq!(*leader.state.tasks_by_state(), expected);
+    assert_eq!(*leader.reload().tasks_by_state(), expected, "made again from the rows");
+    leader.done(Action::RemoveService { id: web });
+    leader.work();
+    assert_eq!(*leader.state.tasks_by_state(), BTreeMap::new());
+}

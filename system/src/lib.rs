@@ -1,0 +1,12 @@
+//! What our programs owe the machine that they are installed on, and nothing of what they do:
+//!
+//! ```text
+//! notify       systemd hears that a program is ready, how it is, and that it lives
+//! man          man pages, from the same definitions as the help texts
+//! config_file  reads a config file; and what a documented one says, for the tests of that
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod config_file;
+pub mod man;
+pub mod notify;
