@@ -172,7 +172,7 @@ fn init(place: Place, client: Option<PathBuf>, from_snapshot: Option<PathBuf>) -
             println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
         }
     }
-    println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
+    println!("start it:     goat-manager run --data-dir {dir} --listen {}", newcomer.address);
     if !newcomer.is_plaintext {
         println!("credentials:  {}, for goatctl --credentials; keep them secret", client.display());
         println!("add another:  goat-manager join, with what `goatctl cluster join-token manager` prints");
@@ -187,7 +187,7 @@ fn join(managers: &[String], place: Place, token: &TokenArgs, bind_source: Optio
     let (cluster, id) = small_runtime()?.block_on(joining)?;
     let (name, dir) = (newcomer.name, newcomer.data_dir.display());
     println!("joined cluster {cluster} as manager {name}, number {id}, at {}, data in {dir}", newcomer.address);
-    println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
+    println!("start it:     goat-manager run --data-dir {dir} --listen {}", newcomer.address);
     Ok(())
 }
 

@@ -64,7 +64,6 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("worker/src/runtime/process/mod.rs: launch", 42),
     ("worker/src/session/ask.rs: open", 41),
     ("worker/src/session/dial.rs: round", 61),
-    ("worker/src/session/stream.rs: handle", 43),
 ];
 
 /// Sleeps in tests: each is inside something that waits for a condition with a deadline, beats as a worker does, or is how

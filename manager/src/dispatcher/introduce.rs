@@ -1,9 +1,10 @@
-//! Tells workers of each other: whom to ask when no manager answers.
+//! Tells workers whom to ask when this manager is lost: the other managers, and when none of them answers, each other.
 
 use std::time::Duration;
 
 use goat_core::model::{Node, NodeState};
 use goat_proto::v1::{self, manager_message};
+use tokio::sync::broadcast::error::RecvError;
 
 use super::session::{End, Session};
 
@@ -15,6 +16,30 @@ const NEIGHBOURS_LOOKED_AT: usize = 50;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
+    /// Tells the worker where all managers are, now and whenever that changes: a session may outlive all of them but one.
+    pub(super) async fn tell_managers(&self) -> End {
+        let view = self.active.group.view();
+        let mut changes = view.changes();
+        loop {
+            let addresses = {
+                let state = view.read();
+                let members = state.managers().filter(|manager| manager.is_member());
+                members.map(|manager| manager.address.clone()).collect()
+            };
+            let told = manager_message::Message::Managers(v1::ManagerAddresses { addresses });
+            if let Err(end) = self.send(told).await {
+                return end;
+            }
+            loop {
+                match changes.recv().await {
+                    Ok(change) if change.managers.is_empty() => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return End::Lost("the state is gone".into()),
+                }
+            }
+        }
+    }
+
     /// Tells the worker of a few others, now and whenever they are others: of one that comes at once, since managers may
     /// be lost the next moment.
     pub(super) async fn introduce(&self) -> End {

@@ -63,6 +63,14 @@ pub struct Parts {
     pub standing: watch::Sender<Option<Standing>>,
 }
 
+impl Parts {
+    fn learn_managers(&self, managers: Vec<String>) {
+        if let Err(error) = self.identity.learn_managers(managers) {
+            warn!(%error, "the managers could not be remembered");
+        }
+    }
+}
+
 /// With whom a session is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
