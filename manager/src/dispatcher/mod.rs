@@ -34,6 +34,7 @@ use goat_core::state::command::{Action, Command};
 use goat_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
 use goat_proto::v1::{self, manager_message, worker_message};
 use goat_tls::Caller;
+use openraft::type_config::async_runtime::watch::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -242,7 +243,8 @@ impl Dispatcher {
 fn redirect(group: &Group) -> v1::ManagerMessage {
     let leader = group.leader();
     v1::ManagerMessage {
-        term: leader.as_ref().map_or(0, |leader| leader.term),
+        // Also where none is known: it is no word of the past.
+        term: group.metrics().borrow_watched().current_term,
         message: Some(manager_message::Message::Redirect(v1::Redirect {
             // One that has just stepped down may still think of itself.
             leader_address: leader.filter(|leader| !leader.is_here).map(|leader| leader.address).unwrap_or_default(),

@@ -134,10 +134,15 @@ pub async fn run(parts: Parts) {
         parts.meters.session_ended();
         match &end {
             End::Stopping => return,
-            End::Redirected { leader } => dialer.redirected(leader),
-            _ => dialer.lost(&address),
+            End::Redirected { leader } => {
+                dialer.redirected(leader);
+                info!(address, leader, "the manager does not lead any more");
+            }
+            _ => {
+                dialer.lost(&address);
+                warn!(address, error = %end, "the session ended");
+            }
         }
-        warn!(address, error = %end, "the session ended");
     }
 }
 
