@@ -34,7 +34,11 @@ impl std::fmt::Debug for Rocks {
 
 impl Rocks {
     pub(crate) fn open(path: &Path, lock: DirLock) -> Result<Self, Error> {
-        let db = DB::open_cf_descriptors(&db_options(), path, families(path)?);
+        Self::open_with(&db_options(), path, lock)
+    }
+
+    fn open_with(options: &rocksdb::Options, path: &Path, lock: DirLock) -> Result<Self, Error> {
+        let db = DB::open_cf_descriptors(options, path, families(path)?);
         let db = db.map_err(|error| classify(path, error))?;
         Ok(Self { db, path: path.to_path_buf(), _lock: Some(lock) })
     }
@@ -189,5 +193,33 @@ fn classify(path: &Path, error: rocksdb::Error) -> Error {
             source: io::Error::new(io::ErrorKind::StorageFull, error.into_string()),
         },
         _ => Error::Database { path, source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often the write-ahead log was synced, by RocksDB's own count.
+    fn syncs(options: &rocksdb::Options) -> u64 {
+        let told = options.get_statistics().expect("they are on");
+        let line = told.lines().find_map(|line| line.strip_prefix("rocksdb.wal.synced COUNT : "));
+        line.and_then(|count| count.trim().parse().ok()).expect("it is counted")
+    }
+
+    #[test]
+    fn what_has_to_be_synced_is_and_nothing_else() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let mut options = db_options();
+        options.enable_statistics();
+        let lock = DirLock::take(dir.path()).expect("nobody else has it");
+        let rocks = Rocks::open_with(&options, &dir.path().join("db"), lock).expect("an empty directory");
+        let before = syncs(&options);
+        for (count, is_synced) in [(1, true), (1, false), (2, true), (2, false)] {
+            let mut batch = Batch::default();
+            batch.put(Family::Log, *b"key", *b"value");
+            rocks.write(batch, is_synced).expect("a healthy disk");
+            assert_eq!(syncs(&options) - before, count, "is_synced: {is_synced}");
+        }
     }
 }
