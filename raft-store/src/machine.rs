@@ -23,6 +23,7 @@ use crate::db::{self, Db};
 use crate::engine::{Batch, Family};
 use crate::error::Error;
 use crate::identity::IdentityFile;
+use crate::log::disk;
 use crate::snapshot::{SnapshotBuilder, SnapshotDir, SnapshotFile};
 use crate::state_machine::{RowChanges, StateMachine};
 use crate::types::{Entry, EntryId, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
@@ -105,11 +106,29 @@ impl<S: StateMachine> Inner<S> {
         if let Some(error) = failed {
             return Err(error);
         }
-        restored.map_err(|source| Error::Restore { path: self.db.path().to_path_buf(), source })?;
+        let last = restored.map_err(|source| Error::Restore { path: self.db.path().to_path_buf(), source })?;
         machine.applied = self.db.meta(db::APPLIED)?;
+        if let (Some(last), Some(applied)) = (last, &machine.applied) {
+            self.check_nothing_is_lost(last, applied)?;
+        }
         machine.membership = self.db.meta(db::MEMBERSHIP)?.unwrap_or_default();
         if let Some(applied) = &machine.applied {
             machine.state.published(EntryId::of(applied));
+        }
+        Ok(())
+    }
+
+    /// RocksDB opens a database that has lost some of its tables: the rows may be older than the record of what was
+    /// applied. To go on with them would make this manager's state differ from the others' for good.
+    fn check_nothing_is_lost(&self, last: u64, applied: &LogId) -> Result<(), Error> {
+        let after = disk::key(last.saturating_add(1));
+        for pair in self.db.engine().scan(Family::Log, &after, Some(&disk::key(applied.index().saturating_add(1)))) {
+            let (key, value) = pair?;
+            let entry = disk::decode(&self.db, &key, &value)?;
+            if matches!(entry.payload, EntryPayload::Normal(_)) {
+                let reason = format!("its rows end with entry {last}, though {} was applied to them", entry.log_id);
+                return Err(Error::Corrupt { path: self.db.path().to_path_buf(), reason });
+            }
         }
         Ok(())
     }
@@ -273,9 +292,12 @@ mod tests {
     }
 
     impl StateMachine for Echo {
-        fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
+        fn restore(
+            &mut self,
+            rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>,
+        ) -> Result<Option<u64>, RestoreError> {
             self.restored = rows.map(|(key, _)| key.into_vec()).collect();
-            Ok(())
+            Ok(None)
         }
 
         fn apply(&mut self, _: EntryId, command: &[u8], rows: &mut RowChanges) -> Reply {

@@ -10,11 +10,12 @@ pub type RestoreError = Box<dyn std::error::Error + Send + Sync>;
 /// Calls come one at a time, from blocking threads, never from the async runtime's own.
 pub trait StateMachine: Send + Sync + 'static {
     /// Forgets everything and rebuilds from rows, in key order: when the store is opened, and after a snapshot was
-    /// installed.
+    /// installed. The index of the last command that is in them, where they tell that: what lacks some that were applied
+    /// is then not opened.
     ///
     /// # Errors
     /// Rows that do not make a state. The store then refuses to open, or Raft stops: nothing is applied on top.
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError>;
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<Option<u64>, RestoreError>;
 
     /// Applies one committed command. Total: it never fails; a command that does not fit is answered by a reply that
     /// says so. The rows it touched go into `rows`.
