@@ -159,7 +159,7 @@ async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_el
 async fn a_leader_that_reaches_no_other_manager_grants_nothing() {
     /// So many heartbeats later it has noticed.
     const LONG: Duration = Duration::from_secs(4);
-    let mut cluster = Cluster::new(27);
+    let mut cluster = Cluster::new(30);
     cluster.settled().await;
     let (mut worker, leader) = session(&cluster, A, "w1").await;
     worker.beat(1).await;
