@@ -89,7 +89,7 @@ impl Machine {
 }
 
 impl StateMachine for Machine {
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<Option<u64>, RestoreError> {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
         let state = State::from_rows(rows).map_err(|error| -> RestoreError { Box::new(error) })?;
         let applied = state.applied_index();
         let old = std::mem::replace(&mut *self.view.inner.state.write(), state);

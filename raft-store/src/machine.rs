@@ -23,7 +23,7 @@ use crate::db::{self, Db};
 use crate::engine::{Batch, Family};
 use crate::error::Error;
 use crate::identity::IdentityFile;
-use crate::log::disk;
+use crate::lost;
 use crate::snapshot::{SnapshotBuilder, SnapshotDir, SnapshotFile};
 use crate::state_machine::{RowChanges, StateMachine};
 use crate::types::{Entry, EntryId, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
@@ -108,27 +108,10 @@ impl<S: StateMachine> Inner<S> {
         }
         let last = restored.map_err(|source| Error::Restore { path: self.db.path().to_path_buf(), source })?;
         machine.applied = self.db.meta(db::APPLIED)?;
-        if let (Some(last), Some(applied)) = (last, &machine.applied) {
-            self.check_nothing_is_lost(last, applied)?;
-        }
+        lost::check(&self.db, last, machine.applied.as_ref())?;
         machine.membership = self.db.meta(db::MEMBERSHIP)?.unwrap_or_default();
         if let Some(applied) = &machine.applied {
             machine.state.published(EntryId::of(applied));
-        }
-        Ok(())
-    }
-
-    /// RocksDB opens a database that has lost some of its tables: the rows may be older than the record of what was
-    /// applied. To go on with them would make this manager's state differ from the others' for good.
-    fn check_nothing_is_lost(&self, last: u64, applied: &LogId) -> Result<(), Error> {
-        let after = disk::key(last.saturating_add(1));
-        for pair in self.db.engine().scan(Family::Log, &after, Some(&disk::key(applied.index().saturating_add(1)))) {
-            let (key, value) = pair?;
-            let entry = disk::decode(&self.db, &key, &value)?;
-            if matches!(entry.payload, EntryPayload::Normal(_)) {
-                let reason = format!("its rows end with entry {last}, though {} was applied to them", entry.log_id);
-                return Err(Error::Corrupt { path: self.db.path().to_path_buf(), reason });
-            }
         }
         Ok(())
     }
@@ -283,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::types::Payload;
-    use crate::{Identity, Options, RestoreError};
+    use crate::{Identity, Options, Restored};
 
     /// Keeps nothing; a command is a key, its row's value as long as the key.
     #[derive(Default)]
@@ -292,10 +275,7 @@ mod tests {
     }
 
     impl StateMachine for Echo {
-        fn restore(
-            &mut self,
-            rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>,
-        ) -> Result<Option<u64>, RestoreError> {
+        fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
             self.restored = rows.map(|(key, _)| key.into_vec()).collect();
             Ok(None)
         }
@@ -308,10 +288,14 @@ mod tests {
         fn published(&mut self, _: EntryId) {}
     }
 
-    fn open(dir: &std::path::Path) -> MachineStore<Echo> {
+    fn try_open(dir: &std::path::Path) -> Result<MachineStore<Echo>, Error> {
         let identity = Identity { cluster_id: None, node_id: 1 };
         let options = Options { dir: dir.to_path_buf(), identity, ..Options::default() };
-        crate::open(options, Echo::default()).expect("the store opens").1
+        crate::open(options, Echo::default()).map(|(_, machine)| machine)
+    }
+
+    fn open(dir: &std::path::Path) -> MachineStore<Echo> {
+        try_open(dir).expect("the store opens")
     }
 
     async fn apply(store: &mut MachineStore<Echo>, index: u64, key: &str) {
@@ -345,7 +329,6 @@ mod tests {
         assert_eq!(store.applied(), Some(EntryId { term: 1, index: 2 }));
         assert_eq!(store.inner.interrupted_install().unwrap(), None);
         drop(store);
-
         // The same with the file gone: half of a state is not opened.
         {
             let store = open(dir.path());
@@ -354,12 +337,7 @@ mod tests {
             store.inner.db.engine().write(batch, true).unwrap();
         }
         std::fs::remove_file(dir.path().join("snapshots").join(&name)).unwrap();
-        let options = Options {
-            dir: dir.path().into(),
-            identity: Identity { cluster_id: None, node_id: 1 },
-            ..Options::default()
-        };
-        let error = crate::open(options, Echo::default()).map(drop).expect_err("refused");
+        let error = try_open(dir.path()).map(drop).expect_err("refused");
         assert!(error.to_string().contains(&name), "{error}");
     }
 }

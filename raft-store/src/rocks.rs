@@ -10,7 +10,7 @@ use rocksdb::{
 };
 
 use crate::db::DirLock;
-use crate::engine::{Batch, Change, Engine, Family, Pair, Pairs, Read};
+use crate::engine::{Batch, Change, Engine, Family, Manifest, Pair, Pairs, Read};
 use crate::error::Error;
 
 const MIB: usize = 1 << 20;
@@ -99,6 +99,10 @@ impl Engine for Rocks {
         self.db.property_int_value_cf(self.family(family), name).ok().flatten()
     }
 
+    fn manifest(&self) -> Option<Manifest> {
+        manifest(&self.path)
+    }
+
     fn view(&self, show: &mut dyn FnMut(&dyn Read)) {
         show(&RocksView { rocks: self, view: self.db.snapshot() });
     }
@@ -125,6 +129,15 @@ impl Read for RocksView<'_> {
         let last = self.view.iterator_cf(self.rocks.family(family), IteratorMode::End).next();
         last.transpose().map_err(|error| self.rocks.error(error))
     }
+}
+
+/// The list of files of the database in a directory; None where there is none, of which RocksDB will have its own word.
+pub(crate) fn manifest(path: &Path) -> Option<Manifest> {
+    let current = std::fs::read_to_string(path.join("CURRENT")).ok()?;
+    let name = current.trim_end();
+    let number = name.strip_prefix("MANIFEST-")?.parse().ok()?;
+    let bytes = std::fs::metadata(path.join(name)).ok()?.len();
+    Some(Manifest { number, bytes })
 }
 
 fn bounded(until: Option<&[u8]>) -> ReadOptions {

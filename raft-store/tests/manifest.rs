@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{Entry, Rows, Toy, options, put};
-use goat_raft_store::{
-    EntryId, Error, LogStore, MachineStore, Reply, RestoreError, RowChanges, StateMachine, TypeConfig,
-};
+use goat_raft_store::{EntryId, Error, LogStore, MachineStore, Reply, Restored, RowChanges, StateMachine, TypeConfig};
 use openraft::alias::VoteOf;
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use tempfile::TempDir;
@@ -24,7 +22,7 @@ const LAST: &[u8] = b"last";
 struct Known(Toy);
 
 impl StateMachine for Known {
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<Option<u64>, RestoreError> {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
         self.0.restore(rows)?;
         let last = self.0.rows().get(LAST).map(|index| String::from_utf8_lossy(index).parse());
         Ok(Some(last.transpose()?.unwrap_or(0)))
