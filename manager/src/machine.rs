@@ -12,7 +12,7 @@ use goat_core::codec;
 use goat_core::state::change::ChangeSet;
 use goat_core::state::command::Command;
 use goat_core::state::{At, State};
-use goat_raft_store::{EntryId, Reply, RestoreError, RowChanges, StateMachine};
+use goat_raft_store::{EntryId, Reply, RestoreError, Restored, RowChanges, StateMachine};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{broadcast, watch};
 
