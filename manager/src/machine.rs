@@ -12,7 +12,7 @@ use goat_core::codec;
 use goat_core::state::change::ChangeSet;
 use goat_core::state::command::Command;
 use goat_core::state::{At, State};
-use goat_raft_store::{EntryId, Reply, RestoreError, RowChanges, StateMachine};
+use goat_raft_store::{EntryId, Reply, RestoreError, Restored, RowChanges, StateMachine};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{broadcast, watch};
 
@@ -89,7 +89,7 @@ impl Machine {
 }
 
 impl StateMachine for Machine {
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
         let state = State::from_rows(rows).map_err(|error| -> RestoreError { Box::new(error) })?;
         let applied = state.applied_index();
         let old = std::mem::replace(&mut *self.view.inner.state.write(), state);
@@ -98,7 +98,7 @@ impl StateMachine for Machine {
         self.unpublished.clear();
         self.view.inner.applied.send_replace(applied);
         self.view.inner.restored.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(Some(applied))
     }
 
     fn apply(&mut self, at: EntryId, command: &[u8], rows: &mut RowChanges) -> Reply {

@@ -96,6 +96,13 @@ pub trait Read {
     fn last(&self, family: Family) -> Result<Option<Pair>, Error>;
 }
 
+/// A database's list of its files: which, and how long it is. A longer or later one knows more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Manifest {
+    pub number: u64,
+    pub bytes: u64,
+}
+
 /// Blocking work.
 pub type Work = Box<dyn FnOnce() + Send>;
 /// Blocking work on the rows of one moment.
@@ -111,6 +118,11 @@ pub trait Engine: Read + Debug + Send + Sync + 'static {
 
     /// What the database says of itself under that name of RocksDB's; None where it says nothing.
     fn property(&self, _family: Family, _name: &CStr) -> Option<u64> {
+        None
+    }
+
+    /// The list of the database's files as it is now; None where there is none.
+    fn manifest(&self) -> Option<Manifest> {
         None
     }
 

@@ -19,6 +19,7 @@ pub mod engine;
 mod error;
 mod identity;
 mod log;
+mod lost;
 mod machine;
 mod offline;
 mod record;
@@ -44,7 +45,7 @@ pub use offline::{LogSeen, Members, Meta, Offline, SnapshotSeen, Vote as VoteSee
 pub use recovery::{Alone, make_alone};
 pub use restore::{Restoring, has_log, restore};
 pub use snapshot::{IncomingSnapshot, SnapshotBuilder, SnapshotFile, SnapshotReader};
-pub use state_machine::{RestoreError, RowChanges, StateMachine};
+pub use state_machine::{RestoreError, Restored, RowChanges, StateMachine};
 pub use types::{EntryId, Member, Payload, Reply, TypeConfig};
 pub use view::RowsView;
 pub use witness::Promised;
@@ -150,6 +151,7 @@ fn open_on<S: StateMachine>(
     refuse_foreign(dir)?;
     let lock = DirLock::take(dir)?;
     let identity = Arc::new(IdentityFile::open(dir, &options.identity)?);
+    witness::check_manifest(dir, rocks::manifest(&dir.join(DB_DIR)))?;
     let db = Arc::new(open(dir.join(DB_DIR), lock)?);
     witness::check(&db, dir)?;
     let snapshots = Arc::new(SnapshotDir::open(dir.join(SNAPSHOTS_DIR), db.workshop().clone())?);

@@ -23,6 +23,7 @@ use crate::db::{self, Db};
 use crate::engine::{Batch, Family};
 use crate::error::Error;
 use crate::identity::IdentityFile;
+use crate::lost;
 use crate::snapshot::{SnapshotBuilder, SnapshotDir, SnapshotFile};
 use crate::state_machine::{RowChanges, StateMachine};
 use crate::types::{Entry, EntryId, LogId, Reply, SnapshotMeta, StoredMembership, TypeConfig};
@@ -105,8 +106,9 @@ impl<S: StateMachine> Inner<S> {
         if let Some(error) = failed {
             return Err(error);
         }
-        restored.map_err(|source| Error::Restore { path: self.db.path().to_path_buf(), source })?;
+        let last = restored.map_err(|source| Error::Restore { path: self.db.path().to_path_buf(), source })?;
         machine.applied = self.db.meta(db::APPLIED)?;
+        lost::check(&self.db, last, machine.applied.as_ref())?;
         machine.membership = self.db.meta(db::MEMBERSHIP)?.unwrap_or_default();
         if let Some(applied) = &machine.applied {
             machine.state.published(EntryId::of(applied));
@@ -264,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::types::Payload;
-    use crate::{Identity, Options, RestoreError};
+    use crate::{Identity, Options, Restored};
 
     /// Keeps nothing; a command is a key, its row's value as long as the key.
     #[derive(Default)]
@@ -273,9 +275,9 @@ mod tests {
     }
 
     impl StateMachine for Echo {
-        fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
+        fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
             self.restored = rows.map(|(key, _)| key.into_vec()).collect();
-            Ok(())
+            Ok(None)
         }
 
         fn apply(&mut self, _: EntryId, command: &[u8], rows: &mut RowChanges) -> Reply {
@@ -286,10 +288,14 @@ mod tests {
         fn published(&mut self, _: EntryId) {}
     }
 
-    fn open(dir: &std::path::Path) -> MachineStore<Echo> {
+    fn try_open(dir: &std::path::Path) -> Result<MachineStore<Echo>, Error> {
         let identity = Identity { cluster_id: None, node_id: 1 };
         let options = Options { dir: dir.to_path_buf(), identity, ..Options::default() };
-        crate::open(options, Echo::default()).expect("the store opens").1
+        crate::open(options, Echo::default()).map(|(_, machine)| machine)
+    }
+
+    fn open(dir: &std::path::Path) -> MachineStore<Echo> {
+        try_open(dir).expect("the store opens")
     }
 
     async fn apply(store: &mut MachineStore<Echo>, index: u64, key: &str) {
@@ -323,7 +329,6 @@ mod tests {
         assert_eq!(store.applied(), Some(EntryId { term: 1, index: 2 }));
         assert_eq!(store.inner.interrupted_install().unwrap(), None);
         drop(store);
-
         // The same with the file gone: half of a state is not opened.
         {
             let store = open(dir.path());
@@ -332,12 +337,7 @@ mod tests {
             store.inner.db.engine().write(batch, true).unwrap();
         }
         std::fs::remove_file(dir.path().join("snapshots").join(&name)).unwrap();
-        let options = Options {
-            dir: dir.path().into(),
-            identity: Identity { cluster_id: None, node_id: 1 },
-            ..Options::default()
-        };
-        let error = crate::open(options, Echo::default()).map(drop).expect_err("refused");
+        let error = try_open(dir.path()).map(drop).expect_err("refused");
         assert!(error.to_string().contains(&name), "{error}");
     }
 }

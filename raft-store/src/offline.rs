@@ -14,6 +14,7 @@ use crate::engine::{Family, Pair, Threads};
 use crate::error::Error;
 use crate::identity::{self, Identity};
 use crate::log::disk;
+use crate::rocks;
 use crate::snapshot::SnapshotFile;
 use crate::types::{Entry, EntryId, LogId, Member, StoredMembership};
 use crate::witness::{self, Promised};
@@ -102,6 +103,7 @@ impl Offline {
                 Error::NeverRun { dir: dir.to_path_buf() }
             });
         }
+        witness::check_manifest(dir, rocks::manifest(&path))?;
         Ok(Self { dir: dir.to_path_buf(), identity, db: Db::open_read_only(path, lock)? })
     }
 

@@ -10,7 +10,7 @@ use rocksdb::{
 };
 
 use crate::db::DirLock;
-use crate::engine::{Batch, Change, Engine, Family, Pair, Pairs, Read};
+use crate::engine::{Batch, Change, Engine, Family, Manifest, Pair, Pairs, Read};
 use crate::error::Error;
 
 const MIB: usize = 1 << 20;
@@ -34,7 +34,11 @@ impl std::fmt::Debug for Rocks {
 
 impl Rocks {
     pub(crate) fn open(path: &Path, lock: DirLock) -> Result<Self, Error> {
-        let db = DB::open_cf_descriptors(&db_options(), path, families(path)?);
+        Self::open_with(&db_options(), path, lock)
+    }
+
+    fn open_with(options: &rocksdb::Options, path: &Path, lock: DirLock) -> Result<Self, Error> {
+        let db = DB::open_cf_descriptors(options, path, families(path)?);
         let db = db.map_err(|error| classify(path, error))?;
         Ok(Self { db, path: path.to_path_buf(), _lock: Some(lock) })
     }
@@ -95,6 +99,10 @@ impl Engine for Rocks {
         self.db.property_int_value_cf(self.family(family), name).ok().flatten()
     }
 
+    fn manifest(&self) -> Option<Manifest> {
+        manifest(&self.path)
+    }
+
     fn view(&self, show: &mut dyn FnMut(&dyn Read)) {
         show(&RocksView { rocks: self, view: self.db.snapshot() });
     }
@@ -121,6 +129,15 @@ impl Read for RocksView<'_> {
         let last = self.view.iterator_cf(self.rocks.family(family), IteratorMode::End).next();
         last.transpose().map_err(|error| self.rocks.error(error))
     }
+}
+
+/// The list of files of the database in a directory; None where there is none, of which RocksDB will have its own word.
+pub(crate) fn manifest(path: &Path) -> Option<Manifest> {
+    let current = std::fs::read_to_string(path.join("CURRENT")).ok()?;
+    let name = current.trim_end();
+    let number = name.strip_prefix("MANIFEST-")?.parse().ok()?;
+    let bytes = std::fs::metadata(path.join(name)).ok()?.len();
+    Some(Manifest { number, bytes })
 }
 
 fn bounded(until: Option<&[u8]>) -> ReadOptions {
@@ -189,5 +206,33 @@ fn classify(path: &Path, error: rocksdb::Error) -> Error {
             source: io::Error::new(io::ErrorKind::StorageFull, error.into_string()),
         },
         _ => Error::Database { path, source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often the write-ahead log was synced, by RocksDB's own count.
+    fn syncs(options: &rocksdb::Options) -> u64 {
+        let told = options.get_statistics().expect("they are on");
+        let line = told.lines().find_map(|line| line.strip_prefix("rocksdb.wal.synced COUNT : "));
+        line.and_then(|count| count.trim().parse().ok()).expect("it is counted")
+    }
+
+    #[test]
+    fn what_has_to_be_synced_is_and_nothing_else() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let mut options = db_options();
+        options.enable_statistics();
+        let lock = DirLock::take(dir.path()).expect("nobody else has it");
+        let rocks = Rocks::open_with(&options, &dir.path().join("db"), lock).expect("an empty directory");
+        let before = syncs(&options);
+        for (count, is_synced) in [(1, true), (1, false), (2, true), (2, false)] {
+            let mut batch = Batch::default();
+            batch.put(Family::Log, *b"key", *b"value");
+            rocks.write(batch, is_synced).expect("a healthy disk");
+            assert_eq!(syncs(&options) - before, count, "is_synced: {is_synced}");
+        }
     }
 }

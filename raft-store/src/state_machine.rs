@@ -5,16 +5,19 @@ use crate::types::{EntryId, Reply};
 /// Why a state could not be rebuilt from its rows.
 pub type RestoreError = Box<dyn std::error::Error + Send + Sync>;
 
+/// The index of the last command that is in the rows, where they tell it.
+pub type Restored = Result<Option<u64>, RestoreError>;
+
 /// The replicated state. Its rows are all that is kept: after a restart it is rebuilt from them, not from the log.
 ///
 /// Calls come one at a time, from blocking threads, never from the async runtime's own.
 pub trait StateMachine: Send + Sync + 'static {
     /// Forgets everything and rebuilds from rows, in key order: when the store is opened, and after a snapshot was
-    /// installed.
+    /// installed. Rows that tell their last command, and lack one that was applied, are not opened.
     ///
     /// # Errors
     /// Rows that do not make a state. The store then refuses to open, or Raft stops: nothing is applied on top.
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError>;
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored;
 
     /// Applies one committed command. Total: it never fails; a command that does not fit is answered by a reply that
     /// says so. The rows it touched go into `rows`.

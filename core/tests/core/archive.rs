@@ -65,3 +65,19 @@ fn a_newer_one_and_another_programs_file_are_told_apart() {
     assert!(matches!(read(b"PK\x03\x04 and something more"), Err(Error::Foreign)));
     assert!(matches!(read(b""), Err(Error::Empty)));
 }
+
+/// Not for want of more input: it would be waited for, and room made for it.
+#[test]
+fn a_length_beyond_any_piece_is_damage() {
+    let (whole, head_at) = (file(), 12);
+    let head_length = u32::from_le_bytes(whole[head_at..head_at + 4].try_into().expect("four bytes"));
+    let key_at = head_at + 4 + head_length as usize;
+    for at in [head_at, key_at, key_at + 4] {
+        for length in [(64 << 20) + 1, 1 << 31, u32::MAX - 1] {
+            let mut changed = whole.clone();
+            changed[at..at + 4].copy_from_slice(&u32::to_le_bytes(length));
+            let error = read(&changed).expect_err("no piece is so long");
+            assert!(matches!(&error, Error::Damaged(why) if why.contains("a piece of")), "{length} at {at}: {error}");
+        }
+    }
+}

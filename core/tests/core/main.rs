@@ -16,6 +16,7 @@ mod reports;
 mod restored;
 mod returns;
 mod security;
+mod stale;
 mod stories;
 mod support;
 mod timing;

@@ -49,7 +49,7 @@ fn a_report_moves_a_task_forward_only_and_only_its_own_node_may_report() {
         assert_eq!(tell(own, state), BACKWARDS, "{state:?} after running");
     }
     assert_eq!(tell(own, TaskState::Failed), APPLIED);
-    for state in [TaskState::Running, TaskState::Complete, TaskState::Stopped, TaskState::Rejected] {
+    for state in [TaskState::Running, TaskState::Complete, TaskState::Failed, TaskState::Stopped, TaskState::Rejected] {
         assert_eq!(tell(own, state), STALE, "{state:?} after the end");
     }
     for state in [TaskState::Pending, TaskState::Lost] {

@@ -154,6 +154,27 @@ async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_el
     assert_eq!(node_state(&cluster, leader, "w1").await, "ready");
 }
 
+/// Else one that is cut off together with a worker would renew its lease for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_reaches_no_other_manager_grants_nothing() {
+    /// So many heartbeats later it has noticed.
+    const LONG: Duration = Duration::from_secs(4);
+    let mut cluster = Cluster::new(30);
+    cluster.settled().await;
+    let (mut worker, leader) = session(&cluster, A, "w1").await;
+    worker.beat(1).await;
+    while !matches!(worker.next().await.expect("the session lives"), manager_message::Message::Lease(_)) {}
+    for (_, other) in cluster.managers.iter_mut().enumerate().filter(|(at, _)| *at != leader) {
+        other.kill();
+    }
+    worker.keep_beating_from(2, Duration::from_millis(100));
+    let until = tokio::time::Instant::now() + LONG;
+    // It ends the session when it steps down, or says nothing.
+    while let Ok(Ok(message)) = tokio::time::timeout_at(until, worker.next()).await {
+        assert!(!matches!(message, manager_message::Message::Lease(_)), "granted without a quorum: {message:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_leader_takes_the_workers_over_without_losing_a_task() {
     let mut cluster = Cluster::new(24);

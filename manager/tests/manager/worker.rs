@@ -113,9 +113,13 @@ impl Session {
 
     /// Beats until the session ends, in the background.
     pub fn keep_beating(&self, every: Duration) {
+        self.keep_beating_from(1, every);
+    }
+
+    pub fn keep_beating_from(&self, first: u64, every: Duration) {
         let to_leader = self.to_leader.clone();
         tokio::spawn(async move {
-            for sequence in 1.. {
+            for sequence in first.. {
                 let beat = worker_message::Message::Heartbeat(Heartbeat { sequence, stance: String::new() });
                 if to_leader.send(WorkerMessage { message: Some(beat) }).await.is_err() {
                     return;

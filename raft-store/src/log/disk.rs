@@ -26,9 +26,19 @@ pub(crate) fn decode(db: &Db, key: &[u8], value: &[u8]) -> Result<Entry, Error> 
     Ok(entry)
 }
 
-pub(crate) fn first(db: &Db) -> Result<Option<Entry>, Error> {
-    let first = db.engine().scan(Family::Log, &[], None).next().transpose()?;
-    read_pair(db, first)
+/// The last entry, of a log that begins at `first` and has no hole. A database that has lost its middle has both of its ends.
+pub(super) fn last_of_whole(db: &Db, first: u64) -> Result<Option<Entry>, Error> {
+    let (mut next, mut last) = (first, None);
+    for pair in db.engine().scan(Family::Log, &[], None) {
+        let pair = pair?;
+        if *pair.0 != key(next) {
+            let found = decode(db, &pair.0, &pair.1)?.log_id;
+            let reason = format!("the log has nothing from {next} to {found}");
+            return Err(Error::Corrupt { path: db.path().to_path_buf(), reason });
+        }
+        (next, last) = (next + 1, Some(pair));
+    }
+    read_pair(db, last)
 }
 
 pub(crate) fn last(db: &Db) -> Result<Option<Entry>, Error> {

@@ -67,16 +67,8 @@ pub(super) struct Tail {
 impl Tail {
     pub(super) fn load(db: &Db, limit: CacheLimit) -> Result<Self, Error> {
         let purged: Option<LogId> = db.meta(db::PURGED)?;
-        let first = disk::first(db)?.map(|entry| entry.log_id.index());
-        let last = disk::last(db)?.map(|entry| entry.log_id);
-        let after_purged = purged.map_or(0, |id| id.index() + 1);
-        if let Some(first) = first.filter(|first| *first != after_purged) {
-            return Err(Error::Corrupt {
-                path: db.path().to_path_buf(),
-                reason: format!("the log begins at {first} where {after_purged} was expected"),
-            });
-        }
-        let last = last.or(purged);
+        let last = disk::last_of_whole(db, purged.map_or(0, |id| id.index() + 1))?;
+        let last = last.map(|entry| entry.log_id).or(purged);
         Ok(Self {
             vote: db.meta(db::VOTE)?,
             committed: db.meta(db::COMMITTED)?,

@@ -178,7 +178,7 @@ impl Group {
         }
         db.engine().commit(std::mem::take(&mut self.batch), self.is_synced).await?;
         // Only what is synced. What is taken back is lower than what was there, and is not raised by it.
-        if self.is_synced { witness.raise(self.term, self.last) } else { Ok(()) }
+        if self.is_synced { witness.raise(db, self.term, self.last) } else { Ok(()) }
     }
 }
 

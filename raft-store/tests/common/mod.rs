@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goat_raft_store::{
-    EntryId, Error, Identity, LogStore, MachineStore, Member, Options, Payload, Reply, RestoreError, RowChanges,
+    EntryId, Error, Identity, LogStore, MachineStore, Member, Options, Payload, Reply, Restored, RowChanges,
     StateMachine, TypeConfig,
 };
 use openraft::EntryPayload;
@@ -37,7 +37,7 @@ pub struct Seen {
 pub struct Toy(pub Arc<Mutex<Seen>>);
 
 impl StateMachine for Toy {
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
         let rows: Rows = rows.map(|(key, value)| (key.into_vec(), value.into_vec())).collect();
         if rows.contains_key(b"poison".as_slice()) {
             return Err("poisoned".into());
@@ -45,7 +45,7 @@ impl StateMachine for Toy {
         let mut seen = self.0.lock();
         seen.rows = rows;
         seen.restored += 1;
-        Ok(())
+        Ok(None)
     }
 
     fn apply(&mut self, at: EntryId, command: &[u8], rows: &mut RowChanges) -> Reply {

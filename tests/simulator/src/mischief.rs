@@ -235,7 +235,7 @@ impl Drawing<'_> {
         let place = Place::Worker(at);
         let manager = Place::Manager(self.manager());
         let other = Place::Worker(self.random.below(self.shape.workers as u64) as usize);
-        let (first, last) = match self.random.below(12) {
+        let (first, last) = match self.random.below(14) {
             0 | 1 => (Deed::CrashMachine(at), Deed::StartMachine(at)),
             2 | 3 => (Deed::KillAgent(at), Deed::StartAgent(at)),
             4 => (Deed::FreezeAgent(at), Deed::ThawAgent(at)),
@@ -245,10 +245,24 @@ impl Drawing<'_> {
             8 => (Deed::Cut { from: manager, to: place }, Deed::Mend { from: manager, to: place }),
             9 => (Deed::Cut { from: place, to: other }, Deed::Mend { from: place, to: other }),
             10 => return self.push(now_ms, Deed::KillWatchdog(at)),
+            11 | 12 if self.shape.weather != Weather::Gentle => return self.slow_before_it_ends(now_ms, span_ms, at),
             _ => return self.cut_from_managers(now_ms, span_ms, place),
         };
         self.push(now_ms, first);
         self.push(now_ms + span_ms, last);
+    }
+
+    /// Its last grant comes late, though not so late that it would look for another leader; then nobody renews it.
+    fn slow_before_it_ends(&mut self, now_ms: u64, span_ms: u64, at: usize) {
+        let (for_ms, most_ms) = (self.random.between(1_000, 4_000), self.random.between(600, 950));
+        let (first, last) = match self.random.once_in(2) {
+            true => (Deed::KillAgent(at), Deed::StartAgent(at)),
+            false => (Deed::FreezeAgent(at), Deed::ThawAgent(at)),
+        };
+        self.push(now_ms, Deed::Slow { for_ms, most_ms });
+        self.push(now_ms + for_ms, first);
+        // Long enough for it to be given up.
+        self.push(now_ms + for_ms + span_ms.max(6_000), last);
     }
 
     /// Of all managers, one way or both; other workers are reached.

@@ -36,6 +36,17 @@ fn a_node_that_others_reach_is_waited_for_but_not_for_ever() {
     assert_eq!(reached(&mut leases, last_ms), [(NODE, NodeState::Down)]);
 }
 
+/// It may have been granted by an earlier leader, of which this one has no word.
+#[test]
+fn a_lease_for_a_freeze_is_waited_for_by_a_leader_that_granted_none() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Disconnected)]);
+    leases.extend(60_000);
+    let wait_ms = policy.manager_wait_for_ms(60_000);
+    assert_eq!(leases.due(wait_ms - 1, |_| true), []);
+    assert_eq!(leases.due(wait_ms, |_| true), [(NODE, NodeState::Down)]);
+}
+
 #[test]
 fn an_old_opinion_does_not_count() {
     let policy = LeasePolicy::default();

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 
 use goat_raft_store::{
-    EntryId, Identity, LogStore, MachineStore, Options, Payload, Reply, RestoreError, RowChanges, StateMachine,
-    TypeConfig,
+    EntryId, Identity, LogStore, MachineStore, Options, Payload, Reply, Restored, RowChanges, StateMachine, TypeConfig,
 };
 use openraft::EntryPayload;
 use openraft::alias::EntryOf;
@@ -18,9 +17,9 @@ use tokio::runtime::Runtime;
 struct Rows;
 
 impl StateMachine for Rows {
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Result<(), RestoreError> {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
         rows.for_each(drop);
-        Ok(())
+        Ok(None)
     }
 
     fn apply(&mut self, _at: EntryId, command: &[u8], rows: &mut RowChanges) -> Reply {

@@ -15,15 +15,17 @@ impl World {
     /// What is not at rest yet.
     pub(crate) fn unrest(&self) -> Option<String> {
         let state = self.truth();
-        if let Some(behind) = self.managers.iter().position(|own| own.is_up && own.applied < self.raft.log.len()) {
-            return Some(format!("m{behind} has not applied everything"));
-        }
         let leader = self.raft.leader;
         if self.managers[leader].leading.is_none() {
             return Some("nobody leads".into());
         }
+        // Before what follows from it: while commands come, somebody is behind.
         if self.judge.quiet_since_ms + QUIET_MS > self.now_ms || self.is_planning() {
-            return Some("commands still come".into());
+            let last = self.raft.log.last().map(|entry| format!("{:?}", entry.command.action));
+            return Some(format!("commands still come, the last is {}", last.unwrap_or_default()));
+        }
+        if let Some(behind) = self.managers.iter().position(|own| own.is_up && own.applied < self.raft.log.len()) {
+            return Some(format!("m{behind} has not applied everything"));
         }
         let members: Vec<String> = state.managers().filter(|row| row.is_member()).map(|row| row.name.clone()).collect();
         if members.len() != self.raft.voters.len() + self.raft.learners.len() {

@@ -27,6 +27,12 @@ impl Book {
         Down::Assignments { sequence: self.sequence, tasks }
     }
 
+    /// An increment with nothing in it: whatever comes next would show a gap.
+    pub fn nothing(&mut self) -> Down {
+        self.sequence += 1;
+        Down::Changes { sequence: self.sequence, set: Vec::new(), removed: Vec::new() }
+    }
+
     /// None where nothing is news.
     pub fn changes(&mut self, state: &State, dirty: impl IntoIterator<Item = TaskId>) -> Option<Down> {
         let (mut set, mut removed) = (Vec::new(), Vec::new());

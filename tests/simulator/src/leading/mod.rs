@@ -130,12 +130,9 @@ impl World {
         }
     }
 
-    /// The wrong turn: everybody counts as silent for long.
+    /// The wrong turn: everybody counts as silent for long, as if this manager had led since its clock began.
     fn forget_to_wait(&mut self, manager: usize) {
-        let policy =
-            LeasePolicy { down_after_ms: 1, disconnected_after_ms: 1, lease_ttl_ms: 0, kill_ms: 0, ..self.policy };
-        let state = &self.managers[manager].state;
-        let leases = LeaderLeases::new(policy, 0, state.nodes().map(|node| (node.id, node.state)));
+        let leases = fresh(&self.managers[manager].state, self.lease_policy(), 0);
         if let Some(leading) = self.leading(manager) {
             leading.leases = leases;
         }

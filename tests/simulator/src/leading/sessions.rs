@@ -13,7 +13,6 @@ use goat_core::state::command::{Action, Outcome, Refusal, TaskReport};
 
 use super::book::Book;
 use crate::mischief::Place;
-use crate::script::Bug;
 use crate::wire::{Down, Hello, Up};
 use crate::world::{Event, ManagerEvent, Purpose, World};
 
@@ -26,6 +25,9 @@ pub(super) struct Session {
     writes: VecDeque<(u64, Vec<TaskReport>)>,
     is_writing: bool,
 }
+
+/// One increment in so many gets lost.
+const LOST: u64 = 400;
 
 /// Four CPUs: room for a few tasks, and sometimes not.
 fn inventory() -> Inventory {
@@ -212,27 +214,27 @@ impl World {
                 news.push((session.connection, message));
             }
         }
-        // Increments get lost now and then, for somebody to notice.
-        let once_in = if self.has(Bug::GapNotNoticed) { 40 } else { 400 };
         for (connection, message) in news {
-            if self.is_healed || !self.random.once_in(once_in) {
+            if self.is_healed || !self.random.once_in(LOST) {
                 self.send_down(connection, term, message);
             } else {
-                // Whoever fell behind in telling tells everything anew.
+                // Whoever knows that he fell behind tells everything anew. Else the worker has to notice, by the next one.
                 let wait_ms = self.random.between(500, 8_000);
-                self.after(wait_ms, Event::Manager(manager, ManagerEvent::Full { term, connection }));
+                let is_known = self.random.once_in(2);
+                self.after(wait_ms, Event::Manager(manager, ManagerEvent::Missed { term, connection, is_known }));
             }
         }
     }
 
-    pub(crate) fn tell_in_full(&mut self, manager: usize, connection: u32) {
+    /// What comes on a session after an increment that got lost: everything, or another increment.
+    pub(crate) fn tell_after_a_loss(&mut self, manager: usize, connection: u32, is_known: bool) {
         let own = &mut self.managers[manager];
         let Some(leading) = own.leading.as_deref_mut() else { return };
         let term = leading.term;
         let session = leading.by_connection.get(&connection).and_then(|number| leading.sessions.get_mut(number));
         if let Some(book) = session.and_then(|session| session.book.as_mut()) {
-            let full = book.full(&own.state);
-            self.send_down(connection, term, full);
+            let message = if is_known { book.full(&own.state) } else { book.nothing() };
+            self.send_down(connection, term, message);
         }
     }
 

@@ -103,7 +103,13 @@ impl World {
     pub(crate) fn thaw_agent(&mut self, at: usize) {
         self.machines[at].is_agent_frozen = false;
         self.look_at_streams();
-        self.wake_machine(at, self.now_ms);
+        let wait_ms = self.reads_first_ms();
+        self.wake_machine(at, self.now_ms + wait_ms);
+    }
+
+    /// Who goes on after a while reads what has come meanwhile, or looks at the clock first.
+    fn reads_first_ms(&mut self) -> u64 {
+        if self.random.once_in(2) { 2 } else { 0 }
     }
 
     /// The agent starts another one; nothing leased is begun meanwhile.
@@ -135,7 +141,8 @@ impl World {
                 work.overslept_until_ms = if is_over { now_ms + WAKE_MS } else { 0 };
             }
             self.look_at_streams();
-            self.wake_machine(at, self.now_ms);
+            let wait_ms = self.reads_first_ms();
+            self.wake_machine(at, self.now_ms + wait_ms);
         }
     }
 }

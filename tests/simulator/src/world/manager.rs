@@ -120,8 +120,8 @@ impl World {
             ManagerEvent::Leases { term } if self.leads(manager, term) => self.look_at_leases(manager),
             ManagerEvent::Planner { term } if self.leads(manager, term) => self.plan(manager),
             ManagerEvent::Opinions { term } if self.leads(manager, term) => self.ask_opinions(manager),
-            ManagerEvent::Full { term, connection } if self.leads(manager, term) => {
-                self.tell_in_full(manager, connection);
+            ManagerEvent::Missed { term, connection, is_known } if self.leads(manager, term) => {
+                self.tell_after_a_loss(manager, connection, is_known);
             }
             ManagerEvent::Members { term } if self.leads(manager, term) => self.look_at_members(manager),
             _ => {}

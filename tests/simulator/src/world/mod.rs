@@ -94,10 +94,11 @@ pub(crate) enum ManagerEvent {
     Members {
         term: u64,
     },
-    /// Everything is told on a session where a part got lost.
-    Full {
+    /// More is told on a session where a part got lost; everything, where that is known.
+    Missed {
         term: u64,
         connection: u32,
+        is_known: bool,
     },
     /// A user's request came, from its client or passed on by another manager.
     Request {

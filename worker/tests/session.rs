@@ -1,0 +1,269 @@
+//! A worker's session with a leader that is played here: what it makes of a grant that comes late, of the word of a leader
+//! of an older term, and of increments of which one is missing.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goat_core::model::{ClusterId, Driver, Inventory};
+use goat_proto::v1::dispatcher_server::{Dispatcher, DispatcherServer};
+use goat_proto::v1::{self, manager_message, worker_message};
+use goat_tls::Transport;
+use goat_worker::fence::FenceList;
+use goat_worker::identity::Identity;
+use goat_worker::inventory::Health;
+use goat_worker::journal::Journal;
+use goat_worker::lease::Lease;
+use goat_worker::metrics::Meters;
+use goat_worker::outbox::Outbox;
+use goat_worker::reconciler::{self, adopt};
+use goat_worker::runtime::{Event, Runtimes};
+use goat_worker::session;
+use goat_worker::taskset::TaskSet;
+use tempfile::TempDir;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+const WITHIN: Duration = Duration::from_secs(20);
+const HEARTBEAT_MS: u64 = 100;
+
+/// Hands every session to the test.
+struct Played {
+    sessions: mpsc::Sender<Session>,
+}
+
+struct Session {
+    from_worker: Streaming<v1::WorkerMessage>,
+    to_worker: mpsc::Sender<Result<v1::ManagerMessage, Status>>,
+}
+
+#[tonic::async_trait]
+impl Dispatcher for Played {
+    type SessionStream = ReceiverStream<Result<v1::ManagerMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::WorkerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (to_worker, messages) = mpsc::channel(16);
+        let session = Session { from_worker: request.into_inner(), to_worker };
+        self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn push_logs(
+        &self,
+        _: Request<Streaming<v1::PushLogsMessage>>,
+    ) -> Result<Response<v1::PushLogsReply>, Status> {
+        Err(Status::unimplemented("no logs here"))
+    }
+}
+
+impl Session {
+    async fn say(&self, term: u64, message: manager_message::Message) {
+        let message = v1::ManagerMessage { term, message: Some(message) };
+        self.to_worker.send(Ok(message)).await.expect("the session lasts");
+    }
+
+    async fn welcome(&self, term: u64) {
+        let welcome = v1::Welcome {
+            cluster_id: ClusterId::from_random(1).to_string(),
+            heartbeat_interval_ms: HEARTBEAT_MS as u32,
+            lease_ttl_ms: 60_000,
+            managers: Vec::new(),
+        };
+        self.say(term, manager_message::Message::Welcome(welcome)).await;
+    }
+
+    async fn grant(&self, term: u64, heartbeat_sequence: u64) {
+        let grant = v1::LeaseGrant { heartbeat_sequence, ttl_ms: 0 };
+        self.say(term, manager_message::Message::Lease(grant)).await;
+    }
+
+    /// None where the worker has ended the session.
+    async fn heard(&mut self) -> Option<worker_message::Message> {
+        let message =
+            tokio::time::timeout(WITHIN, self.from_worker.message()).await.expect("it says something in time");
+        message.ok().flatten()?.message
+    }
+
+    async fn heartbeat(&mut self) -> u64 {
+        loop {
+            match self.heard().await.expect("the session lasts") {
+                worker_message::Message::Heartbeat(heartbeat) => return heartbeat.sequence,
+                _ => continue,
+            }
+        }
+    }
+
+    /// The worker ends it, and not because nothing is said.
+    async fn is_left(mut self, term: u64) {
+        for _ in 0..100 {
+            match self.heard().await {
+                None => return,
+                Some(_) => {
+                    let ack = manager_message::Message::Ack(v1::ReportsAck { sequence: 0 });
+                    let _ = self.to_worker.send(Ok(v1::ManagerMessage { term, message: Some(ack) })).await;
+                }
+            }
+        }
+        panic!("the worker goes on with it");
+    }
+}
+
+/// A worker without a runtime, which knows one manager.
+struct Worker {
+    lease: Arc<Lease>,
+    sessions: mpsc::Receiver<Session>,
+    tasks: TaskSet,
+    _events: mpsc::Sender<(Driver, Event)>,
+    _inventory: watch::Sender<Inventory>,
+    _watched: watch::Sender<bool>,
+    _dir: TempDir,
+}
+
+impl Worker {
+    async fn start() -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let tasks = TaskSet::new("agent");
+        let (manager, sessions) = played(&tasks).await;
+        let identity = Arc::new(Identity::open(dir.path()).expect("an empty directory"));
+        let lease = Arc::new(Lease::open(identity.root()).expect("opened"));
+        let (outbox, meters) = (Arc::new(Outbox::default()), Arc::new(Meters::default()));
+        let (watched, is_watched) = watch::channel(true);
+        let parts = reconciler_parts(dir.path(), &identity, &lease, &outbox, is_watched, &tasks);
+        let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(Vec::new(), Some(Vec::new())));
+        let (events, to_reconciler) = mpsc::channel(16);
+        tasks.spawn("reconciler", service.run(to_reconciler));
+        let (inventory_told, inventory) = watch::channel(Inventory::default());
+        let parts = session::Parts {
+            name: "w".into(),
+            address: IpAddr::from(Ipv4Addr::LOCALHOST),
+            labels: BTreeMap::new(),
+            managers: vec![manager],
+            bind_source: None,
+            transport: Transport::plaintext(),
+            wanted_stance: Arc::new(watch::channel(String::new()).0),
+            identity,
+            reconciler,
+            outbox,
+            lease: lease.clone(),
+            meters,
+            inventory,
+            runtimes: Runtimes::new([]),
+            tasks: tasks.clone(),
+            removed: Arc::new(Notify::new()),
+            standing: watch::Sender::default(),
+        };
+        tasks.spawn("session", session::run(parts));
+        let kept = lease.clone();
+        tasks.spawn("lease", async move { kept.keep().await });
+        Self { lease, sessions, tasks, _events: events, _inventory: inventory_told, _watched: watched, _dir: dir }
+    }
+
+    async fn session(&mut self) -> Session {
+        let session = tokio::time::timeout(WITHIN, self.sessions.recv()).await.expect("it dials in time");
+        session.expect("the leader is there")
+    }
+
+    async fn stop(self) {
+        self.tasks.stop(Duration::from_secs(1)).await;
+    }
+}
+
+/// Where a leader listens, and what comes to it.
+async fn played(tasks: &TaskSet) -> (String, mpsc::Receiver<Session>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it has one").to_string();
+    let (sessions, come) = mpsc::channel(1);
+    let server = tonic::transport::Server::builder().add_service(DispatcherServer::new(Played { sessions }));
+    let serve = server.serve_with_incoming(TcpListenerStream::new(listener));
+    tasks.spawn("leader", async move { serve.await.expect("it serves") });
+    (address, come)
+}
+
+fn reconciler_parts(
+    root: &Path,
+    identity: &Arc<Identity>,
+    lease: &Arc<Lease>,
+    outbox: &Arc<Outbox>,
+    is_watched: watch::Receiver<bool>,
+    tasks: &TaskSet,
+) -> reconciler::Parts {
+    reconciler::Parts {
+        node: "w".into(),
+        address: IpAddr::from(Ipv4Addr::LOCALHOST),
+        identity: identity.clone(),
+        runtimes: Runtimes::new([]),
+        journal: Journal::inline(root),
+        outbox: outbox.clone(),
+        max_concurrent_starts: 1,
+        runtime_down_after: Duration::from_secs(60),
+        lease: lease.clone(),
+        is_watched,
+        fence: FenceList::open(root).expect("opened"),
+        health: watch::channel(Health::default()).0,
+        tasks: tasks.child("tasks"),
+        meters: Arc::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_lease_counts_from_when_its_heartbeat_was_sent_however_late_the_grant_comes() {
+    let mut worker = Worker::start().await;
+    let mut session = worker.session().await;
+    session.welcome(1).await;
+    let first = session.heartbeat().await;
+    let mut last = first;
+    while last < first + 5 {
+        // Of something else, so that the leader does not seem silent.
+        session.say(1, manager_message::Message::Ack(v1::ReportsAck { sequence: 0 })).await;
+        last = session.heartbeat().await;
+    }
+    session.grant(1, first).await;
+    let mut validity = worker.lease.validity();
+    let leased = tokio::time::timeout(WITHIN, validity.wait_for(|validity| validity.is_leased)).await;
+    leased.expect("in time").expect("the lease is kept");
+    let age_ms = worker.lease.grant_age_ms().expect("it was granted");
+    // Sent so many intervals before the last; a timer may be early by its grain.
+    assert!(age_ms >= 5 * HEARTBEAT_MS - 20, "{age_ms} ms after it was sent");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn the_word_of_an_older_term_ends_the_session_and_grants_nothing() {
+    let mut worker = Worker::start().await;
+    let mut session = worker.session().await;
+    session.welcome(5).await;
+    let heartbeat = session.heartbeat().await;
+    session.grant(4, heartbeat).await;
+    session.is_left(5).await;
+    assert_eq!(worker.lease.grant_age_ms(), None);
+    // Nor is one welcome any more that has led before.
+    let session = worker.session().await;
+    session.welcome(4).await;
+    session.is_left(4).await;
+    assert_eq!(worker.lease.grant_age_ms(), None);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_gap_in_the_assignments_ends_the_session() {
+    let mut worker = Worker::start().await;
+    let changes = |sequence| {
+        manager_message::Message::Changes(v1::AssignmentChanges { sequence, set: Vec::new(), removed: Vec::new() })
+    };
+    let mut session = worker.session().await;
+    session.welcome(1).await;
+    session.say(1, manager_message::Message::Assignments(v1::Assignments { sequence: 1, tasks: Vec::new() })).await;
+    session.say(1, changes(2)).await;
+    session.say(1, changes(3)).await;
+    session.heartbeat().await;
+    session.say(1, changes(5)).await;
+    session.is_left(1).await;
+    worker.session().await;
+    worker.stop().await;
+}
