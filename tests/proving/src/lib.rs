@@ -7,6 +7,7 @@
 //! ```
 //! What each can see and cannot is in docs/testing.md.
 
+pub mod chaos;
 pub mod collected;
 pub mod faults;
 pub mod judge;
