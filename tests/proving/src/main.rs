@@ -186,7 +186,7 @@ async fn storms(options: ChaosOptions, interrupted: &CancellationToken) -> anyho
         return Ok(true);
     }
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
-    let mut total = chaos::report::Total { is_control: control.is_some(), ..Default::default() };
+    let mut total = chaos::report::Total::of(control.is_some());
     while total.rounds() == 0 || Instant::now() < until {
         let seed = common.seed + total.rounds() as u64;
         let (dir, storm) = (common.dir(), Duration::from_secs(round));

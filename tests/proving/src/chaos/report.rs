@@ -86,10 +86,15 @@ pub struct Total {
     excused: usize,
     failed: Vec<u64>,
     /// Something has to be found in every round.
-    pub is_control: bool,
+    is_control: bool,
 }
 
 impl Total {
+    /// `is_control`: something has to be found in every round.
+    pub fn of(is_control: bool) -> Self {
+        Self { is_control, ..Self::default() }
+    }
+
     /// The next one has that number added to the first seed.
     pub const fn rounds(&self) -> usize {
         self.rounds
