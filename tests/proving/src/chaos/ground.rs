@@ -188,6 +188,10 @@ impl Ground<'_> {
                 continue;
             }
             self.tell(format!("{} has ended by itself ({how})", member.name));
+            if let Some(number) = member.name.strip_prefix('d') {
+                let cause = self.causes.begin(Kind::Daemon, &format!("w{number}"));
+                self.causes.end(cause);
+            }
             self.notes().ended.push(Ended { name: member.name.clone(), how, at_ms: now_ms() });
             if starts && let Err(error) = self.cluster.start(&member.name).await {
                 self.tell(format!("{} cannot be started again: {error}", member.name));

@@ -31,7 +31,9 @@ impl Ground<'_> {
         }
         self.hold(until).await;
         for name in names.iter().filter(|name| self.notes().members.contains(*name)) {
-            self.cluster.start(name).await?;
+            if let Err(error) = self.cluster.start(name).await {
+                self.tell(format!("{name}: {error}"));
+            }
         }
         causes.into_iter().for_each(|cause| self.causes.end(cause));
         Ok(())

@@ -49,7 +49,7 @@ impl Ground<'_> {
 
     pub(super) async fn add(&self, name: &str) -> anyhow::Result<()> {
         // A directory that anybody counts on is not emptied.
-        anyhow::ensure!(self.is_forgotten(name).await?, "not all managers know that {name} is none");
+        self.forgotten(name).await?;
         self.cluster.join(name).await?;
         self.notes().members.insert(name.to_owned());
         self.shows(name, &["follower", "leader"]).await?;
@@ -60,16 +60,21 @@ impl Ground<'_> {
     pub(super) async fn remove(&self, name: &str) -> anyhow::Result<()> {
         let cause = self.causes.begin(Kind::Manager, name);
         self.client.set_manager(name, "removed").await?;
-        let deadline = Instant::now() + WITHIN;
-        while !self.is_forgotten(name).await? {
-            anyhow::ensure!(Instant::now() < deadline, "not all managers know yet that {name} is removed");
-            tokio::time::sleep(POLL).await;
-        }
+        self.forgotten(name).await?;
         self.notes().members.remove(name);
         // It may have ended by itself.
         let _ = self.cluster.kill(name, false).await;
         self.causes.end(cause);
         self.tell(format!("{name} is removed"));
+        Ok(())
+    }
+
+    async fn forgotten(&self, name: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + WITHIN;
+        while !self.is_forgotten(name).await? {
+            anyhow::ensure!(Instant::now() < deadline, "not all managers know yet that {name} is none");
+            tokio::time::sleep(POLL).await;
+        }
         Ok(())
     }
 

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use goat_proto::v1;
 use goat_testcluster::witness::Life;
 
-use super::super::services::{CRASH, CRASH_CODE, CRASHES, PASSING};
+use super::super::services::{CRASH, CRASH_CODE, CRASHES, ONE, STILL, STOP};
 
 /// Whether managers counted honestly: no more tasks have lived in a slot than it had attempts, and those that lived are
 /// known. `tasks`: all that managers remember.
 pub fn judge(tasks: &[v1::Task], lives: &[Life]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut lived: BTreeMap<(&str, u32), BTreeSet<&str>> = BTreeMap::new();
-    // Another service of its name begins with its first attempt again.
-    for life in lives.iter().filter(|life| life.service != PASSING) {
+    // Slots of the others are given up and begin anew, with their first attempt.
+    for life in lives.iter().filter(|life| [STILL, STOP, ONE].contains(&life.service.as_str())) {
         lived.entry((&life.service, life.slot)).or_default().insert(&life.task);
     }
     for ((service, slot), lived) in lived {
@@ -60,7 +60,7 @@ mod tests {
         let lives = [life("stop", "a"), life("stop", "b"), life("stop", "b")];
         assert_eq!(judge(&[task("stop", "b", 2)], &lives), Vec::<String>::new());
         assert_eq!(judge(&[task("stop", "b", 1)], &lives), ["stop.1 had 2 tasks that ran, and 1 attempts"]);
-        assert_eq!(judge(&[task(PASSING, "b", 1)], &[life(PASSING, "a"), life(PASSING, "b")]), Vec::<String>::new());
+        assert_eq!(judge(&[task("busy", "b", 1)], &[life("busy", "a"), life("busy", "b")]), Vec::<String>::new());
     }
 
     #[test]
