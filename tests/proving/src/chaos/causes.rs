@@ -12,22 +12,22 @@ pub enum Kind {
     Agent,
     /// A worker died with all that it ran.
     Machine,
-    /// A worker's Docker daemon was killed, stopped, frozen, or had no room.
+    /// A worker's Docker daemon went, and what it had started with it, now or when it is back.
     Daemon,
+    /// A worker's Docker daemon went or hung or had no room, and what it had started outlives that.
+    Hang,
     /// Something between a member and others was cut or slow.
     Links,
     /// A member's disk was full or failing.
     Disk,
     /// People wanted nothing on that worker.
     Drain,
-    /// People changed that service.
-    Service,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     pub kind: Kind,
-    /// A member, or a service.
+    /// A member.
     pub who: String,
     /// Unix time.
     pub from_ms: u64,

@@ -63,7 +63,7 @@ impl Ground<'_> {
     pub(super) async fn fill_manager(&self, name: &str, until: Instant) -> anyhow::Result<()> {
         let layout = self.cluster.layout();
         let dir = layout.data_dir(layout.find(name)?);
-        self.fill(&dir, (Kind::Disk, name), 0, until).await?;
+        self.fill(&dir, (Kind::Disk, name), until).await?;
         self.revived(name).await
     }
 
@@ -71,7 +71,7 @@ impl Ground<'_> {
         let layout = self.cluster.layout();
         let dir = layout.data_dir(layout.find(name)?);
         let cause = self.causes.begin(Kind::Disk, name);
-        self.fill(&dir, (Kind::Agent, name), 0, until).await?;
+        self.fill(&dir, (Kind::Agent, name), until).await?;
         self.revived(name).await?;
         self.causes.end(cause);
         Ok(())
@@ -79,12 +79,12 @@ impl Ground<'_> {
 
     pub(super) async fn fill_daemon(&self, worker: &str, until: Instant) -> anyhow::Result<()> {
         let dir = daemons::data_root(self.cluster.layout(), number(worker)?);
-        self.fill(&dir, (Kind::Daemon, worker), 0, until).await
+        self.fill(&dir, (Kind::Hang, worker), until).await
     }
 
-    async fn fill(&self, dir: &Path, (kind, who): (Kind, &str), leave: u64, until: Instant) -> anyhow::Result<()> {
+    async fn fill(&self, dir: &Path, (kind, who): (Kind, &str), until: Instant) -> anyhow::Result<()> {
         let cause = self.causes.begin(kind, who);
-        volumes::fill(dir, leave)?;
+        volumes::fill(dir, 0)?;
         self.hold(until).await;
         volumes::empty(dir)?;
         self.causes.end(cause);
@@ -132,7 +132,8 @@ impl Ground<'_> {
 
     pub(super) async fn end_daemon(&self, worker: &str, is_asked: bool, until: Instant) -> anyhow::Result<()> {
         let daemon = daemon_of(worker);
-        let cause = self.causes.begin(Kind::Daemon, worker);
+        let kind = if self.is_live_restore { Kind::Hang } else { Kind::Daemon };
+        let cause = self.causes.begin(kind, worker);
         let ended = match is_asked {
             true => self.cluster.stop(&daemon).await,
             false => self.cluster.kill(&daemon, false).await,
@@ -150,7 +151,7 @@ impl Ground<'_> {
 
     pub(super) async fn freeze_daemon(&self, worker: &str, until: Instant) -> anyhow::Result<()> {
         let daemon = daemon_of(worker);
-        let cause = self.causes.begin(Kind::Daemon, worker);
+        let cause = self.causes.begin(Kind::Hang, worker);
         self.cluster.freeze(&daemon).await?;
         self.hold(until).await;
         self.cluster.thaw(&daemon).await?;

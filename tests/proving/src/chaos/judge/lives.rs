@@ -2,8 +2,8 @@
 //!
 //! - a slot of `stop` has one live instance at the most, at any moment;
 //! - one of `stop-if-isolated` too, but where two workers at once had trouble with their links: that is not promised;
-//! - an instance of a `keep` service that nobody changes ends only where its worker's Docker or machine failed, where it was
-//!   drained, or where another of its slot lives; and another is started beside it only where its worker had any trouble;
+//! - an instance of a `keep` service that nobody changes ends only where its worker's machine failed, or its Docker where
+//!   containers do not outlive it, where it was drained, or where another of its slot lives; and another is started beside it only where its worker had any trouble;
 //! - no task begins twice.
 //!
 //! Of a time in which this program stood still for longer than fencing has to spare nothing is said: with it stand the
@@ -188,6 +188,7 @@ mod tests {
         assert_eq!(judged(&ended, &[], &[]), (1, 0));
         assert_eq!(judged(&ended, &[cause(Kind::Agent, "w1", 15_000, 19_000)], &[]), (1, 0), "it outlives its agent");
         assert_eq!(judged(&ended, &[cause(Kind::Daemon, "w2", 15_000, 19_000)], &[]), (1, 0), "another worker's");
+        assert_eq!(judged(&ended, &[cause(Kind::Hang, "w1", 15_000, 19_000)], &[]), (1, 0), "it outlives that");
         assert_eq!(judged(&ended, &[cause(Kind::Daemon, "w1", 15_000, 19_000)], &[]), (0, 0));
         let surplus = [life("still", "w1", 0, Some(20_000)), life("still", "w2", 15_000, None)];
         assert_eq!(judged(&surplus, &[cause(Kind::Agent, "w1", 10_000, 19_000)], &[]), (0, 0));
