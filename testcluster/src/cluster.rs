@@ -173,8 +173,7 @@ impl Cluster {
         {
             self.links.open(member).await?;
         }
-        let env = self.options.env.get(name).map_or(&[][..], Vec::as_slice);
-        let running = Running::start(&program, &args, env, &self.layout.log_path(name))?;
+        let running = Running::start(&program, &args, self.options.env_of(name), &self.layout.log_path(name))?;
         self.ledger.lock().await.add(running.id.clone())?;
         members.insert(name.to_owned(), running);
         Ok(())

@@ -46,6 +46,10 @@ pub struct Options {
 }
 
 impl Options {
+    pub fn env_of(&self, name: &str) -> &[(String, String)] {
+        self.env.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Where the programs are: beside this one.
     pub fn binaries() -> Result<PathBuf, Error> {
         let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;

@@ -78,34 +78,34 @@ impl Rest<'_> {
             Err(error) => wrong.push(format!("{error:#}")),
         }
         let book = workload.book.clone();
-        let minds = last_words(ground, workload, &book).await.unwrap_or_else(|error| {
-            wrong.push(format!("{error:#}"));
-            Vec::new()
-        });
+        let minds = last_words(ground, workload, &book).await.unwrap_or_else(|error| told(&mut wrong, &error));
         wrong.extend(mind::differing(&minds));
         let tasks = ground.client.tasks(true).await;
         // What it has seen counts even where a daemon does not answer any more.
         let seen = witness.lives();
         let seen = witness.finish().await.unwrap_or(seen);
         pulse.stop().await;
-        match tasks {
-            Ok(tasks) => wrong.extend(attempts::judge(&tasks, &seen)),
-            Err(error) => wrong.push(format!("the managers' tasks cannot be read: {error}")),
-        }
+        wrong.extend(tasks.map_or_else(
+            |error| vec![format!("the managers' tasks cannot be read: {error}")],
+            |tasks| attempts::judge(&tasks, &seen),
+        ));
         let (verdict, account) = judged(ground, seen, &pulse);
         wrong.extend(verdict.violations);
         wrong.extend(ended(ground));
         wrong.extend(panics(ground));
         report.ops = book.history();
-        let collected = collect(ground).await.unwrap_or_else(|error| {
-            wrong.push(format!("{error:#}"));
-            Collected::default()
-        });
+        let collected = collect(ground).await.unwrap_or_else(|error| told(&mut wrong, &error));
         report.replayed = histories(&report.ops, &collected, &minds, shape, &mut wrong);
         (report.excused, report.violations) = (verdict.excused, wrong);
         sum_up(&mut report, ground, account, &pulse);
         Ok(report)
     }
+}
+
+/// Nothing, and why.
+fn told<T: Default>(wrong: &mut Vec<String>, error: &anyhow::Error) -> T {
+    wrong.push(format!("{error:#}"));
+    T::default()
 }
 
 /// Until the cluster is whole again.
