@@ -1,5 +1,5 @@
 //! A worker's session with a leader that is played here: what it makes of a grant that comes late, of the word of a leader
-//! of an older term, and of increments of which one is missing.
+//! of an older term, and of increments of which one is missing; and what it claims to run.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goat_core::model::{ClusterId, Driver, Inventory};
+use goat_core::model::{ClusterId, Driver, Inventory, OnDisconnect, ServiceId, TaskId, TaskState};
 use goat_proto::v1::dispatcher_server::{Dispatcher, DispatcherServer};
 use goat_proto::v1::{self, manager_message, worker_message};
 use goat_tls::Transport;
@@ -21,6 +21,7 @@ use goat_worker::outbox::Outbox;
 use goat_worker::reconciler::{self, adopt};
 use goat_worker::runtime::{Event, Runtimes};
 use goat_worker::session;
+use goat_worker::task::{Record, TaskMeta};
 use goat_worker::taskset::TaskSet;
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc, watch};
@@ -90,6 +91,13 @@ impl Session {
         message.ok().flatten()?.message
     }
 
+    async fn hello(&mut self) -> v1::Hello {
+        match self.heard().await.expect("the session lasts") {
+            worker_message::Message::Hello(hello) => hello,
+            other => panic!("no hello: {other:?}"),
+        }
+    }
+
     async fn heartbeat(&mut self) -> u64 {
         loop {
             match self.heard().await.expect("the session lasts") {
@@ -127,6 +135,11 @@ struct Worker {
 
 impl Worker {
     async fn start() -> Self {
+        Self::with(Vec::new()).await
+    }
+
+    /// With what its journal says; nobody can be asked whether that runs.
+    async fn with(journal: Vec<Record>) -> Self {
         let dir = TempDir::new().expect("a directory");
         let tasks = TaskSet::new("agent");
         let (manager, sessions) = played(&tasks).await;
@@ -135,7 +148,7 @@ impl Worker {
         let (outbox, meters) = (Arc::new(Outbox::default()), Arc::new(Meters::default()));
         let (watched, is_watched) = watch::channel(true);
         let parts = reconciler_parts(dir.path(), &identity, &lease, &outbox, is_watched, &tasks);
-        let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(Vec::new(), Some(Vec::new())));
+        let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(journal, None));
         let (events, to_reconciler) = mpsc::channel(16);
         tasks.spawn("reconciler", service.run(to_reconciler));
         let (inventory_told, inventory) = watch::channel(Inventory::default());
@@ -265,5 +278,41 @@ async fn a_gap_in_the_assignments_ends_the_session() {
     session.say(1, changes(5)).await;
     session.is_left(1).await;
     worker.session().await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_not_found_running_is_not_claimed_by_a_worker_that_may_have_been_given_up() {
+    let meta = TaskMeta {
+        task: TaskId::from_random(1),
+        service_id: ServiceId::from_random(1),
+        service: "web".into(),
+        slot: 1,
+        attempt: 1,
+        fencing_token: 1,
+        spec_version: 1,
+        driver: Driver::Docker,
+        on_disconnect: OnDisconnect::Keep,
+        stop_grace_ms: 0,
+        health: None,
+    };
+    let mut record = Record::new(meta, 1);
+    record.started("container".into(), 2);
+    record.state = TaskState::Running;
+    let task = record.meta.task.to_string();
+    let mut worker = Worker::with(vec![record]).await;
+    let mut session = worker.session().await;
+    let hello = session.hello().await;
+    assert_eq!((hello.tasks.len(), hello.stopping), (1, vec![task]), "its machine may have died meanwhile");
+    session.welcome(1).await;
+    let heartbeat = session.heartbeat().await;
+    session.grant(1, heartbeat).await;
+    let mut validity = worker.lease.validity();
+    let leased = tokio::time::timeout(WITHIN, validity.wait_for(|validity| validity.is_leased)).await;
+    leased.expect("in time").expect("the lease is kept");
+    drop(session);
+    // Within its lease nobody has given it up: nothing has to be asked.
+    let hello = worker.session().await.hello().await;
+    assert_eq!((hello.tasks.len(), hello.stopping.len()), (1, 0));
     worker.stop().await;
 }

@@ -1,7 +1,9 @@
 //! One manager asked: from the first packet to its welcome, its redirect or its refusal.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use goat_core::model::TaskId;
 use goat_proto::v1::dispatcher_client::DispatcherClient;
 use goat_proto::v1::{self, manager_message, worker_message};
 use goat_proto::{MAX_MESSAGE_BYTES, convert};
@@ -15,12 +17,15 @@ use tracing::info;
 
 use super::{Opened, Parts};
 use crate::identity;
-use crate::reconciler::Gone;
+use crate::reconciler::{Gone, Seen};
+use crate::runtime::{FoundState, Runtimes};
 
 /// From the first packet to the leader's welcome.
 const OPEN: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// For a runtime to say what runs. Longer than a listing takes on a busy machine.
+const LOOK: Duration = Duration::from_secs(2);
 /// Messages that wait to be sent.
 const QUEUE: usize = 64;
 
@@ -112,7 +117,14 @@ fn accept(address: &str, parts: &Parts, term: u64, welcome: &v1::Welcome) -> Res
 
 async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
     let known = parts.reconciler.seen().await.map_err(|Gone| Refusal::Stopping)?;
-    let stopping = known.iter().filter(|seen| seen.is_stopping).map(|seen| seen.record.meta.task.to_string());
+    // Without a lease it may have been given up, and what it then claims may be taken back for what has begun elsewhere.
+    let may_be_given_up = !parts.lease.validity().borrow().is_leased;
+    let running = if may_be_given_up { Some(found_running(&parts.runtimes).await) } else { None };
+    let runs_on = |seen: &Seen| {
+        let is_found = running.as_ref().is_none_or(|running| running.contains(&seen.record.meta.task));
+        !seen.is_stopping && is_found
+    };
+    let stopping = known.iter().filter(|seen| !runs_on(seen)).map(|seen| seen.record.meta.task.to_string());
     let inventory = (&*parts.inventory.borrow()).into();
     Ok(v1::Hello {
         node_id: parts.identity.node_id().to_string(),
@@ -127,6 +139,15 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
         term: parts.identity.term(),
         relay: is_relayed,
     })
+}
+
+/// What runs by the word of its runtime. One that does not answer in time has none: an agent that was just started, or stood
+/// still, may know only what was.
+async fn found_running(runtimes: &Runtimes) -> BTreeSet<TaskId> {
+    let listings = runtimes.iter().map(|runtime| tokio::time::timeout(LOOK, runtime.list()));
+    let found = futures::future::join_all(listings).await.into_iter().flatten().flatten().flatten();
+    let running = found.filter(|found| matches!(found.state, FoundState::Running { .. }));
+    running.map(|found| found.meta.task).collect()
 }
 
 fn refusal(address: &str, status: &tonic::Status) -> Refusal {

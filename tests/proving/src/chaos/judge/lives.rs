@@ -3,7 +3,8 @@
 //! - a slot of `stop` has one live instance at the most, at any moment;
 //! - one of `stop-if-isolated` too, but where two workers at once had trouble with their links: that is not promised;
 //! - an instance of a `keep` service that nobody changes ends only where its worker's machine failed, or its Docker where
-//!   containers do not outlive it, where it was drained, or where another of its slot lives; and another is started beside it only where its worker had any trouble;
+//!   containers do not outlive it, where it was drained, or where another of its slot lives, or lived while the worker's
+//!   trouble kept it from being told or from obeying; and another is started beside it only where its worker had any trouble;
 //! - no task begins twice.
 //!
 //! Of a time in which this program stood still for longer than fencing has to spare nothing is said: with it stand the
@@ -78,6 +79,7 @@ fn kept(account: &Account, lives: &[Life], verdict: &mut Verdict) {
         if let Some(until_ms) = life.until_ms.filter(|until_ms| *until_ms >= account.began_ms)
             && others(life, until_ms).is_empty()
             && !ends(account, &life.node, until_ms)
+            && !was_surplus(account, lives, life, until_ms)
         {
             verdict.violations.push(format!("keep: {} ended without a cause", life.describe()));
         }
@@ -102,6 +104,14 @@ fn ends(account: &Account, worker: &str, at_ms: u64) -> bool {
     let is_one =
         |cause: &&Cause| matches!(cause.kind, Kind::Machine | Kind::Daemon | Kind::Drain) && cause.who == worker;
     account.causes.iter().filter(is_one).any(|cause| cause.meets((at_ms, at_ms), AFTER_MS))
+}
+
+/// Whether another of its slot lived beside it a while ago, and its worker had trouble since.
+fn was_surplus(account: &Account, lives: &[Life], life: &Life, at_ms: u64) -> bool {
+    let span = (life.from_ms.max(at_ms.saturating_sub(AFTER_MS)), at_ms);
+    let meets = |other: &Life| other.from_ms <= span.1 && other.until_ms.is_none_or(|until_ms| until_ms > span.0);
+    let mut others = lives.iter().filter(|other| other.slot == life.slot && *other != life && meets(other));
+    troubled(account, &life.node, at_ms) && others.next().is_some()
 }
 
 /// Whether anything was done to the worker that may make managers give it up.
@@ -192,6 +202,11 @@ mod tests {
         assert_eq!(judged(&ended, &[cause(Kind::Daemon, "w1", 15_000, 19_000)], &[]), (0, 0));
         let surplus = [life("still", "w1", 0, Some(20_000)), life("still", "w2", 15_000, None)];
         assert_eq!(judged(&surplus, &[cause(Kind::Agent, "w1", 10_000, 19_000)], &[]), (0, 0));
+        let late = [life("still", "w1", 0, Some(18_000)), life("still", "w2", 15_000, Some(20_000))];
+        assert_eq!(judged(&late[1..], &[], &[]), (1, 0));
+        let dead = cause(Kind::Machine, "w1", 17_000, 19_000);
+        assert_eq!(judged(&late, std::slice::from_ref(&dead), &[]), (1, 0), "nothing kept w2 from being told in time");
+        assert_eq!(judged(&late, &[dead, cause(Kind::Hang, "w2", 16_000, 20_000)], &[]), (0, 0));
         let before = [life("still", "w1", 0, Some(0))];
         assert_eq!(judged(&before, &[], &[]), (1, 0));
     }
