@@ -268,28 +268,4 @@ pub struct EventsArgs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    fn words(line: &str) -> Vec<String> {
-        let cli = Cli::try_parse_from(line.split_whitespace()).expect(line);
-        match cli.command {
-            Command::Run(run) => run.words,
-            Command::Service(ServiceCommand::Create { words, .. }) => words,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_follows_the_image_is_its_own() {
-        assert_eq!(words("goatctl run --replicas 2 echo:1 sh -c true"), ["echo:1", "sh", "-c", "true"]);
-        assert_eq!(words("goatctl service create echo:1 --replicas 2 -- -c true"), ["echo:1", "-c", "true"]);
-        assert_eq!(words("goatctl service create echo:1 sleep 60 --name x"), ["echo:1", "sleep", "60"]);
-    }
-}
+mod tests;

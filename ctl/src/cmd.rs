@@ -154,8 +154,8 @@ async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), F
         ManagerCommand::Ls { quiet } => manager::ls(context, quiet).await,
         ManagerCommand::Promote { manager, wait } => manager::set(context, manager, Voter, false, &wait).await,
         ManagerCommand::Demote { manager, force, wait } => manager::set(context, manager, Learner, force, &wait).await,
-        ManagerCommand::SetAddress { manager, address, force, wait } => {
-            manager::set_address(context, manager, address, force, &wait).await
+        ManagerCommand::SetAddress { manager, new_address, force, wait } => {
+            manager::set_address(context, manager, new_address, force, &wait).await
         }
         ManagerCommand::Rm { manager, force, wait } => manager::set(context, manager, Removed, force, &wait).await,
     }

@@ -34,6 +34,7 @@ impl Debug {
     pub fn report(&self, group: Option<&Group>) -> DebugReport {
         let Parts { config, registry, log } = &*self.0;
         let own = group.and_then(|group| group.members().into_iter().find(|member| member.id == group.id()));
+        let (state_index, state_hash) = group.map(state).unwrap_or_default();
         DebugReport {
             id: group.map_or(0, Group::id),
             name: group.map(Group::name).unwrap_or_default(),
@@ -46,8 +47,16 @@ impl Debug {
             raft: group.map(raft_metrics).unwrap_or_default(),
             log_lines: log.lines(),
             directories: sizes(&config.data_dir),
+            state_index,
+            state_hash,
         }
     }
+}
+
+/// The last command in it, and its hash. Nothing is applied meanwhile: a short time even where there are many rows.
+fn state(group: &Group) -> (u64, u64) {
+    let state = group.view().read();
+    (state.applied_index(), state.hash())
 }
 
 fn raft_metrics(group: &Group) -> String {

@@ -1,6 +1,6 @@
 //! goat-manager: reads its options, runs a manager until a signal, and says why it ended.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
 use goat_manager::{found, newcomer, offline, server};
 use goat_observe::{Logs, Ring, Traces, Tracing};
+use goat_system::{man, problem};
 use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -133,9 +134,7 @@ fn main() -> ExitCode {
         Verb::Join { managers, place, token, bind_source } => join(&managers, place, &token, bind_source),
         Verb::Check { data_dir, json } => check(&data_dir, json),
         Verb::Recover { data_dir, advertise, yes, .. } => recover(&data_dir, advertise, yes),
-        Verb::Man { dir } => {
-            goat_system::man::write(Cli::command(), &goat_manager::man::BOOK, &dir).map_err(anyhow::Error::from)
-        }
+        Verb::Man { dir } => man::write(Cli::command(), &goat_manager::man::BOOK, &dir).map_err(anyhow::Error::from),
         Verb::Run { config, options } => match read(config, *options) {
             Ok(config) => run(config),
             Err(error) => {
@@ -147,7 +146,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", problem::whole(error.as_ref()));
             ExitCode::from(if is_unwelcome(&error) { EXIT_UNWELCOME } else { EXIT_FAILED })
         }
     }
@@ -172,12 +171,17 @@ fn init(place: Place, client: Option<PathBuf>, from_snapshot: Option<PathBuf>) -
             println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
         }
     }
-    println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
+    println!("start it:     goat-manager run --data-dir {dir} --listen {}", listen(&newcomer.address));
     if !newcomer.is_plaintext {
         println!("credentials:  {}, for goatctl --credentials; keep them secret", client.display());
         println!("add another:  goat-manager join, with what `goatctl cluster join-token manager` prints");
     }
     Ok(())
+}
+
+/// Where others reach it, if that is no name; else it is for the user to say.
+fn listen(address: &str) -> &str {
+    if address.parse::<SocketAddr>().is_ok() { address } else { "IP:PORT" }
 }
 
 fn join(managers: &[String], place: Place, token: &TokenArgs, bind_source: Option<IpAddr>) -> anyhow::Result<()> {
@@ -187,7 +191,7 @@ fn join(managers: &[String], place: Place, token: &TokenArgs, bind_source: Optio
     let (cluster, id) = small_runtime()?.block_on(joining)?;
     let (name, dir) = (newcomer.name, newcomer.data_dir.display());
     println!("joined cluster {cluster} as manager {name}, number {id}, at {}, data in {dir}", newcomer.address);
-    println!("start it:     goat-manager run --data-dir {dir} --listen IP:PORT");
+    println!("start it:     goat-manager run --data-dir {dir} --listen {}", listen(&newcomer.address));
     Ok(())
 }
 

@@ -123,12 +123,17 @@ pub fn extract(headers: &HeaderMap) -> Option<&str> {
     headers.get(HEADER)?.to_str().ok()
 }
 
-/// Makes `span` go on with the trace that is in `header`. One that cannot be read is left out: it begins nothing.
-pub fn follow(span: &Span, header: &str) {
+/// The trace that a header tells of; none where it cannot be read.
+pub fn read(header: &str) -> Option<Context> {
     let carrier = std::collections::HashMap::from([(HEADER.to_owned(), header.to_owned())]);
-    let context: Context = TraceContextPropagator::new().extract(&carrier);
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+    context.has_active_span().then_some(context)
+}
+
+/// Makes `span` go on with a trace.
+pub fn follow(span: &Span, trace: Context) {
     // Refused only where nothing is sent at all.
-    let _ = span.set_parent(context);
+    let _ = span.set_parent(trace);
 }
 
 /// A span below the current one where that is traced, and none where it is not.
@@ -147,13 +152,28 @@ macro_rules! child {
 #[macro_export]
 macro_rules! follow {
     ($header:expr, $name:literal $(, $($field:tt)*)?) => {
-        match $header {
-            Some(header) => {
+        match $header.and_then($crate::traces::read) {
+            Some(trace) => {
                 let span = ::tracing::trace_span!(target: $crate::traces::TARGET, parent: None, $name $(, $($field)*)?);
-                $crate::traces::follow(&span, header);
+                $crate::traces::follow(&span, trace);
                 span
             }
             None => ::tracing::Span::none(),
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_cannot_be_read_begins_no_trace() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert!(read(good).is_some());
+        let no_trace = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
+        for bad in ["", "x", &good[..40], &good.replace("01", "0z"), no_trace] {
+            assert!(read(bad).is_none(), "{bad:?}");
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Config files: reads one, and says what to do where that fails.
 //!
 //! A documented file names every option: `#key = value` (no space after `#`) where that is the default or, after the word
-//! `Example:` in the comment above it, where it is none. The tests of the programs hold their files to that.
+//! `Example:` in the comment above it, where it is none. [`Documented::verify`] holds a program's file to that.
 
 use std::collections::BTreeSet;
+use std::fmt::{Debug, Display};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -65,12 +66,35 @@ impl Documented {
         let table: toml::Table = self.whole.parse().unwrap_or_else(|error| panic!("{error}{}", self.whole));
         table.keys().cloned().collect()
     }
-}
 
-/// The options of a program, by its own definition of them.
-pub fn keys_of<Options: clap::Args>() -> BTreeSet<String> {
-    let command = Options::augment_args(clap::Command::new("options"));
-    command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+    /// For a program's test: its file at `path` names every option, explains it, and is true about defaults; as it is
+    /// installed, it says no more than `required`.
+    ///
+    /// # Panics
+    /// Where one of that is not so.
+    pub fn verify<Options, Config, Error>(
+        path: &Path,
+        required: &str,
+        into_config: impl Fn(Options) -> Result<Config, Error>,
+    ) where
+        Options: clap::Args + DeserializeOwned,
+        Config: Debug,
+        Error: Display,
+    {
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let file = Self::new(&text);
+        let command = Options::augment_args(clap::Command::new("options"));
+        let options: BTreeSet<_> = command.get_arguments().map(|argument| argument.get_id().to_string()).collect();
+        assert_eq!(file.keys(), options, "the file and the program's options differ");
+        assert_eq!(file.unexplained, BTreeSet::new(), "options without a word about them");
+        let config = |text: &str| {
+            let options = toml::from_str(text).unwrap_or_else(|error| panic!("{error}"));
+            into_config(options).map_or_else(|error| panic!("{error}"), |config| format!("{config:#?}"))
+        };
+        config(&file.whole);
+        assert_eq!(config(&file.defaults), config(required), "its defaults are not the program's");
+        assert_eq!(config(&text), config(required), "as it is installed, it changes something");
+    }
 }
 
 #[cfg(test)]

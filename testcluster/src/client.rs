@@ -3,6 +3,7 @@
 //! Mutations carry a request id, so every call may be repeated until the outcome is known.
 
 mod lists;
+mod people;
 mod tokens;
 
 use std::future::Future;

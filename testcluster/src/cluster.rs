@@ -173,7 +173,7 @@ impl Cluster {
         {
             self.links.open(member).await?;
         }
-        let running = Running::start(&program, &args, &self.layout.log_path(name))?;
+        let running = Running::start(&program, &args, self.options.env_of(name), &self.layout.log_path(name))?;
         self.ledger.lock().await.add(running.id.clone())?;
         members.insert(name.to_owned(), running);
         Ok(())

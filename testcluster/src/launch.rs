@@ -81,7 +81,9 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
             add("name", member.name());
             add("advertise", layout.advertised(member).to_string());
             add("address", ip);
-            add("managers", layout.addresses().join(","));
+            // Of spare ones they hear when those have joined.
+            let managers = layout.first_managers().map(|member| layout.advertised(member).to_string());
+            add("managers", managers.collect::<Vec<_>>().join(","));
             add("runtimes", layout.runtime.word().to_owned());
             add("cpu-millis", options.cpu_millis.to_string());
             add("memory", "8GiB".to_owned());

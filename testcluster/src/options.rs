@@ -1,5 +1,6 @@
 //! What a cluster is asked to be, and whether it can be that here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::daemons::{self, DaemonOptions};
@@ -23,6 +24,8 @@ pub struct Options {
     pub front: Option<std::net::SocketAddr>,
     /// More options for every manager, as on its command line.
     pub manager_args: Vec<String>,
+    /// More variables of a member's program, by the member's name.
+    pub env: BTreeMap<String, Vec<(String, String)>>,
     /// What each worker offers.
     pub cpu_millis: u64,
     pub log_level: String,
@@ -32,6 +35,8 @@ pub struct Options {
     pub is_direct: bool,
     /// Each manager's data is on a file system of its own of that size, in memory. Needs root.
     pub manager_disk_mib: Option<u32>,
+    /// The same for each agent's data. Needs root.
+    pub worker_disk_mib: Option<u32>,
     /// Each manager's data is on a file system of its own in a file, whose power can be cut. Needs root.
     pub manager_image: Option<FileSystem>,
     /// Each worker has a Docker daemon of its own. Needs root.
@@ -41,6 +46,10 @@ pub struct Options {
 }
 
 impl Options {
+    pub fn env_of(&self, name: &str) -> &[(String, String)] {
+        self.env.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Where the programs are: beside this one.
     pub fn binaries() -> Result<PathBuf, Error> {
         let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
@@ -63,11 +72,13 @@ impl Options {
             binaries: Self::binaries()?,
             front: None,
             manager_args: Vec::new(),
+            env: BTreeMap::new(),
             cpu_millis: 16_000,
             log_level: "info".into(),
             otlp_endpoint: None,
             is_direct: false,
             manager_disk_mib: None,
+            worker_disk_mib: None,
             manager_image: None,
             daemons: None,
             is_backed_up: false,

@@ -91,8 +91,8 @@ pub struct Running {
 
 impl Running {
     /// Starts a program with its output appended to `log`. It has a group of its own, so that Ctrl-C at the terminal
-    /// reaches the supervisor alone, and none of the variables that would override its options.
-    pub fn start(program: &Path, args: &[String], log: &Path) -> Result<Self, Error> {
+    /// reaches the supervisor alone, and none of the variables that would override its options; `env` are set beside.
+    pub fn start(program: &Path, args: &[String], env: &[(String, String)], log: &Path) -> Result<Self, Error> {
         let out = OpenOptions::new().create(true).append(true).open(log).map_err(Error::io("open", log))?;
         let err = out.try_clone().map_err(Error::io("open", log))?;
         let mut command = Command::new(program);
@@ -100,6 +100,7 @@ impl Running {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GOAT_")) {
             command.env_remove(name);
         }
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         let child = command.spawn().map_err(Error::io("start", program))?;
         let id = child.id().and_then(|pid| ProcessId::of(pid as i32));
         let id =

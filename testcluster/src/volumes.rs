@@ -20,8 +20,13 @@ pub fn mount(dir: &Path, mib: u32) -> Result<(), Error> {
         .map_err(|errno| Error::io("mount a small file system on", dir)(errno.into()))
 }
 
-/// A file system of its own for each manager's data, where that was asked for.
+/// A file system of its own for each member's data, where that was asked for.
 pub fn mount_all(layout: &Layout, options: &Options) -> Result<(), Error> {
+    if let Some(mib) = options.worker_disk_mib {
+        for worker in layout.members().filter(|member| matches!(member, Member::Worker(_))) {
+            mount(&layout.data_dir(worker), mib)?;
+        }
+    }
     for manager in layout.members().filter(|member| matches!(member, Member::Manager(_))) {
         let dir = layout.data_dir(manager);
         if let Some(mib) = options.manager_disk_mib {

@@ -64,7 +64,6 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("worker/src/runtime/process/mod.rs: launch", 42),
     ("worker/src/session/ask.rs: open", 41),
     ("worker/src/session/dial.rs: round", 61),
-    ("worker/src/session/stream.rs: handle", 43),
 ];
 
 /// Sleeps in tests: each is inside something that waits for a condition with a deadline, beats as a worker does, or is how
@@ -87,6 +86,16 @@ const SLEEPS: &[(&str, usize)] = &[
     // Its other half waits for the machines; the planner has a step of that name.
     ("tests/simulator/src/campaign.rs", 1),
     ("tests/simulator/src/leading/planner.rs", 3),
+    ("tests/proving/examples/drifting.rs", 1),
+    ("tests/proving/src/chaos/control.rs", 3),
+    ("tests/proving/src/chaos/ground.rs", 3),
+    ("tests/proving/src/chaos/hands.rs", 2),
+    ("tests/proving/src/chaos/heal.rs", 1),
+    ("tests/proving/src/chaos/members.rs", 2),
+    ("tests/proving/src/chaos/mind.rs", 1),
+    ("tests/proving/src/chaos/rest.rs", 4),
+    ("tests/proving/src/chaos/round.rs", 3),
+    ("tests/proving/src/chaos/services.rs", 1),
     ("tests/proving/src/faults.rs", 8),
     ("tests/proving/src/faults/members.rs", 2),
     ("tests/proving/src/power.rs", 2),

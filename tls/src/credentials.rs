@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA256, digest};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::Error;
@@ -83,7 +83,7 @@ impl Credentials {
     /// A private key, then one's own certificate, then the authorities'.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
         let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
-            .map_err(|error| Error::malformed("the private key", format!("{error:?}")))?;
+            .map_err(|error| Error::malformed("the private key", unreadable(&error)))?;
         let mut certificates = certificates(text)?.into_iter();
         let certificate = certificates
             .next()
@@ -213,7 +213,16 @@ pub fn digests(authorities: &str) -> Result<Vec<String>, Error> {
 fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     CertificateDer::pem_slice_iter(text.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|error| Error::malformed("a certificate", format!("{error:?}")))
+        .map_err(|error| Error::malformed("a certificate", unreadable(&error)))
+}
+
+fn unreadable(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "it ends too early, the file was cut short; make another copy of it".into()
+        }
+        other => other.to_string(),
+    }
 }
 
 fn first_certificate(text: &str) -> Result<CertificateDer<'static>, Error> {

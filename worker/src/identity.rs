@@ -146,15 +146,15 @@ impl Identity {
         self.state.lock().session.managers.clone()
     }
 
-    /// Remembers the managers across restarts.
+    /// Remembers the managers, and across restarts where that succeeds.
     pub fn learn_managers(&self, mut managers: Vec<String>) -> Result<(), Error> {
         managers.sort();
         managers.dedup();
         let mut state = self.state.lock();
         if !managers.is_empty() && managers != state.session.managers {
-            let session = SessionFile { managers, ..state.session.clone() };
-            durable::write(&self.root.join("session.json"), &session)?;
-            state.session = session;
+            // In memory in any case: a full disk is no reason to look for managers where they are no more.
+            state.session.managers = managers;
+            durable::write(&self.root.join("session.json"), &state.session)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_core::model::NodeId;
 use goat_observe::{LogFormat, Logs, Traces, Tracing};
-use goat_system::notify;
+use goat_system::{notify, problem};
 use goat_tls::{JoinToken, token};
 use goat_worker::config::{Config, Options};
 use goat_worker::fence::watchdog;
@@ -137,7 +137,7 @@ fn watchdog(dir: &Path, node: NodeId, docker_host: &str) -> ExitCode {
     // It sends no traces, so there is nothing to finish.
     let logged = goat_observe::start(Some(&logs), None).map_err(anyhow::Error::from);
     if let Err(error) = logged.and_then(|_| Ok(watchdog::run(dir, node, docker_host)?)) {
-        eprintln!("goat-worker watchdog: {error:#}");
+        eprintln!("goat-worker watchdog: {}", problem::whole(error.as_ref()));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -168,7 +168,7 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("goat-worker: {error:#}");
+            eprintln!("goat-worker: {}", problem::whole(error.as_ref()));
             match error.downcast_ref() {
                 Some(error) if agent::Error::is_final(error) => ExitCode::from(REMOVED),
                 _ if error.is::<goat_observe::Error>() => ExitCode::from(USAGE),

@@ -147,8 +147,10 @@ pub enum ManagerCommand {
     SetAddress {
         /// Name or number
         manager: String,
-        /// HOST:PORT where managers, workers and clients reach it
-        address: String,
+        /// Where managers, workers and clients reach it
+        // Named otherwise than the option of every command: clap would take one for the other.
+        #[arg(value_name = "HOST:PORT")]
+        new_address: String,
         /// Even if it does not answer there
         #[arg(long)]
         force: bool,

@@ -12,7 +12,8 @@ use crate::values;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Globals {
-    /// Managers to ask, tried in turn: HOST[:PORT],... [default: the context's, or 127.0.0.1:7700]
+    /// Managers to ask, tried in turn: HOST[:PORT],... [default: the context's; without one, or with
+    /// --credentials or --plaintext and no --context, 127.0.0.1:7700]
     #[arg(short = 'H', long, global = true, env = "GOAT_ADDR")]
     pub address: Option<Addresses>,
     /// File that shows who asks, as `goat-manager init` and `cluster issue-client` write it [default: the context's]

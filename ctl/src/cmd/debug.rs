@@ -124,7 +124,9 @@ impl Gathered {
             return;
         }
         let at = rfc3339(*at_ms).unwrap_or_default();
-        let about = format!("manager {name}, number {id}, at {address}, version {version}, asked {at}\n");
+        let mut about = format!("manager {name}, number {id}, at {address}, version {version}, asked {at}\n");
+        // One index and two hashes: those managers are not of one mind.
+        about += &format!("state after the command at index {}: {:016x}\n", report.state_index, report.state_hash);
         let sizes = report.directories.iter();
         let sizes: String =
             sizes.map(|dir| format!("{:>14} bytes {:>6} files  {}\n", dir.bytes, dir.files, dir.path)).collect();

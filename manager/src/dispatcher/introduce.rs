@@ -1,11 +1,14 @@
-//! Tells workers of each other: whom to ask when no manager answers.
+//! Tells workers whom to ask: the leader; when this manager is lost, the other managers, and when none of them answers, each other.
 
 use std::time::Duration;
 
 use goat_core::model::{Node, NodeState};
 use goat_proto::v1::{self, manager_message};
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::session::{End, Session};
+use crate::raft::Group;
 
 /// Other workers that a worker knows.
 const NEIGHBOURS: usize = 5;
@@ -14,7 +17,45 @@ const NEIGHBOURS_LOOKED_AT: usize = 50;
 /// Between looks for those that have gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
+/// Says who leads.
+pub(super) fn redirect(group: &Group) -> v1::ManagerMessage {
+    let leader = group.leader();
+    v1::ManagerMessage {
+        // Also where none is known: it is no word of the past.
+        term: group.metrics().borrow_watched().current_term,
+        message: Some(manager_message::Message::Redirect(v1::Redirect {
+            // One that has just stepped down may still think of itself.
+            leader_address: leader.filter(|leader| !leader.is_here).map(|leader| leader.address).unwrap_or_default(),
+            managers: group.addresses(),
+        })),
+    }
+}
+
 impl Session<'_> {
+    /// Tells the worker where all managers are, now and whenever that changes: a session may outlive all of them but one.
+    pub(super) async fn tell_managers(&self) -> End {
+        let view = self.active.group.view();
+        let mut changes = view.changes();
+        loop {
+            let addresses = {
+                let state = view.read();
+                let members = state.managers().filter(|manager| manager.is_member());
+                members.map(|manager| manager.address.clone()).collect()
+            };
+            let told = manager_message::Message::Managers(v1::ManagerAddresses { addresses });
+            if let Err(end) = self.send(told).await {
+                return end;
+            }
+            loop {
+                match changes.recv().await {
+                    Ok(change) if change.managers.is_empty() => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return End::Lost("the state is gone".into()),
+                }
+            }
+        }
+    }
+
     /// Tells the worker of a few others, now and whenever they are others: of one that comes at once, since managers may
     /// be lost the next moment.
     pub(super) async fn introduce(&self) -> End {

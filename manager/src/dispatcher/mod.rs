@@ -239,18 +239,6 @@ impl Dispatcher {
     }
 }
 
-fn redirect(group: &Group) -> v1::ManagerMessage {
-    let leader = group.leader();
-    v1::ManagerMessage {
-        term: leader.as_ref().map_or(0, |leader| leader.term),
-        message: Some(manager_message::Message::Redirect(v1::Redirect {
-            // One that has just stepped down may still think of itself.
-            leader_address: leader.filter(|leader| !leader.is_here).map(|leader| leader.address).unwrap_or_default(),
-            managers: group.addresses(),
-        })),
-    }
-}
-
 type Messages = Pin<Box<dyn Stream<Item = Result<v1::ManagerMessage, Status>> + Send>>;
 
 #[async_trait]
@@ -271,7 +259,7 @@ impl DispatcherService for Dispatcher {
         let Some(active) = self.desk.active() else {
             return match group.leader().filter(|leader| hello.relay && !leader.is_here) {
                 Some(leader) => relay::session(&group, &leader.address, hello, from_worker, &self.stopping).await,
-                None => Ok(Response::new(stream::iter([Ok(redirect(&group))]).boxed())),
+                None => Ok(Response::new(stream::iter([Ok(introduce::redirect(&group))]).boxed())),
             };
         };
         let hello = hello::Hello::read(hello)?;
@@ -280,7 +268,7 @@ impl DispatcherService for Dispatcher {
         let tasks = active.tasks.clone();
         tasks.spawn("session", session::run(active, hello, from_worker, to_worker));
         // What ends the session has been sent by then, or leadership is what ended it.
-        let last = stream::once(async move { Ok(redirect(&group)) });
+        let last = stream::once(async move { Ok(introduce::redirect(&group)) });
         Ok(Response::new(ReceiverStream::new(messages).chain(last).boxed()))
     }
 

@@ -128,6 +128,7 @@ impl Session<'_> {
             end = self.write(to_write) => end,
             end = self.assign() => end,
             end = self.introduce() => end,
+            end = self.tell_managers() => end,
             end = self.tell_stance() => end,
         }
     }

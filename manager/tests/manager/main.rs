@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod config;
 mod group;
+mod leases;
 mod logs;
 mod readdress;
 mod recover;

@@ -1,9 +1,12 @@
 //! A manager whose address changes while the others serve.
 
+use std::time::Duration;
+
 use goat_proto::v1::{ListPeersRequest, Peer, SetManagerAddressRequest, SetManagerReply, TransferLeaderRequest};
 use tonic::{Code, Status};
 
 use crate::cluster::{Cluster, request_id, until};
+use crate::worker::{self, hello};
 
 async fn set_address(cluster: &Cluster, asked: usize, moved: usize, number: usize) -> Result<SetManagerReply, Status> {
     let manager = &cluster.managers[moved];
@@ -27,6 +30,9 @@ async fn a_manager_that_moved_is_found_at_its_new_address_and_may_lead_there() {
     cluster.settled().await;
     let leader = cluster.leader(0).await.expect("one leads");
     let (moved, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (mut worker, _) =
+        worker::open(&cluster.managers[leader], hello("aaaaaaaaaaaa", "w1")).await.expect("the leader welcomes it");
+    worker.keep_beating(Duration::from_millis(200));
     cluster.managers[moved].stop();
     cluster.managers[moved].move_away();
     let refused = set_address(&cluster, other, moved, 1).await.expect_err("nobody is there");
@@ -44,6 +50,9 @@ async fn a_manager_that_moved_is_found_at_its_new_address_and_may_lead_there() {
         let seen = async || peers(&cluster, asked).await?.iter().any(is_there).then_some(());
         until("everybody knows where it is", seen).await;
     }
+
+    // In the session that it held all the while.
+    while !worker.managers().await.contains(&address) {}
 
     let handed_over = async || {
         let request = TransferLeaderRequest { to: name.clone() };

@@ -82,8 +82,17 @@ impl Session {
         loop {
             match self.next().await.expect("the session lives") {
                 manager_message::Message::Assignments(all) => return all.tasks,
-                manager_message::Message::Peers(_) => {}
+                manager_message::Message::Peers(_) | manager_message::Message::Managers(_) => {}
                 other => panic!("no full set: {other:?}"),
+            }
+        }
+    }
+
+    /// Where managers are, when that is told next.
+    pub async fn managers(&mut self) -> Vec<String> {
+        loop {
+            if let manager_message::Message::Managers(managers) = self.next().await.expect("the session lives") {
+                return managers.addresses;
             }
         }
     }

@@ -108,6 +108,7 @@ impl Notes {
 pub struct Witness {
     notes: Notes,
     layout: Layout,
+    containers: containers::Processes,
     tasks: TaskSet,
 }
 
@@ -115,10 +116,11 @@ impl Witness {
     /// From here on nothing is missed: what runs already is known when this returns.
     pub async fn start(layout: &Layout) -> Result<Self, Error> {
         let notes = Notes { book: Arc::default(), since_ms: now_ms() };
-        let witness = Self { notes, layout: layout.clone(), tasks: TaskSet::new("witness") };
+        let (containers, tasks) = (containers::Processes::default(), TaskSet::new("witness"));
+        let witness = Self { notes, layout: layout.clone(), containers, tasks };
         witness.look().await?;
         match layout.runtime {
-            RuntimeKind::Docker => containers::watch(layout, &witness.notes, &witness.tasks)?,
+            RuntimeKind::Docker => containers::watch(layout, &witness.notes, &witness.containers, &witness.tasks)?,
             RuntimeKind::Process => processes::watch(layout, &witness.notes, &witness.tasks),
         }
         Ok(witness)
@@ -127,7 +129,7 @@ impl Witness {
     /// Looks at everything at once, besides the events.
     async fn look(&self) -> Result<(), Error> {
         match self.layout.runtime {
-            RuntimeKind::Docker => containers::look(&self.layout, &self.notes).await,
+            RuntimeKind::Docker => containers::look(&self.layout, &self.notes, &self.containers).await,
             RuntimeKind::Process => {
                 processes::look(&self.layout, &self.notes, &mut processes::Known::default());
                 Ok(())

@@ -1,4 +1,5 @@
-//! The proving ground's part on real managers with real RocksDB: histories of clients under faults, and power losses.
+//! The proving ground's part on real managers with real RocksDB: histories of clients under faults, power losses, and, with
+//! workers and Docker, [`chaos`].
 //!
 //! ```text
 //! Workload ── asks every manager ──► Book of attempts ──┐
@@ -7,6 +8,7 @@
 //! ```
 //! What each can see and cannot is in docs/testing.md.
 
+pub mod chaos;
 pub mod collected;
 pub mod faults;
 pub mod judge;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use goat_proving::chaos::{self, Chaos, Control};
 use goat_proving::power::damage::{Damages, Tally};
 use goat_proving::power::{self, FileSystem, Outages};
 use goat_proving::report::Report;
@@ -50,6 +51,9 @@ enum Verb {
     /// Managers lose power under load, one, most or all at once; everything acknowledged has to be there afterwards. Needs
     /// root and loop devices
     Power(PowerOptions),
+    /// Managers, workers, their Docker daemons, disks, clocks and links fail, several at a time, in clusters of real
+    /// containers. Needs root and Docker
+    Chaos(ChaosOptions),
     /// One manager's files are damaged while it does not run: it has to refuse to start, or to be none the worse
     Damage {
         /// How many times
@@ -74,6 +78,21 @@ struct PowerOptions {
     /// With managers that do not sync their logs: acknowledged writes have to be lost, or the test sees nothing
     #[arg(long)]
     control: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct ChaosOptions {
+    /// How long; a round that has begun is played to its end
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// Length of one storm, in seconds
+    #[arg(long, default_value_t = 60)]
+    round: u64,
+    /// With something broken on purpose in each round, which has to be found, or the test sees nothing
+    #[arg(long)]
+    control: Option<Control>,
     #[command(flatten)]
     common: Common,
 }
@@ -155,8 +174,25 @@ async fn run(verb: Verb, interrupted: &CancellationToken) -> anyhow::Result<bool
             Ok(total.tell())
         }
         Verb::Power(options) => lose_power(options, interrupted).await,
+        Verb::Chaos(options) => storms(options, interrupted).await,
         Verb::Damage { cases, common } => damage(cases, &common, interrupted).await,
     }
+}
+
+async fn storms(options: ChaosOptions, interrupted: &CancellationToken) -> anyhow::Result<bool> {
+    let ChaosOptions { minutes, round, control, common } = options;
+    if let Some(missing) = chaos::missing() {
+        println!("not run: needs {missing}");
+        return Ok(true);
+    }
+    let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let mut total = chaos::report::Total::of(control.is_some());
+    while total.rounds() == 0 || Instant::now() < until {
+        let seed = common.seed + total.rounds() as u64;
+        let (dir, storm) = (common.dir(), Duration::from_secs(round));
+        total.add(&Chaos { seed, dir, storm, control }.run(interrupted).await?);
+    }
+    Ok(total.tell())
 }
 
 async fn lose_power(options: PowerOptions, interrupted: &CancellationToken) -> anyhow::Result<bool> {

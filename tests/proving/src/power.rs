@@ -85,7 +85,13 @@ impl Outages {
 
     async fn play(&self, cluster: &Cluster) -> anyhow::Result<Played> {
         let client = cluster.client()?;
-        let load = Load { clients: 6, pause: Duration::from_millis(8), key_life: Duration::from_secs(4), keys: 3 };
+        let load = Load {
+            clients: 6,
+            pause: Duration::from_millis(8),
+            key_life: Duration::from_secs(4),
+            keys: 3,
+            replicas: 3,
+        };
         let workload = Workload::start(&client, load, self.seed);
         let mut field = field(cluster, client, workload.book.clone(), self.seed);
         let mut played = 0;

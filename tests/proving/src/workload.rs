@@ -34,11 +34,13 @@ pub struct Load {
     pub key_life: Duration,
     /// Services at a time.
     pub keys: u64,
+    /// Of each service, less than so many.
+    pub replicas: u32,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { clients: 8, pause: Duration::from_millis(35), key_life: Duration::from_secs(3), keys: 3 }
+        Self { clients: 8, pause: Duration::from_millis(35), key_life: Duration::from_secs(3), keys: 3, replicas: 3 }
     }
 }
 
@@ -104,6 +106,11 @@ fn refusal(status: &tonic::Status) -> Answer {
         (None, None) => Place::Nowhere,
     };
     Answer::Refused { code: status.code(), text: status.message().to_owned(), place }
+}
+
+/// Whether a service of that name is a workload's.
+pub fn is_key(name: &str) -> bool {
+    name.strip_prefix('k').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// A service that runs nothing anywhere, with that value.
@@ -190,7 +197,7 @@ impl Asker {
         let name = format!("k{epoch}-{}", self.rng.random_range(0..self.load.keys));
         self.next += 1;
         let value = format!("{}-{}", self.number, self.next);
-        let replicas = self.rng.random_range(0..3);
+        let replicas = self.rng.random_range(0..self.load.replicas);
         match self.rng.random_range(0..100) {
             0..20 => Call::Create { name, value, replicas },
             20..38 => Call::Update { name, value, replicas },

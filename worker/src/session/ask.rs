@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Opened, Parts};
 use crate::identity;
@@ -106,9 +106,7 @@ fn accept(address: &str, parts: &Parts, term: u64, welcome: &v1::Welcome) -> Res
         Err(error @ identity::Error::File(_)) => return Err(refused(error.to_string())),
         Err(error) => return Err(refused(error.to_string())),
     }
-    if let Err(error) = identity.learn_managers(welcome.managers.clone()) {
-        warn!(%error, "the managers could not be remembered");
-    }
+    parts.learn_managers(welcome.managers.clone());
     Ok(())
 }
 

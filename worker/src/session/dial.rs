@@ -34,7 +34,6 @@ const UNREACHABLE_WAIT_MS: u64 = 500;
 #[derive(Debug)]
 pub(super) struct Dialer {
     configured: Vec<String>,
-    learnt: BTreeSet<String>,
     /// Asked first in the next round.
     hint: Option<String>,
     /// Fell silent or ended the last session: asked last in the next round, and not directly if others name it.
@@ -68,14 +67,7 @@ pub(super) enum NoSession {
 
 impl Dialer {
     pub(super) fn new(parts: &Parts) -> Self {
-        Self {
-            configured: parts.managers.clone(),
-            learnt: parts.identity.managers().into_iter().collect(),
-            hint: None,
-            last: None,
-            rounds: 0,
-            told: None,
-        }
+        Self { configured: parts.managers.clone(), hint: None, last: None, rounds: 0, told: None }
     }
 
     /// The session with `address` was lost: others are likelier to know more.
@@ -131,8 +123,10 @@ impl Dialer {
         self.told = Some(kind);
     }
 
-    fn addresses(&self) -> VecDeque<String> {
-        let mut addresses: Vec<&String> = self.configured.iter().chain(&self.learnt).collect();
+    /// Of the configuration, and those learnt so far: a session learns them too.
+    fn addresses(&self, parts: &Parts) -> VecDeque<String> {
+        let learnt = parts.identity.managers();
+        let mut addresses: Vec<&String> = self.configured.iter().chain(&learnt).collect();
         let rank = |address: &&String| match *address {
             address if Some(address) == self.hint.as_ref() => 0,
             address if Some(address) == self.last.as_ref() => 2,
@@ -146,7 +140,7 @@ impl Dialer {
 
     /// Asks every manager once, and those that were redirected to.
     async fn round(&mut self, parts: &Parts) -> Result<Opened, Stop> {
-        let mut queue = self.addresses();
+        let mut queue = self.addresses(parts);
         // Nobody is asked twice: two sessions with one leader would end each other.
         let mut known: BTreeSet<String> = queue.iter().cloned().collect();
         let mut asked: FuturesUnordered<_> = FuturesUnordered::new();
@@ -186,7 +180,7 @@ impl Dialer {
                 Err(Refusal::Refused(problem)) => round.refusal = Some(problem),
                 Err(Refusal::Redirect(redirect)) => {
                     round.has_answer = true;
-                    self.learn(parts, redirect.managers);
+                    parts.learn_managers(redirect.managers);
                     let leader = redirect.leader_address;
                     let is_queued = queue.contains(&leader);
                     queue.retain(|address| *address != leader);
@@ -204,16 +198,6 @@ impl Dialer {
             if let Some(address) = queue.pop_front() {
                 asked.push(ask(address, false, parts));
             }
-        }
-    }
-
-    fn learn(&mut self, parts: &Parts, managers: Vec<String>) {
-        if managers.is_empty() {
-            return;
-        }
-        self.learnt = managers.iter().cloned().collect();
-        if let Err(error) = parts.identity.learn_managers(managers) {
-            warn!(%error, "the managers could not be remembered");
         }
     }
 }

@@ -63,6 +63,14 @@ pub struct Parts {
     pub standing: watch::Sender<Option<Standing>>,
 }
 
+impl Parts {
+    fn learn_managers(&self, managers: Vec<String>) {
+        if let Err(error) = self.identity.learn_managers(managers) {
+            warn!(%error, "the managers could not be remembered");
+        }
+    }
+}
+
 /// With whom a session is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -126,10 +134,15 @@ pub async fn run(parts: Parts) {
         parts.meters.session_ended();
         match &end {
             End::Stopping => return,
-            End::Redirected { leader } => dialer.redirected(leader),
-            _ => dialer.lost(&address),
+            End::Redirected { leader } => {
+                dialer.redirected(leader);
+                info!(address, leader, "the manager does not lead any more");
+            }
+            _ => {
+                dialer.lost(&address);
+                warn!(address, error = %end, "the session ended");
+            }
         }
-        warn!(address, error = %end, "the session ended");
     }
 }
 

@@ -174,16 +174,7 @@ impl Session<'_> {
                 self.parts.reconciler.assign_all(parsed(all.tasks)).await?;
                 Ok(())
             }
-            Message::Changes(changes) => {
-                let last = sequence.unwrap_or(0);
-                if *sequence != changes.sequence.checked_sub(1) {
-                    return Err(End::Gap { last, got: changes.sequence });
-                }
-                *sequence = Some(changes.sequence);
-                let removed = changes.removed.iter().filter_map(|task| task.parse().ok()).collect();
-                self.parts.reconciler.assign_changes(parsed(changes.set), removed).await?;
-                Ok(())
-            }
+            Message::Changes(changes) => self.changed(changes, sequence).await,
             Message::Lease(grant) => {
                 self.granted(&grant);
                 Ok(())
@@ -200,12 +191,26 @@ impl Session<'_> {
                 self.met(peers);
                 Ok(())
             }
+            Message::Managers(managers) => {
+                self.parts.learn_managers(managers.addresses);
+                Ok(())
+            }
             Message::Logs(wanted) => {
                 debug!(task_id = wanted.task_id, "logs are wanted");
                 self.logs.spawn("logs", logs::push(wanted, self.channel.clone(), self.parts.clone()));
                 Ok(())
             }
         }
+    }
+
+    async fn changed(&self, changes: v1::AssignmentChanges, sequence: &mut Option<u64>) -> Result<(), End> {
+        if *sequence != changes.sequence.checked_sub(1) {
+            return Err(End::Gap { last: sequence.unwrap_or(0), got: changes.sequence });
+        }
+        *sequence = Some(changes.sequence);
+        let removed = changes.removed.iter().filter_map(|task| task.parse().ok()).collect();
+        self.parts.reconciler.assign_changes(parsed(changes.set), removed).await?;
+        Ok(())
     }
 
     fn granted(&self, grant: &v1::LeaseGrant) {

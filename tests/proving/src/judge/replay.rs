@@ -18,10 +18,15 @@ use crate::workload::VALUE;
 
 /// Judges all attempts. Returns the last index of the log. A log with gaps cannot be replayed: see [`Collected::gap`].
 pub fn judge(log: &Collected, ops: &[Op], findings: &mut Findings) -> u64 {
+    judge_among_others(log, ops, &|_| false, findings)
+}
+
+/// The same where others have written too, who are no part of the history: to services whose names are `others`'.
+pub fn judge_among_others(log: &Collected, ops: &[Op], others: &dyn Fn(&str) -> bool, findings: &mut Findings) -> u64 {
     for conflict in &log.conflicts {
         findings.add(conflict.clone());
     }
-    let mut walk = Walk::of(ops, findings);
+    let mut walk = Walk::of(ops, others, findings);
     for (index, (term, command)) in &log.entries {
         walk.entry(At { index: *index, term: *term }, command.as_deref());
         for disk in log.disks.iter().filter(|disk| disk.applied.index == *index) {
@@ -45,11 +50,13 @@ struct Walk<'a> {
     /// Attempts by the index that their answers name, and by request.
     by_index: BTreeMap<u64, Vec<&'a Op>>,
     by_request: HashMap<RequestId, Vec<&'a Op>>,
+    /// Whose services the history does not tell of.
+    others: &'a dyn Fn(&str) -> bool,
     findings: &'a mut Findings,
 }
 
 impl<'a> Walk<'a> {
-    fn of(ops: &'a [Op], findings: &'a mut Findings) -> Self {
+    fn of(ops: &'a [Op], others: &'a dyn Fn(&str) -> bool, findings: &'a mut Findings) -> Self {
         let (mut by_index, mut by_request) = (BTreeMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for op in ops {
             if let Some(index) = op.answer.index() {
@@ -62,7 +69,7 @@ impl<'a> Walk<'a> {
             }
         }
         let (state, rows, first) = (State::new(), Rows::new(), HashMap::new());
-        Self { state, rows, last: 0, first, by_index, by_request, findings }
+        Self { state, rows, last: 0, first, by_index, by_request, others, findings }
     }
 
     fn entry(&mut self, at: At, command: Option<&[u8]>) {
@@ -88,6 +95,8 @@ impl<'a> Walk<'a> {
 
     fn apply(&mut self, at: At, command: &Command) -> Outcome {
         let mut rows = Vec::new();
+        // A removed one may be gone afterwards.
+        let is_told = is_of_a_client(&command.action) && !self.is_of_others(&command.action);
         let (outcome, changes) = self.state.apply(at, command, &mut rows);
         for row in rows {
             match row.value {
@@ -104,7 +113,7 @@ impl<'a> Walk<'a> {
             return outcome;
         }
         self.first.insert(request, First { index: at.index, outcome: outcome.clone() });
-        if is_of_a_client(&command.action) {
+        if is_told {
             match self.by_request.get(&request) {
                 None => self.findings.add(format!("nobody asked for what is at {}: {command:?}", at.index)),
                 Some(ops) if !is_as_asked(&ops[0].call, &command.action) => {
@@ -114,6 +123,17 @@ impl<'a> Walk<'a> {
             }
         }
         outcome
+    }
+
+    fn is_of_others(&self, action: &Action) -> bool {
+        let name = match action {
+            Action::CreateService { spec, .. } | Action::UpdateService { spec, .. } => Some(&spec.name),
+            Action::ScaleService { id, .. } | Action::RemoveService { id } => {
+                self.state.service(*id).map(|service| &service.spec.name)
+            }
+            _ => None,
+        };
+        name.is_some_and(|name| (self.others)(name))
     }
 
     fn check_read(&self, op: &Op) -> Result<(), &'static str> {
