@@ -8,7 +8,7 @@ use crate::db::Db;
 use crate::engine::Family;
 use crate::error::Error;
 use crate::log::disk;
-use crate::types::LogId;
+use crate::types::{EntryId, LogId};
 
 /// Refuses rows of which `last` is the last command, if they tell, where the log has a later one that was applied.
 ///
@@ -24,7 +24,8 @@ pub(crate) fn check(db: &Db, last: Option<u64>, applied: Option<&LogId>) -> Resu
         let (key, value) = pair?;
         let entry = disk::decode(db, &key, &value)?;
         if matches!(entry.payload, EntryPayload::Normal(_)) {
-            let reason = format!("its rows end with entry {last}, though {} was applied to them", entry.log_id);
+            let lacking = EntryId::of(&entry.log_id);
+            let reason = format!("its rows end with entry {last}, though {lacking} was applied to them");
             return Err(Error::Corrupt { path: db.path().to_path_buf(), reason });
         }
     }

@@ -94,15 +94,17 @@ impl Planner {
             } else {
                 self.slots.insert((change.service, change.slot));
             }
-            if change.to.is_none_or(TaskState::is_terminal) && change.node.is_some() {
-                self.pending.room_may_have_appeared();
+            // Where one begins, others may wait for another reason than before.
+            let begins = change.to == Some(TaskState::Assigned);
+            if change.node.is_some() && (begins || change.to.is_none_or(TaskState::is_terminal)) {
+                self.pending.room_may_have_changed();
             }
         }
         if changes.settled {
-            self.pending.room_may_have_appeared();
+            self.pending.room_may_have_changed();
         }
         for change in &changes.nodes {
-            self.pending.room_may_have_appeared();
+            self.pending.room_may_have_changed();
             for task in state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal()) {
                 self.slots.insert((task.service, task.slot));
             }

@@ -89,7 +89,7 @@ impl Pending {
         }
     }
 
-    pub(super) const fn room_may_have_appeared(&mut self) {
+    pub(super) const fn room_may_have_changed(&mut self) {
         self.capacity = true;
     }
 
@@ -115,7 +115,8 @@ impl Pending {
             || self.wakes_at_ms().is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    /// Where room may have appeared, one of each kind that had none is due again.
+    /// Where room may have appeared, or gone, one of each kind that had none is due again: there may be some now, or it is
+    /// for another reason that there is none.
     pub(super) fn probe(&mut self) {
         if !std::mem::take(&mut self.capacity) {
             return;

@@ -127,6 +127,24 @@ fn without_a_deadline_all_go_at_once() {
 }
 
 #[test]
+fn without_a_deadline_a_task_goes_whatever_it_is_at() {
+    for state in [TaskState::Assigned, TaskState::Preparing, TaskState::Starting, TaskState::Running] {
+        let mut leader = Leader::new();
+        let node = leader.nodes(1)[0];
+        let web = leader.service(1, spec("web", 1));
+        leader.settle();
+        let task = leader.newest(web, 1).id;
+        if state != TaskState::Assigned {
+            leader.report(task, state);
+        }
+        leader.settle();
+        leader.done(Action::SetAvailability { node, availability: Availability::Drain });
+        leader.settle();
+        assert_eq!(leader.newest(web, 1).desired, Desired::Stopped, "{state:?}");
+    }
+}
+
+#[test]
 fn two_services_go_side_by_side_and_a_deadline_has_its_limits() {
     let mut leader = Leader::new();
     let first = leader.nodes(1)[0];

@@ -40,6 +40,28 @@ fn tasks_wait_for_the_filter_that_refuses_most_nodes() {
     assert_eq!(counted(&leader, MANY), [("ready", 5)]);
 }
 
+/// What is said of one that waits stays true when others take what was left.
+#[test]
+fn the_reason_follows_what_others_take() {
+    let mut leader = Leader::new();
+    leader.nodes(1);
+    let mut first = spec("first", 1);
+    first.ports = vec![tcp(80)];
+    leader.service(1, first);
+    let mut waits = spec("waits", 2);
+    (waits.ports, waits.reservations) = (vec![tcp(80)], needing(3_000, 0));
+    let waits = leader.service(2, waits);
+    leader.work();
+    let told = |leader: &Leader| leader.newest(waits, 1).error.clone().unwrap_or_default();
+    assert!(told(&leader).contains("port 80"), "{}", told(&leader));
+    let mut takes = spec("takes", 1);
+    takes.reservations = needing(2_000, 0);
+    leader.service(3, takes);
+    leader.work();
+    assert!(told(&leader).contains("lack CPU"), "{}", told(&leader));
+    leader.assert_settled();
+}
+
 #[test]
 fn a_task_between_restarts_waits_for_its_time() {
     let mut leader = Leader::new();

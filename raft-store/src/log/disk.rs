@@ -7,7 +7,7 @@ use crate::db::Db;
 use crate::engine::{Family, Pair};
 use crate::error::Error;
 use crate::record;
-use crate::types::Entry;
+use crate::types::{Entry, EntryId};
 
 pub(crate) fn key(index: u64) -> [u8; 8] {
     index.to_be_bytes()
@@ -32,7 +32,7 @@ pub(super) fn last_of_whole(db: &Db, first: u64) -> Result<Option<Entry>, Error>
     for pair in db.engine().scan(Family::Log, &[], None) {
         let pair = pair?;
         if *pair.0 != key(next) {
-            let found = decode(db, &pair.0, &pair.1)?.log_id;
+            let found = EntryId::of(&decode(db, &pair.0, &pair.1)?.log_id);
             let reason = format!("the log has nothing from {next} to {found}");
             return Err(Error::Corrupt { path: db.path().to_path_buf(), reason });
         }

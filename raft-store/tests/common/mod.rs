@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod cluster;
+pub mod disk;
 
 use std::collections::BTreeMap;
 use std::path::Path;
