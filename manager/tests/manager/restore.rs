@@ -141,6 +141,7 @@ async fn restoring_that_was_cut_off_is_repeated() {
     // As if it had ended after it had marked the directory, and before anything else was in place.
     fs::remove_dir_all(manager.data_dir.join("db")).expect("it was there");
     fs::remove_dir_all(manager.data_dir.join("snapshots")).expect("it was there");
+    fs::remove_file(manager.data_dir.join("PROMISED")).expect("it was there");
     assert_eq!(restore(manager, &file), (Some(0), String::new()));
     let (code, text) = restore(manager, &file);
     assert_eq!(code, Some(1), "nothing is left to do");

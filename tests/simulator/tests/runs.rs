@@ -51,7 +51,7 @@ fn what_is_wrong_in_a_world_is_found_out() {
             let shape = Shape { bug: Some(bug), ..Shape::drawn(*seed) };
             World::new(Script::of(shape)).run().failure.is_some()
         };
-        let found = (1..=2_000).find(fails);
+        let found = (1..=3_000).find(fails);
         println!("{bug:?}: found by seed {found:?}");
         assert!(found.is_some(), "{bug:?}");
     }

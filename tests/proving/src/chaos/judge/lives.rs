@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(judged(&surplus, &[cause(Kind::Agent, "w1", 10_000, 19_000)], &[]), (0, 0));
         let late = [life("still", "w1", 0, Some(18_000)), life("still", "w2", 15_000, Some(20_000))];
         assert_eq!(judged(&late[1..], &[], &[]), (1, 0));
-        let dead = cause(Kind::Machine, "w1", 17_000, 19_000);
+        let dead = cause(Kind::Machine, "w1", 14_000, 19_000);
         assert_eq!(judged(&late, std::slice::from_ref(&dead), &[]), (1, 0), "nothing kept w2 from being told in time");
         assert_eq!(judged(&late, &[dead, cause(Kind::Hang, "w2", 16_000, 20_000)], &[]), (0, 0));
         let before = [life("still", "w1", 0, Some(0))];
