@@ -88,9 +88,9 @@ impl Told {
 
     /// None where it is not whole: it says nothing then.
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let length = match bytes.first_chunk()? {
-            &MAGIC => LEN,
-            &OLD_MAGIC => OLD_LEN,
+        let length = match *bytes.first_chunk()? {
+            MAGIC => LEN,
+            OLD_MAGIC => OLD_LEN,
             _ => return None,
         };
         // Behind that of an older build there may be the end of a newer one's.

@@ -42,8 +42,7 @@ async fn used() -> Tables {
     let entries: Vec<_> = (0..20).map(|index| put(1, index, format!("key-{index}=value"))).collect();
     log.blocking_append(entries.clone()).await.unwrap();
     machine.apply(futures::stream::iter(entries.into_iter().map(|entry| Ok((entry, None))))).await.unwrap();
-    let tables = disk.now.lock().clone();
-    tables
+    disk.now.lock().clone()
 }
 
 /// Why it is not opened; None where it is.

@@ -148,12 +148,12 @@ async fn the_word_of_an_older_term_ends_the_session_and_grants_nothing() {
     session.welcome(5).await;
     let heartbeat = session.heartbeat().await;
     session.grant(4, heartbeat).await;
-    session.is_left(5).await;
+    session.left(5).await;
     assert_eq!(worker.lease.grant_age_ms(), None);
     // Nor is one welcome any more that has led before.
     let session = worker.session().await;
     session.welcome(4).await;
-    session.is_left(4).await;
+    session.left(4).await;
     assert_eq!(worker.lease.grant_age_ms(), None);
     worker.stop().await;
 }
@@ -171,7 +171,7 @@ async fn a_gap_in_the_assignments_ends_the_session() {
     session.say(1, changes(3)).await;
     session.heartbeat().await;
     session.say(1, changes(5)).await;
-    session.is_left(1).await;
+    session.left(1).await;
     worker.session().await;
     worker.stop().await;
 }

@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// The worker ends it, and not because nothing is said.
-    pub async fn is_left(mut self, term: u64) {
+    pub async fn left(mut self, term: u64) {
         for _ in 0..100 {
             match self.heard().await {
                 None => return,
