@@ -14,10 +14,26 @@ use goat_core::state::command::Command;
 use goat_core::state::{At, State};
 use goat_raft_store::{EntryId, Reply, RestoreError, Restored, RowChanges, StateMachine};
 use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
 /// How many change sets a slow reader may fall behind before it has to start again from the state.
 const CHANGES_KEPT: usize = 4_096;
+
+/// Waits for a change that `concerns` somebody, or may have: one that was missed. None: the state is gone. It may be
+/// dropped at any time.
+pub async fn changed(
+    changes: &mut broadcast::Receiver<Arc<ChangeSet>>,
+    concerns: impl Fn(&ChangeSet) -> bool,
+) -> Option<()> {
+    loop {
+        match changes.recv().await {
+            Ok(change) if !concerns(&change) => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return Some(()),
+            Err(RecvError::Closed) => return None,
+        }
+    }
+}
 
 /// The applied state, for readers. Cheap to clone.
 #[derive(Debug, Clone)]

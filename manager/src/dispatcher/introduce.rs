@@ -5,9 +5,9 @@ use std::time::Duration;
 use goat_core::model::{Node, NodeState};
 use goat_proto::v1::{self, manager_message};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::session::{End, Session};
+use crate::machine::changed;
 use crate::raft::Group;
 
 /// Other workers that a worker knows.
@@ -46,12 +46,8 @@ impl Session<'_> {
             if let Err(end) = self.send(told).await {
                 return end;
             }
-            loop {
-                match changes.recv().await {
-                    Ok(change) if change.managers.is_empty() => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return End::Lost("the state is gone".into()),
-                }
+            if changed(&mut changes, |change| !change.managers.is_empty()).await.is_none() {
+                return End::Lost("the state is gone".into());
             }
         }
     }

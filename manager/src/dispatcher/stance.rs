@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use goat_core::model::NodeId;
 use goat_proto::v1::{self, manager_message};
-use tokio::sync::broadcast::error::RecvError;
 
 use super::Desk;
 use super::session::{End, Session};
+use crate::machine::changed;
 use crate::security::issue::wanted_stance;
 
 impl Session<'_> {
@@ -22,12 +22,8 @@ impl Session<'_> {
             {
                 return end;
             }
-            loop {
-                match changes.recv().await {
-                    Ok(change) if !change.security => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return End::Lost("the state is gone".into()),
-                }
+            if changed(&mut changes, |change| change.security).await.is_none() {
+                return End::Lost("the state is gone".into());
             }
         }
     }

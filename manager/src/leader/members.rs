@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use goat_core::membership;
-use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
+use crate::machine::changed;
 use crate::raft::Group;
 
 /// A newcomer catches up meanwhile, or somebody is reached again: neither is in a change set.
@@ -27,17 +27,9 @@ pub async fn run(group: Group) {
             }
             continue;
         }
-        let wait = tokio::time::sleep(LOOK_EVERY);
-        tokio::pin!(wait);
-        loop {
-            tokio::select! {
-                () = &mut wait => break,
-                change = changes.recv() => match change {
-                    Ok(change) if change.managers.is_empty() => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                }
-            }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            change = changed(&mut changes, |change| !change.managers.is_empty()) => if change.is_none() { return },
         }
     }
 }

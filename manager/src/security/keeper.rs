@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use goat_tls::{Error, Role, Transport};
-use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
 use super::issue::{issue, wanted_stance};
+use crate::machine::changed;
 use crate::raft::Group;
 
 /// A certificate lasts for months: that is often enough, also for a clock that was set.
@@ -26,18 +26,10 @@ pub async fn run(group: Group, transport: Transport, path: PathBuf) {
                 RETRY_AFTER
             }
         };
-        let wait = tokio::time::sleep(wait);
-        tokio::pin!(wait);
-        loop {
-            tokio::select! {
-                () = &mut wait => break,
-                _ = restored.changed() => break,
-                change = changes.recv() => match change {
-                    Ok(change) if !change.security => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                }
-            }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = restored.changed() => {}
+            change = changed(&mut changes, |change| change.security) => if change.is_none() { return },
         }
     }
 }

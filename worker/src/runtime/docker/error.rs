@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use goat_system::problem;
+
 use super::super::Error;
 
 /// What the daemon, or the way to it, answered.
@@ -28,22 +30,9 @@ impl From<bollard::errors::Error> for Fault {
             }
             // Told in the body of an answer that began well.
             Docker::DockerStreamError { error } => Self::Answered { status: 500, message: error },
-            other => Self::Unanswered { problem: with_sources(&other) },
+            other => Self::Unanswered { problem: problem::whole(&other) },
         }
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl Fault {
