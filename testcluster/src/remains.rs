@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bollard::query_parameters as query;
 use futures::future::join_all;
@@ -13,6 +14,11 @@ use crate::error::Error;
 use crate::layout::{Layout, Member};
 use crate::process::{ProcessId, command_lines};
 use crate::runtime::{RuntimeKind, docker_of};
+
+/// Between looks at processes that were killed.
+const GONE_POLL: Duration = Duration::from_millis(2);
+/// Only one that hangs in the kernel takes longer.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// One task that really runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,18 +201,22 @@ fn live_processes(layout: &Layout, member: Member) -> Vec<LiveTask> {
     live.collect()
 }
 
-/// The supervisors, so that none reports the end of its task; and the watchdog, which a dead machine has none of.
+/// The supervisors, so that none reports the end of its task; and the watchdog, which a dead machine has none of. They are
+/// gone when this returns, and have written down everything that they had started.
 fn kill_helpers(data_dir: &Path) {
-    // A supervisor that is just starting a task may do so while it is looked for: twice finds what the first missed.
-    for _ in 0..2 {
-        for (pid, args) in command_lines() {
-            let is_helper = args.get(1).is_some_and(|verb| verb == "supervise" || verb == "watchdog");
-            if is_helper
-                && args.iter().skip(2).any(|arg| Path::new(arg).starts_with(data_dir))
-                && let Some(id) = ProcessId::of(pid)
-            {
-                id.signal(Signal::SIGKILL);
-            }
+    let is_helper = |args: &[String]| {
+        args.get(1).is_some_and(|verb| verb == "supervise" || verb == "watchdog")
+            && args.iter().skip(2).any(|arg| Path::new(arg).starts_with(data_dir))
+    };
+    // The last that its agent has started may not be known as one at the first look.
+    let (mut looks, deadline) = (0, Instant::now() + GONE_WITHIN);
+    while looks < 2 && Instant::now() < deadline {
+        let helpers = command_lines().into_iter().filter(|(_, args)| is_helper(args));
+        let helpers: Vec<_> = helpers.filter_map(|(pid, _)| ProcessId::of(pid)).collect();
+        looks = if helpers.is_empty() { looks + 1 } else { 0 };
+        helpers.iter().for_each(|id| id.signal(Signal::SIGKILL));
+        while helpers.iter().any(ProcessId::is_alive) && Instant::now() < deadline {
+            std::thread::sleep(GONE_POLL);
         }
     }
 }

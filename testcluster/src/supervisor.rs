@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::cluster::{Cluster, Options};
 use crate::control;
 use crate::error::Error;
+use crate::layout::Member;
 use crate::taskset::TaskSet;
 
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -115,25 +116,42 @@ impl Hosted {
         };
         match tokio::time::timeout(FORMED, runs).await {
             Ok(result) => result,
-            Err(_) => Err(Error::failed(format!(
-                "{name} did not run within {} s; `goatctl service ps {name}` says why",
-                FORMED.as_secs()
-            ))),
+            Err(_) => {
+                let seconds = FORMED.as_secs();
+                let why = self.why_not(client, name).await;
+                Err(Error::failed(format!("{name} did not run within {seconds} s:\n  {}", why.join("\n  "))))
+            }
         }
+    }
+
+    /// What each task of a service says, and the end of each worker's log: the cluster may be gone before anybody asks.
+    async fn why_not(&self, client: &Client, name: &str) -> Vec<String> {
+        let mut told = match client.tasks(true).await {
+            Err(error) => vec![format!("its tasks cannot be told: {error}")],
+            Ok(tasks) => tasks.iter().filter(|task| task.service == name).map(told).collect(),
+        };
+        if told.is_empty() {
+            told.push("it has no tasks".into());
+        }
+        for worker in (1..=self.cluster.layout().workers).map(|n| Member::Worker(n).name()) {
+            told.push(format!("log of {worker}:"));
+            told.extend(self.log_end(&worker).into_iter().map(|line| format!("  {line}")));
+        }
+        told
+    }
+
+    fn log_end(&self, member: &str) -> Vec<String> {
+        const LINES: usize = 5;
+        let text = std::fs::read_to_string(self.cluster.layout().log_path(member)).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
     }
 
     async fn check_members(&self) -> Result<(), Error> {
         for member in self.cluster.status().await {
             if let crate::cluster::Condition::Ended(how) = member.condition {
-                let log = self.cluster.layout().log_path(&member.name);
-                let text = std::fs::read_to_string(&log).unwrap_or_default();
-                let last: Vec<_> = text.lines().rev().take(5).collect();
-                let last: Vec<_> = last.into_iter().rev().collect();
-                return Err(Error::failed(format!(
-                    "{} ended by itself ({how}):\n  {}",
-                    member.name,
-                    last.join("\n  ")
-                )));
+                let last = self.log_end(&member.name).join("\n  ");
+                return Err(Error::failed(format!("{} ended by itself ({how}):\n  {last}", member.name)));
             }
         }
         Ok(())
@@ -148,4 +166,11 @@ impl Hosted {
         self.tasks.stop(STOP_GRACE).await;
         self.cluster.down(keep).await
     }
+}
+
+fn told(task: &goat_proto::v1::Task) -> String {
+    let goat_proto::v1::Task { slot, attempt, state, desired, node, reason, error, .. } = task;
+    let at = if node.is_empty() { String::new() } else { format!(" on {node}") };
+    let why: Vec<_> = [reason, error].into_iter().filter(|text| !text.is_empty()).map(String::as_str).collect();
+    format!("slot {slot}, attempt {attempt}{at}: {state}, to be {desired}. {}", why.join(": "))
 }

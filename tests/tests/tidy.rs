@@ -106,6 +106,7 @@ const SLEEPS: &[(&str, usize)] = &[
     ("tests/tests/world/mod.rs", 1),
     ("worker/tests/docker/processes.rs", 1),
     ("worker/tests/docker/worker.rs", 1),
+    ("worker/tests/supervise.rs", 1),
 ];
 
 /// Tasks outside of a task set. The server runs on beside the set, which is stopped before it; main hears signals; what

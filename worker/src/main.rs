@@ -63,6 +63,9 @@ enum Command {
     /// Supervise one process
     #[command(hide = true)]
     Supervise { dir: PathBuf },
+    /// Wait to become the program of a process task
+    #[command(hide = true)]
+    Hold { dir: PathBuf },
     /// Kill what is leased when the lease of this data directory's agent has ended
     #[command(hide = true)]
     Watchdog {
@@ -110,6 +113,10 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Supervise { dir } => {
             let code = goat_worker::runtime::process::supervise::run(&dir);
+            ExitCode::from(u8::from(code != 0))
+        }
+        Command::Hold { dir } => {
+            let code = goat_worker::runtime::process::hold::run(&dir);
             ExitCode::from(u8::from(code != 0))
         }
         Command::Watchdog { dir, node, docker_host } => watchdog(&dir, node, &docker_host),

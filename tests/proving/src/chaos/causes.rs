@@ -61,6 +61,12 @@ impl Causes {
         }
     }
 
+    /// All end now that have not: what began and was never undone is healed.
+    pub fn end_all(&self) {
+        let now = Some(now_ms());
+        self.0.lock().expect("no panic holds it").iter_mut().for_each(|cause| cause.until_ms = cause.until_ms.or(now));
+    }
+
     pub fn all(&self) -> Vec<Cause> {
         self.0.lock().expect("no panic holds it").clone()
     }

@@ -111,6 +111,7 @@ fn told<T: Default>(wrong: &mut Vec<String>, error: &anyhow::Error) -> T {
 /// Until the cluster is whole again.
 async fn settle(ground: &Ground<'_>, checks: &Checks, wrong: &mut Vec<String>) -> anyhow::Result<()> {
     ground.heal().await?;
+    ground.causes.end_all();
     ground.tell("everything is healed");
     wrong.extend(crashed(ground).await?);
     whole(checks, WHOLE_WITHIN).await?;

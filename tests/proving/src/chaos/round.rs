@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use goat_testcluster::cluster::Options;
 use goat_testcluster::daemons::DaemonOptions;
 use goat_testcluster::drill::Checks;
@@ -116,28 +116,24 @@ impl Chaos {
         rest.conclude().await
     }
 
-    /// All strikes, until the last has been undone.
+    /// All strikes, until the last has been undone, and the control's own.
     async fn storm(&self, ground: &Ground<'_>, strikes: &[Strike]) -> anyhow::Result<()> {
-        let all = join_all(strikes.iter().enumerate().map(|(nth, strike)| ground.play(nth, strike)));
+        let control = async {
+            let Some(control) = self.control else { return Ok(()) };
+            tokio::time::sleep(self.storm.mul_f64(rand::rng().random_range(0.1..0.3))).await;
+            ground.sabotage(control).await.context("the control")
+        };
+        let strikes = join_all(strikes.iter().enumerate().map(|(nth, strike)| ground.play(nth, strike)));
         let ends = async {
             let until = ground.timeline.zero() + self.storm;
             tokio::time::sleep_until(until).await;
             ground.over.cancel();
             tokio::time::sleep_until(Instant::now() + ENDS_WITHIN).await;
         };
-        let control = async {
-            if let Some(control) = self.control {
-                let at = self.storm.mul_f64(rand::rng().random_range(0.3..0.5));
-                tokio::time::sleep(at).await;
-                ground.sabotage(control).await?;
-            }
-            std::future::pending::<anyhow::Result<()>>().await
-        };
         tokio::select! {
-            _ = all => {}
+            (_, control) = join(strikes, control) => control?,
             () = ends => anyhow::bail!("faults do not end within {} s after the storm", ENDS_WITHIN.as_secs()),
             () = ground.keep_up() => {}
-            failed = control => return failed.context("the control"),
         }
         // It may have been over early.
         ground.over.cancel();

@@ -5,17 +5,17 @@
 //!
 //! ```text
 //! process/TASK/  spec.json   what to run; written before anything is started
-//!                state.json  pids, start, exit; written by the supervisor
+//!                state.json  pid, start, exit; written by the supervisor, the first time before the program runs (`hold`)
 //!                alive       a FIFO that the supervisor holds open: its end is seen without polling
 //!                log log.1   output (`logs`), the newer and the older part
 //!                work/       the working directory
 //! ```
-//! A process is only ever signalled after its start time and the machine's boot were compared with what was written: its
-//! number may be another's by now. A supervisor that was killed leaves a task without a witness: the task is killed and
-//! counts as failed.
+//! A process is only ever signalled after its start time and boot were compared with what was written: its number may be
+//! another's by now. A supervisor that was killed leaves a task without a witness: it is killed and counts as failed.
 
 mod exec;
 mod fence;
+pub mod hold;
 mod logs;
 mod state;
 pub mod supervise;

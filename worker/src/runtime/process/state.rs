@@ -1,6 +1,7 @@
 //! What agent and supervisor tell each other, and whether a process is still the one that was meant.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -28,12 +29,19 @@ pub(super) struct State {
     pub exit: Option<Exit>,
 }
 
-/// The supervisor's one line to the agent that started it.
-#[derive(Debug, Serialize, Deserialize)]
+/// The supervisor's one line to the agent that started it, or that of what is to be the task to its supervisor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Word {
     Started(State),
     Failed { reason: String, problem: String },
+}
+
+/// Whom it is for may be gone; nothing depends on its being heard.
+pub(super) fn say(to: &mut impl Write, word: &Word) {
+    let mut line = serde_json::to_vec(word).expect("our own types are valid JSON");
+    line.push(b'\n');
+    let _ = to.write_all(&line).and_then(|()| to.flush());
 }
 
 const REASONS: [&str; 5] = ["command-not-found", "permission-denied", "disk-full", "start-failed", "lease-expired"];

@@ -2,17 +2,17 @@
 //! the agent; it must stay small and must not fail.
 //!
 //! ```text
-//! setsid -> hold `alive` -> start the program -> state.json -> one line to the agent -> wait -> kill what it left
-//!        -> state.json with the exit -> end (and so the end of `alive`)
+//! setsid -> hold `alive` -> a process that waits (`hold`) -> state.json -> let it become the program -> one line to the
+//!        agent -> wait -> kill what it left -> state.json with the exit -> end (and so the end of `alive`)
 //! ```
 //! A signal to end is passed on to the task: whoever sends it (a machine that shuts down) means the task.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -22,8 +22,9 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use super::hold::Held;
 use super::logs::{Log, LogWriter};
-use super::state::{Launch, Process, State, Word};
+use super::state::{Launch, Process, State, Word, say};
 use crate::lease::LeaseFile;
 use crate::task::Exit;
 use crate::{clock, durable};
@@ -36,6 +37,8 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 enum Error {
     #[error("{problem}")]
     Task { reason: &'static str, problem: String },
+    #[error("{0:?}")]
+    Refused(Word),
     #[error(transparent)]
     File(#[from] durable::Error),
     #[error("{what}: {source}")]
@@ -43,9 +46,10 @@ enum Error {
 }
 
 impl Error {
-    fn word(&self) -> Word {
-        let reason = match self {
+    fn word(self) -> Word {
+        let reason = match &self {
             Self::Task { reason, .. } => reason,
+            Self::Refused(word) => return word.clone(),
             Self::File(error) if error.is_disk_full() => "disk-full",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk-full",
             _ => "start-failed",
@@ -65,12 +69,12 @@ pub fn run(dir: &Path) -> i32 {
     be_killed_as_others_are();
     match start(dir) {
         Ok(running) => {
-            say(&Word::Started(running.state.clone()));
+            say(&mut io::stdout(), &Word::Started(running.state.clone()));
             running.see_it_end();
             0
         }
         Err(error) => {
-            say(&error.word());
+            say(&mut io::stdout(), &error.word());
             1
         }
     }
@@ -83,14 +87,6 @@ fn be_killed_as_others_are() {
     if score.is_some_and(|score| score < 0) {
         let _ = std::fs::write(path, "0");
     }
-}
-
-/// The agent may be gone; nothing depends on its hearing this.
-fn say(word: &Word) {
-    let mut line = serde_json::to_vec(word).expect("our own types are valid JSON");
-    line.push(b'\n');
-    let mut stdout = io::stdout();
-    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
 }
 
 struct Running {
@@ -125,49 +121,31 @@ fn start(dir: &Path) -> Result<Running, Error> {
         return Err(Error::Task { reason: "lease-expired", problem: "the lease has ended".into() });
     }
     let log = LogWriter::open(dir).map_err(io_error("log"))?;
-    let mut child = spawn(dir, &launch)?;
+    let mut held = Held::spawn(dir).map_err(io_error("a process for the task"))?;
     let started_at_ms = clock::now_ms();
     // Before there are other threads: they would not have the signals blocked.
-    pass_signals_on(child.id());
-    let output = pump(&mut child, log);
-    let process = Process::of_child(child.id() as i32);
-    let process = process.ok_or_else(|| io_error("/proc")(io::ErrorKind::NotFound.into()));
+    pass_signals_on(held.child.id());
+    let output = pump(&mut held.child, log);
     let state_path = dir.join("state.json");
-    let written = process.and_then(|process| {
-        let state = State { process, started_at_ms, exit: None };
-        durable::write(&state_path, &state)?;
-        Ok(state)
-    });
-    match written {
-        Ok(state) => Ok(Running { state_path, state, child, output, _alive: alive, _lock: lock }),
+    match let_go(&mut held, started_at_ms, &state_path) {
+        Ok(state) => Ok(Running { state_path, state, child: held.child, output, _alive: alive, _lock: lock }),
         Err(error) => {
-            // What is not written down would not be found again.
-            let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
-            let _ = child.wait();
+            let _ = killpg(Pid::from_raw(held.child.id() as i32), Signal::SIGKILL);
+            let _ = held.child.wait();
+            // There never was such a process of the task's.
+            let _ = durable::remove(&state_path);
             Err(error)
         }
     }
 }
 
-fn spawn(dir: &Path, launch: &Launch) -> Result<Child, Error> {
-    let (program, args) = launch
-        .argv
-        .split_first()
-        .ok_or_else(|| Error::Task { reason: "command-not-found", problem: "no program is named".into() })?;
-    let mut command = Command::new(program);
-    command.args(args).current_dir(dir.join("work")).env_clear();
-    if let Some(path) = std::env::var_os("PATH") {
-        command.env("PATH", path);
-    }
-    command.envs(&launch.env).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    command.spawn().map_err(|error| {
-        let reason = match error.kind() {
-            io::ErrorKind::NotFound => "command-not-found",
-            io::ErrorKind::PermissionDenied => "permission-denied",
-            _ => "start-failed",
-        };
-        Error::Task { reason, problem: format!("{program}: {error}") }
-    })
+/// Writes down which process it is, so that whatever happens it is found again, and lets it become the program.
+fn let_go(held: &mut Held, started_at_ms: u64, state_path: &Path) -> Result<State, Error> {
+    let process = Process::of_child(held.child.id() as i32);
+    let process = process.ok_or_else(|| io_error("/proc")(io::ErrorKind::NotFound.into()))?;
+    let state = State { process, started_at_ms, exit: None };
+    durable::write(state_path, &state)?;
+    held.release().map_or(Ok(state), |word| Err(Error::Refused(word)))
 }
 
 /// Keeps the task's output, in a thread for each pipe.
