@@ -17,6 +17,9 @@ use crate::runtime::process;
 
 /// For the daemon's answer to one call; it may be as dead as the agent.
 const DOCKER: Duration = Duration::from_millis(500);
+/// Between looks for its processes while Docker does not answer: one that was asked to start it before the lease ended, and
+/// stood still since, may do so at any moment.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// What is known after a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +42,18 @@ pub(super) async fn end(fenced: &Fenced, root: &Path, docker: &DockerRuntime) ->
 }
 
 async fn end_container(id: &str, docker: &DockerRuntime) -> Outcome {
-    kill_group(id);
-    match tokio::time::timeout(DOCKER, docker.fence(id)).await {
+    let kill_on = async {
+        loop {
+            kill_group(id);
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let removed = tokio::select! {
+        biased;
+        never = kill_on => never,
+        removed = tokio::time::timeout(DOCKER, docker.fence(id)) => removed,
+    };
+    match removed {
         Ok(Ok(())) => Outcome::Gone,
         // Its processes are killed; but whether it could be started yet nobody says.
         Ok(Err(_)) | Err(_) => Outcome::NotYet,
