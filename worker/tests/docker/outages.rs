@@ -155,3 +155,15 @@ async fn a_task_that_is_done_beside_a_daemon_that_hangs_is_done_and_not_run_agai
     let told = worker.until(&id, "complete").await;
     assert_eq!((told.exit_code, told.reason.as_str()), (Some(0), ""));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_people_have_renamed_is_its_tasks_all_the_same() {
+    let Some((daemon, mut worker, _root)) = ready(Options::default()).await else { return };
+    let (id, report) = running(&mut worker).await;
+    let client = daemon.client();
+    let options = query::RenameContainerOptionsBuilder::default().name("mine").build();
+    client.rename_container(&report.container_id, options).await.expect("renamed");
+    assert_eq!(worker.report(&id).await, Some(report));
+    worker.drop_task(&id).await;
+    eventually("it is stopped and removed", async || (containers(&client).await == 0).then_some(())).await;
+}

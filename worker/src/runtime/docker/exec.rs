@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::calls::{self, within};
 use super::error::Fault;
-use super::{DockerRuntime, container};
+use super::DockerRuntime;
 use crate::runtime::{Access, Error, Ran};
 use crate::task::TaskMeta;
 
@@ -31,14 +31,14 @@ impl Access for DockerRuntime {
     /// The container's own address: its ports need not be published.
     async fn address_of(&self, meta: &TaskMeta) -> Result<IpAddr, Error> {
         let client = self.client()?;
-        let name = container::name(meta);
+        let name = self.called(meta).await?;
         let inspected = within(calls::INSPECT, client.inspect_container(&name, None)).await.map_err(of_container)?;
         address(inspected).ok_or_else(|| Error::failed("no-address", "its container has no address on any network"))
     }
 
     async fn exec(&self, meta: &TaskMeta, argv: &[String], limit: Duration) -> Result<Ran, Error> {
         let client = self.client()?;
-        let name = container::name(meta);
+        let name = self.called(meta).await?;
         let config = ExecConfig {
             attach_stdout: Some(true),
             attach_stderr: Some(true),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use goat_core::model::{Driver, NodeId, OnDisconnect};
+use goat_core::model::{Driver, NodeId, OnDisconnect, TaskId};
 use goat_proto::convert::{self, Word};
 
 use crate::task::{Order, TaskMeta};
@@ -25,6 +25,11 @@ const HEALTH: &str = "io.goat.health";
 /// As a filter: what is this node's.
 pub(super) fn of_node(node: NodeId) -> String {
     format!("{NODE}={node}")
+}
+
+/// As a filter: what is that task's.
+pub(super) fn of_task(task: TaskId) -> String {
+    format!("{TASK}={task}")
 }
 
 /// The labels of the order's container: the service's own, and GOAT's over them.

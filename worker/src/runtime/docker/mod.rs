@@ -93,6 +93,35 @@ impl DockerRuntime {
         }
     }
 
+    /// The task's container, under whatever name: people may have renamed it, and it has to be ended all the same.
+    async fn find(&self, meta: &TaskMeta) -> Result<Option<Found>, Error> {
+        let named = self.inspect_name(&container::name(meta)).await?;
+        if named.as_ref().is_some_and(|found| found.meta.task == meta.task) {
+            return Ok(named);
+        }
+        match self.listed(Some(labels::of_task(meta.task))).await?.pop() {
+            Some(found) => self.inspect_name(&found.container_id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What names the task's container in a request; of one that is not there, a name that is not there either.
+    async fn called(&self, meta: &TaskMeta) -> Result<String, Error> {
+        let found = self.find(meta).await?;
+        Ok(found.map_or_else(|| container::name(meta), |found| found.container_id))
+    }
+
+    /// What this node has; with a label besides, only what has that too.
+    async fn listed(&self, label: Option<String>) -> Result<Vec<Found>, Error> {
+        let mut wanted = vec![labels::of_node(self.node)];
+        wanted.extend(label);
+        let filters = HashMap::from([("label", wanted)]);
+        let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let client = self.client()?;
+        let listed = within(calls::LIST, client.list_containers(Some(options))).await.map_err(Fault::general)?;
+        Ok(listed.into_iter().filter_map(container::found_by_list).collect())
+    }
+
     async fn exit_of(&self, name: &str) -> Result<Option<Exit>, Error> {
         let found = self.inspect_name(name).await?;
         Ok(found.and_then(|found| match found.state {
@@ -191,29 +220,28 @@ impl Runtime for DockerRuntime {
     }
 
     async fn stop(&self, meta: &TaskMeta, grace: Duration) -> Result<Option<Exit>, Error> {
-        let name = container::name(meta);
+        let Some(Found { container_id, .. }) = self.find(meta).await? else { return Ok(None) };
         if grace < Duration::from_secs(1) {
-            self.stop_quickly(&name, grace).await?;
+            self.stop_quickly(&container_id, grace).await?;
         } else {
-            self.stop_slowly(&name, grace).await?;
+            self.stop_slowly(&container_id, grace).await?;
         }
-        self.exit_of(&name).await
+        self.exit_of(&container_id).await
     }
 
     async fn remove(&self, meta: &TaskMeta) -> Result<(), Error> {
-        self.remove_name(&container::name(meta)).await
+        match self.find(meta).await? {
+            Some(found) => self.remove_name(&found.container_id).await,
+            None => Ok(()),
+        }
     }
 
     async fn inspect(&self, meta: &TaskMeta) -> Result<Option<Found>, Error> {
-        self.inspect_name(&container::name(meta)).await
+        self.find(meta).await
     }
 
     async fn list(&self) -> Result<Vec<Found>, Error> {
-        let filters = HashMap::from([("label", vec![labels::of_node(self.node)])]);
-        let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let client = self.client()?;
-        let listed = within(calls::LIST, client.list_containers(Some(options))).await.map_err(Fault::general)?;
-        Ok(listed.into_iter().filter_map(container::found_by_list).collect())
+        self.listed(None).await
     }
 
     async fn logs(&self, meta: &TaskMeta, options: LogOptions) -> Result<LogStream, Error> {
@@ -226,7 +254,7 @@ impl Runtime for DockerRuntime {
             .tail(&tail)
             .build();
         let client = self.client()?;
-        let name = container::name(meta);
+        let name = self.called(meta).await?;
         let stream = client.logs(&name, Some(query)).map_err(|error| Fault::from(error).general());
         Ok(stream.map_ok(log_chunk).boxed())
     }
