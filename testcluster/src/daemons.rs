@@ -151,6 +151,20 @@ pub async fn sweep(layout: &Layout) {
     }
 }
 
+/// Of a daemon that is dead already: everything that it had started, containers that were just beginning too, as when the
+/// power of its machine goes.
+pub async fn power_off(layout: &Layout, n: u8) {
+    let deadline = Instant::now() + GONE;
+    loop {
+        let left = left_of(layout, n);
+        if left.is_empty() || Instant::now() >= deadline {
+            return;
+        }
+        left.iter().for_each(|process| process.signal(Signal::SIGKILL));
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Its containerd, its shims, and their children, which are the containers; and its registry.
 fn left_of(layout: &Layout, n: u8) -> Vec<ProcessId> {
     let (dir, name) = (layout.daemon_dir(n), namespace(layout, n));

@@ -122,6 +122,7 @@ impl Ground<'_> {
         let cause = self.causes.begin(Kind::Machine, name);
         let killed = self.cluster.kill(name, true).await;
         self.cluster.kill(&daemon, false).await?;
+        daemons::power_off(self.cluster.layout(), number(name)?).await;
         killed?;
         self.hold(until).await;
         self.cluster.start(&daemon).await?;
