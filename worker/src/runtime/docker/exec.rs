@@ -14,9 +14,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 use tracing::warn;
 
+use super::DockerRuntime;
 use super::calls::{self, within};
 use super::error::Fault;
-use super::DockerRuntime;
 use crate::runtime::{Access, Error, Ran};
 use crate::task::TaskMeta;
 
