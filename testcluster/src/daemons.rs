@@ -5,6 +5,7 @@
 //! that it is in for its own; with its directories below the cluster's, and with names of its own at containerd, should
 //! the machine have one. Killed with SIGKILL it leaves its containers with their shims, as in life; [`sweep`] ends those.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -132,32 +133,27 @@ pub async fn furnish(layout: &Layout, binaries: &Path) -> Result<(), Error> {
 /// Ends whatever the daemons have left: containers, shims, namespaces. The daemons themselves are dead already. What is
 /// mounted stays for `volumes::unmount_all`.
 pub async fn sweep(layout: &Layout) {
-    let deadline = Instant::now() + GONE;
-    while layout.has_daemons && Instant::now() < deadline {
-        let left: Vec<_> = (1..=layout.workers).flat_map(|n| left_of(layout, n)).collect();
-        if left.is_empty() {
-            break;
-        }
-        for process in left {
-            process.signal(Signal::SIGKILL);
-        }
-        tokio::time::sleep(POLL).await;
+    if !layout.has_daemons {
+        return;
     }
-    if layout.has_daemons {
-        for n in 1..=layout.workers {
-            // Never made, or gone already.
-            let _ = ip(&["netns", "delete", &namespace(layout, n)]).await;
-        }
+    end_left(layout, 1..=layout.workers).await;
+    for n in 1..=layout.workers {
+        // Never made, or gone already.
+        let _ = ip(&["netns", "delete", &namespace(layout, n)]).await;
     }
 }
 
 /// Of a daemon that is dead already: everything that it had started, containers that were just beginning too, as when the
 /// power of its machine goes.
 pub async fn power_off(layout: &Layout, n: u8) {
+    end_left(layout, n..=n).await;
+}
+
+async fn end_left(layout: &Layout, daemons: RangeInclusive<u8>) {
     let deadline = Instant::now() + GONE;
-    loop {
-        let left = left_of(layout, n);
-        if left.is_empty() || Instant::now() >= deadline {
+    while Instant::now() < deadline {
+        let left: Vec<_> = daemons.clone().flat_map(|n| left_of(layout, n)).collect();
+        if left.is_empty() {
             return;
         }
         left.iter().for_each(|process| process.signal(Signal::SIGKILL));

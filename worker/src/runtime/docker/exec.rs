@@ -31,21 +31,27 @@ impl Access for DockerRuntime {
     /// The container's own address: its ports need not be published.
     async fn address_of(&self, meta: &TaskMeta) -> Result<IpAddr, Error> {
         let client = self.client()?;
-        let name = self.called(meta).await?;
-        let inspected = within(calls::INSPECT, client.inspect_container(&name, None)).await.map_err(of_container)?;
+        let inspect = |name: String| {
+            let client = &client;
+            async move { within(calls::INSPECT, client.inspect_container(&name, None)).await }
+        };
+        let inspected = self.ask(meta, inspect).await.map_err(of_container)?;
         address(inspected).ok_or_else(|| Error::failed("no-address", "its container has no address on any network"))
     }
 
     async fn exec(&self, meta: &TaskMeta, argv: &[String], limit: Duration) -> Result<Ran, Error> {
         let client = self.client()?;
-        let name = self.called(meta).await?;
         let config = ExecConfig {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             cmd: Some(argv.to_vec()),
             ..ExecConfig::default()
         };
-        let id = within(calls::INSPECT, client.create_exec(&name, config)).await.map_err(of_container)?.id;
+        let create = |name: String| {
+            let (client, config) = (&client, config.clone());
+            async move { within(calls::INSPECT, client.create_exec(&name, config)).await }
+        };
+        let id = self.ask(meta, create).await.map_err(of_container)?.id;
         let mut said = Vec::new();
         match tokio::time::timeout(limit, attached(&client, &id, &mut said)).await {
             Ok(Ok(())) => {}

@@ -19,7 +19,7 @@ impl DockerRuntime {
             Err(fault) => return Err(fault.general()),
         }
         match self.inspect_name(id).await? {
-            Some(Found { state: FoundState::Created, .. }) => self.remove_name(id).await,
+            Some(Found { state: FoundState::Created, .. }) => self.remove_name(id).await.map(drop),
             _ => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ mod events;
 mod evidence;
 mod exec;
 mod fence;
+mod find;
 mod images;
 mod labels;
 mod outage;
@@ -93,24 +94,6 @@ impl DockerRuntime {
         }
     }
 
-    /// The task's container, under whatever name: people may have renamed it, and it has to be ended all the same.
-    async fn find(&self, meta: &TaskMeta) -> Result<Option<Found>, Error> {
-        let named = self.inspect_name(&container::name(meta)).await?;
-        if named.as_ref().is_some_and(|found| found.meta.task == meta.task) {
-            return Ok(named);
-        }
-        match self.listed(Some(labels::of_task(meta.task))).await?.pop() {
-            Some(found) => self.inspect_name(&found.container_id).await,
-            None => Ok(None),
-        }
-    }
-
-    /// What names the task's container in a request; of one that is not there, a name that is not there either.
-    async fn called(&self, meta: &TaskMeta) -> Result<String, Error> {
-        let found = self.find(meta).await?;
-        Ok(found.map_or_else(|| container::name(meta), |found| found.container_id))
-    }
-
     /// What this node has; with a label besides, only what has that too.
     async fn listed(&self, label: Option<String>) -> Result<Vec<Found>, Error> {
         let mut wanted = vec![labels::of_node(self.node)];
@@ -120,14 +103,6 @@ impl DockerRuntime {
         let client = self.client()?;
         let listed = within(calls::LIST, client.list_containers(Some(options))).await.map_err(Fault::general)?;
         Ok(listed.into_iter().filter_map(container::found_by_list).collect())
-    }
-
-    async fn exit_of(&self, name: &str) -> Result<Option<Exit>, Error> {
-        let found = self.inspect_name(name).await?;
-        Ok(found.and_then(|found| match found.state {
-            super::FoundState::Ended(exit) => exit,
-            _ => None,
-        }))
     }
 
     async fn create_named(&self, order: &Order) -> Result<String, Fault> {
@@ -140,13 +115,15 @@ impl DockerRuntime {
         created.map(|created| created.id)
     }
 
-    async fn remove_name(&self, name: &str) -> Result<(), Error> {
+    /// Whether it was there.
+    async fn remove_name(&self, name: &str) -> Result<bool, Error> {
         let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let client = self.client()?;
         match within(calls::REMOVE, client.remove_container(name, Some(options))).await {
-            Ok(()) => Ok(()),
-            // 409: its removal is under way already.
-            Err(fault) if fault.is_absent() || fault.status() == Some(409) => Ok(()),
+            Ok(()) => Ok(true),
+            // Its removal is under way already.
+            Err(fault) if fault.status() == Some(409) => Ok(true),
+            Err(fault) if fault.is_absent() => Ok(false),
             Err(fault) => Err(fault.general()),
         }
     }
@@ -199,7 +176,9 @@ impl Runtime for DockerRuntime {
                 Some(Found { container_id, state: super::FoundState::Ended(exit), .. }) => {
                     return Ok(Created::Ended { container_id, exit: exit.unwrap_or_else(Exit::unseen) });
                 }
-                Some(_) => self.remove_name(&name).await?,
+                Some(_) => {
+                    self.remove_name(&name).await?;
+                }
                 None => {}
             }
         }
@@ -220,20 +199,32 @@ impl Runtime for DockerRuntime {
     }
 
     async fn stop(&self, meta: &TaskMeta, grace: Duration) -> Result<Option<Exit>, Error> {
-        let Some(Found { container_id, .. }) = self.find(meta).await? else { return Ok(None) };
-        if grace < Duration::from_secs(1) {
-            self.stop_quickly(&container_id, grace).await?;
-        } else {
-            self.stop_slowly(&container_id, grace).await?;
-        }
-        self.exit_of(&container_id).await
+        // Asked of its name first: what has to end waits for no look.
+        let name = container::name(meta);
+        self.end(&name, grace).await?;
+        let ended = match self.inspect_name(&name).await? {
+            Some(found) => Some(found),
+            None => match self.renamed(meta).await? {
+                Some(id) => {
+                    self.end(&id, grace).await?;
+                    self.inspect_name(&id).await?
+                }
+                None => None,
+            },
+        };
+        Ok(ended.and_then(|found| match found.state {
+            super::FoundState::Ended(exit) => exit,
+            _ => None,
+        }))
     }
 
     async fn remove(&self, meta: &TaskMeta) -> Result<(), Error> {
-        match self.find(meta).await? {
-            Some(found) => self.remove_name(&found.container_id).await,
-            None => Ok(()),
+        if !self.remove_name(&container::name(meta)).await?
+            && let Some(id) = self.renamed(meta).await?
+        {
+            self.remove_name(&id).await?;
         }
+        Ok(())
     }
 
     async fn inspect(&self, meta: &TaskMeta) -> Result<Option<Found>, Error> {

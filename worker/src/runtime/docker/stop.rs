@@ -11,6 +11,15 @@ use super::calls::{self, within};
 use super::error::Fault;
 
 impl DockerRuntime {
+    /// Ends the container of that name or id; that there is none is fine.
+    pub(super) async fn end(&self, name: &str, grace: Duration) -> Result<(), Error> {
+        if grace < Duration::from_secs(1) {
+            self.stop_quickly(name, grace).await
+        } else {
+            self.stop_slowly(name, grace).await
+        }
+    }
+
     async fn signal(&self, name: &str, signal: &str) -> Result<(), Error> {
         let options = query::KillContainerOptionsBuilder::default().signal(signal).build();
         let client = self.client()?;
@@ -38,7 +47,7 @@ impl DockerRuntime {
     }
 
     /// The daemon's stop counts whole seconds; shorter graces are counted here.
-    pub(super) async fn stop_quickly(&self, name: &str, grace: Duration) -> Result<(), Error> {
+    async fn stop_quickly(&self, name: &str, grace: Duration) -> Result<(), Error> {
         if !grace.is_zero() {
             self.signal(name, "SIGTERM").await?;
             if self.wait_until_ended(name, grace).await? {
@@ -52,7 +61,7 @@ impl DockerRuntime {
         Err(Error::Unreachable { problem: "a killed container does not end".into() })
     }
 
-    pub(super) async fn stop_slowly(&self, name: &str, grace: Duration) -> Result<(), Error> {
+    async fn stop_slowly(&self, name: &str, grace: Duration) -> Result<(), Error> {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = query::StopContainerOptionsBuilder::default().t(seconds).build();
         let client = self.client()?;

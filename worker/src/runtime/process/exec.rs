@@ -35,12 +35,7 @@ impl Access for ProcessRuntime {
         let launch = self.launch_of(meta).await?;
         let (program, args) =
             argv.split_first().ok_or_else(|| Error::failed("command-not-found", "no program is named"))?;
-        let mut command = Command::new(program);
-        command.args(args).current_dir(self.dir(meta.task).join("work")).env_clear();
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
-        }
-        command.envs(&launch.env);
+        let command = launch.command(&self.dir(meta.task), program, args).into();
         let mut running = Running::spawn(command).map_err(|error| refused(program, &error))?;
         let code = tokio::time::timeout(limit, running.end()).await.ok();
         Ok(Ran { code: code.transpose().map_err(unanswered)?.flatten(), output: running.output() })

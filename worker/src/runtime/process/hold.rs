@@ -66,12 +66,7 @@ fn become_program(dir: &Path) -> Word {
     let Some((program, args)) = launch.argv.split_first() else {
         return failed("command-not-found", "no program is named".into());
     };
-    let mut command = Command::new(program);
-    command.args(args).current_dir(dir.join("work")).env_clear().stdin(Stdio::null());
-    if let Some(path) = std::env::var_os("PATH") {
-        command.env("PATH", path);
-    }
-    let error = command.envs(&launch.env).exec();
+    let error = launch.command(dir, program, args).stdin(Stdio::null()).exec();
     let reason = match error.kind() {
         io::ErrorKind::NotFound => "command-not-found",
         io::ErrorKind::PermissionDenied => "permission-denied",

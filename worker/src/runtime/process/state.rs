@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -21,6 +23,19 @@ pub(super) struct Launch {
     pub env: BTreeMap<String, String>,
 }
 
+impl Launch {
+    /// A program with the task's environment and working directory. `dir`: the task's.
+    pub fn command(&self, dir: &Path, program: &str, args: &[String]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(dir.join("work")).env_clear();
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.envs(&self.env);
+        command
+    }
+}
+
 /// `state.json`: what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
@@ -30,7 +45,7 @@ pub(super) struct State {
 }
 
 /// The supervisor's one line to the agent that started it, or that of what is to be the task to its supervisor.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Word {
     Started(State),

@@ -47,9 +47,11 @@ enum Error {
 
 impl Error {
     fn word(self) -> Word {
+        if let Self::Refused(word) = self {
+            return word;
+        }
         let reason = match &self {
             Self::Task { reason, .. } => reason,
-            Self::Refused(word) => return word.clone(),
             Self::File(error) if error.is_disk_full() => "disk-full",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk-full",
             _ => "start-failed",
