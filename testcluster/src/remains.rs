@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bollard::Docker;
 use bollard::query_parameters as query;
 use futures::future::join_all;
 use nix::sys::signal::Signal;
@@ -104,17 +105,31 @@ pub async fn containers_of(layout: &Layout, worker: Member, all: bool) -> Result
 async fn live_containers(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
     let mut live = Vec::new();
     for worker in layout.members().filter(|member| matches!(member, Member::Worker(_))) {
-        let containers = containers_of(layout, worker, false).await?;
-        live.extend(containers.into_iter().filter_map(|(_, mut labels)| {
-            Some(LiveTask {
-                service: labels.remove("io.goat.service")?,
-                slot: labels.remove("io.goat.slot")?.parse().ok()?,
-                node: worker.name(),
-                task: labels.remove("io.goat.task")?,
-            })
-        }));
+        let client = docker_of(layout, worker)?;
+        for (id, labels) in containers_of(layout, worker, false).await? {
+            if runs(&client, &id).await? {
+                live.extend(live_task(worker, labels));
+            }
+        }
     }
     Ok(live)
+}
+
+fn live_task(worker: Member, mut labels: Labels) -> Option<LiveTask> {
+    Some(LiveTask {
+        service: labels.remove("io.goat.service")?,
+        slot: labels.remove("io.goat.slot")?.parse().ok()?,
+        node: worker.name(),
+        task: labels.remove("io.goat.task")?,
+    })
+}
+
+/// A daemon whose disk was full when a container ended goes on listing it as running; asked about it, it knows.
+async fn runs(client: &Docker, id: &str) -> Result<bool, Error> {
+    match client.inspect_container(id, None).await {
+        Ok(found) => Ok(found.state.and_then(|state| state.running).unwrap_or(false)),
+        Err(error) => ignore_gone(error).map(|()| false).map_err(Error::docker("inspect a container")),
+    }
 }
 
 async fn kill_containers(layout: &Layout, worker: Member) -> Result<usize, Error> {

@@ -23,7 +23,7 @@ use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::kill::{self, Outcome};
+use super::kill;
 use super::{FenceList, Fenced};
 use crate::lease::LeaseFile;
 use crate::runtime::docker::DockerRuntime;
@@ -155,34 +155,37 @@ impl Watch<'_> {
             // An agent whose lease runs is looked for when it has ended.
             return Some(first_ms.min(now_ms + LOOK_MS));
         }
+        let mut listed = self.list.all();
+        listed.retain(|fenced| !self.gone.contains(&fenced.meta.task));
+        if listed.is_empty() && self.is_agent_gone(now_ms) {
+            return None;
+        }
         let mut next_ms = now_ms + LOOK_MS;
-        let mut is_anything_left = false;
-        for fenced in self.list.all() {
-            if self.gone.contains(&fenced.meta.task) {
-                continue;
-            }
-            is_anything_left = true;
+        let mut due = Vec::new();
+        for fenced in listed {
             let due_ms = end_ms(fenced.may_be_sheltered());
             if now_ms < due_ms {
                 next_ms = next_ms.min(due_ms);
-            } else if !self.end(&fenced).await {
-                next_ms = next_ms.min(now_ms + TRY_MS);
+            } else {
+                due.push(fenced);
             }
         }
-        if !is_anything_left && self.is_agent_gone(now_ms) {
-            return None;
+        if !self.end(&due).await {
+            next_ms = next_ms.min(now_ms + TRY_MS);
         }
         Some(next_ms)
     }
 
-    async fn end(&mut self, fenced: &Fenced) -> bool {
-        let task = fenced.meta.task;
-        let outcome = kill::end(fenced, self.root, &self.docker).await;
-        if outcome == Outcome::Gone {
-            warn!(task_id = %task, service = fenced.meta.service, "the lease has ended: the watchdog made sure that a task does not run");
-            self.gone.insert(task);
+    /// Whether all of them are gone.
+    async fn end(&mut self, due: &[Fenced]) -> bool {
+        let gone = kill::end(due, self.root, &self.docker).await;
+        for fenced in due.iter().filter(|fenced| gone.contains(&fenced.meta.task)) {
+            let (task, service) = (fenced.meta.task, &fenced.meta.service);
+            warn!(task_id = %task, service, "the lease has ended: the watchdog made sure that a task does not run");
         }
-        outcome == Outcome::Gone
+        let are_all_gone = gone.len() == due.len();
+        self.gone.extend(gone);
+        are_all_gone
     }
 
     /// Asked rarely: asking takes the agent's lock for a moment.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::daemon::{self, Daemon, Options};
 use crate::registry::{Access, Registry};
-use crate::worker::{Job, Worker};
+use crate::worker::{Job, Worker, eventually};
 
 const MIB: u64 = 1 << 20;
 
@@ -60,4 +60,33 @@ async fn a_disk_that_is_full_is_told_as_such_until_there_is_room() {
     // Room that goes without any task's doing.
     fill(&daemon, 10 * MIB);
     worker.until_condition("disk-pressure", true).await;
+}
+
+/// While the agent is away and the daemon's disk is full, a task ends: the daemon cannot write that down, and lists it as
+/// running from then on (Docker 20.10.24).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_ended_on_a_full_disk_is_not_taken_for_running() {
+    let Some(daemon) = daemon::start(Options { disk_mib: Some(192), ..Options::default() }) else { return };
+    daemon.build("small:1", 1).await;
+    let root = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start(&daemon, root.path(), 0).await;
+    let (ends, stays) = (worker.run(Job::endless("small:1")).await, worker.run(Job::endless("small:1")).await);
+    let container = worker.until(&ends, "running").await.container_id;
+    worker.until(&stays, "running").await;
+    let assigned = worker.stop().await;
+
+    fill(&daemon, 0);
+    let client = daemon.client();
+    let state =
+        async || client.inspect_container(&container, None).await.expect("it is there").state.expect("it has one");
+    let pid = state().await.pid.expect("it runs");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL).expect("killed");
+    eventually("the daemon knows of the end", async || (!state().await.running.unwrap_or(true)).then_some(())).await;
+    std::fs::remove_file(filler(&daemon)).expect("removed");
+
+    let mut worker = Worker::start(&daemon, root.path(), 0).await;
+    worker.assign_again(assigned).await;
+    let report = worker.until(&ends, "failed").await;
+    assert_eq!(report.exit_code, Some(137), "{report:?}");
+    assert_eq!(worker.report(&stays).await.expect("it is known").state, "running");
 }

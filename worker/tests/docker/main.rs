@@ -9,4 +9,5 @@ mod outages;
 mod processes;
 mod pulls;
 mod registry;
+mod watchdog;
 mod worker;

@@ -172,8 +172,9 @@ impl World {
         };
         let all: Vec<(usize, TaskId)> = self.machines.iter().flat_map(|machine| -> Vec<_> { live(machine) }).collect();
         if all.len() > 1 {
-            let text: Vec<String> = all.iter().map(|(at, task)| format!("{task} on w{at}")).collect();
-            self.fail(format!("slot {service}.{slot} runs more than once: {}", text.join(", ")));
+            let told = |(at, task): &(usize, TaskId)| format!("{task} on w{at} ({})", self.story_of(*task));
+            let text: Vec<String> = all.iter().map(told).collect();
+            self.fail(format!("slot {service}.{slot} runs more than once: {}", text.join("; ")));
         }
     }
 

@@ -7,12 +7,14 @@
 //! the machine and in this pid namespace; `sight.json` remembers that for an agent that starts while the daemon is away.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
+use super::list::Stage;
 use crate::{clock, durable};
 
 /// A container's id as control groups show it.
@@ -57,7 +59,7 @@ impl Sight {
         }
         let path = self.path.clone();
         let proved = blocking(move || {
-            let seen = with_process(Path::new("/proc"), &running).is_some_and(|seen| !seen.is_empty());
+            let seen = with_process(Path::new("/proc")).is_some_and(|seen| running.iter().any(|id| seen.contains(id)));
             let place = Place::here().filter(|_| seen)?;
             if let Err(error) = durable::write(&path, &place) {
                 warn!(%error, "that containers' processes can be seen could not be written down");
@@ -75,9 +77,28 @@ impl Sight {
         if containers.is_empty() || !self.is_proved.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        blocking(move || match with_process(Path::new("/proc"), &containers) {
+        blocking(move || match with_process(Path::new("/proc")) {
             Some(seen) => containers.into_iter().filter(|id| id.len() == ID_CHARS && !seen.contains(id)).collect(),
             None => Vec::new(),
+        })
+        .await
+    }
+
+    /// Those of the containers whose processes speak against what is said of them; where nothing can be concluded from
+    /// seeing none, those of which it would count.
+    pub(super) async fn doubtful(&self, said: Vec<(String, Stage)>) -> BTreeSet<String> {
+        if said.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_proved = self.is_proved.load(Ordering::Relaxed);
+        blocking(move || {
+            let seen = with_process(Path::new("/proc"));
+            let is_doubtful = |id: &String, stage| match (seen.as_ref().is_some_and(|seen| seen.contains(id)), stage) {
+                (is_seen, Stage::Ended) => is_seen,
+                (true, stage) => stage != Stage::Running,
+                (false, stage) => !is_proved || stage == Stage::Running,
+            };
+            said.into_iter().filter(|(id, stage)| is_doubtful(id, *stage)).map(|(id, _)| id).collect()
         })
         .await
     }
@@ -87,20 +108,34 @@ async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(look).await.expect("looking does not panic, and is not aborted")
 }
 
-/// Those of the containers that have a process; None where processes cannot be listed.
-fn with_process(proc: &Path, containers: &[String]) -> Option<BTreeSet<String>> {
+/// The containers that have a process; None where processes cannot be listed.
+fn with_process(proc: &Path) -> Option<BTreeSet<String>> {
     let mut seen = BTreeSet::new();
-    for entry in std::fs::read_dir(proc).ok()? {
-        let entry = entry.ok()?;
-        let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|c| c.is_ascii_digit()));
-        if !is_process {
-            continue;
+    let looked = container_processes(proc, |_, id| {
+        if !seen.contains(id) {
+            seen.insert(id.to_owned());
         }
+    });
+    looked.ok().map(|()| seen)
+}
+
+/// Each process that is in a container's control group, with the container's id; more than once, where it is in several.
+pub fn container_processes(proc: &Path, mut each: impl FnMut(i32, &str)) -> io::Result<()> {
+    for entry in std::fs::read_dir(proc)? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // One that has ended meanwhile is none.
         let Ok(groups) = std::fs::read_to_string(entry.path().join("cgroup")) else { continue };
-        seen.extend(containers.iter().filter(|id| groups.contains(id.as_str())).cloned());
+        for id in ids(&groups) {
+            each(pid, id);
+        }
     }
-    Some(seen)
+    Ok(())
+}
+
+/// What looks like a container's id.
+fn ids(groups: &str) -> impl Iterator<Item = &str> {
+    groups.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == ID_CHARS)
 }
 
 #[cfg(test)]
@@ -124,9 +159,8 @@ mod tests {
         process("21", format!("0::/system.slice/docker-{}.scope\n", id('b')));
         process("self", format!("0::/docker/{}\n", id('c')));
         std::fs::create_dir(proc.path().join("22")).expect("one that has ended");
-        let seen = with_process(proc.path(), &[id('a'), id('b'), id('c')]);
-        assert_eq!(seen, Some([id('a'), id('b')].into()));
-        assert_eq!(with_process(&proc.path().join("nowhere"), &[id('a')]), None);
+        assert_eq!(with_process(proc.path()), Some([id('a'), id('b')].into()));
+        assert_eq!(with_process(&proc.path().join("nowhere")), None);
     }
 
     #[tokio::test]
@@ -141,6 +175,9 @@ mod tests {
         durable::write(&path, &here).expect("written");
         let proved = Sight::open(path.clone());
         assert_eq!(proved.without_process(vec![id('a'), "short".into()]).await, [id('a')]);
+        let said = || vec![(id('a'), Stage::Running), (id('b'), Stage::Created), (id('c'), Stage::Ended)];
+        assert_eq!(proved.doubtful(said()).await, [id('a')].into(), "it should have a process");
+        assert_eq!(sight.doubtful(said()).await, [id('a'), id('b')].into(), "what runs might not be seen");
         durable::write(&path, &Place { pid_namespace: "pid:[1]".into(), ..here }).expect("written");
         assert!(Sight::open(path).without_process(vec![id('a')]).await.is_empty(), "that was elsewhere");
     }

@@ -14,11 +14,11 @@ mod fence;
 mod find;
 mod images;
 mod labels;
+mod list;
 mod outage;
 mod prune;
 mod stop;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ use super::{Created, Error, Event, Found, LogChunk, LogOptions, LogStream, Runti
 use crate::task::{Exit, Order, TaskMeta};
 use calls::within;
 use error::Fault;
+
+pub use evidence::container_processes;
 
 /// The oldest API that has what is used here.
 const MIN_API: (usize, usize) = (1, 41);
@@ -92,17 +94,6 @@ impl DockerRuntime {
             Err(fault) if fault.is_absent() => Ok(None),
             Err(fault) => Err(fault.general()),
         }
-    }
-
-    /// What this node has; with a label besides, only what has that too.
-    async fn listed(&self, label: Option<String>) -> Result<Vec<Found>, Error> {
-        let mut wanted = vec![labels::of_node(self.node)];
-        wanted.extend(label);
-        let filters = HashMap::from([("label", wanted)]);
-        let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let client = self.client()?;
-        let listed = within(calls::LIST, client.list_containers(Some(options))).await.map_err(Fault::general)?;
-        Ok(listed.into_iter().filter_map(container::found_by_list).collect())
     }
 
     async fn create_named(&self, order: &Order) -> Result<String, Fault> {
@@ -232,7 +223,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Found>, Error> {
-        self.listed(None).await
+        self.list_checked().await
     }
 
     async fn logs(&self, meta: &TaskMeta, options: LogOptions) -> Result<LogStream, Error> {
