@@ -50,6 +50,8 @@ pub enum Down {
         ttl_ms: u64,
     },
     Ack(u64),
+    /// Other workers, to be asked when no manager answers.
+    Peers(Vec<NodeId>),
     /// This node was removed from the cluster.
     Removed,
     Bye,

@@ -2,6 +2,7 @@
 //! decided is core's; what is played here is when it is asked, and on which view.
 
 mod book;
+mod introduce;
 mod leases;
 mod members;
 mod opinions;

@@ -21,9 +21,11 @@ pub(super) struct Session {
     pub node: NodeId,
     pub connection: u32,
     hello: Option<Vec<TaskReport>>,
-    book: Option<Book>,
+    pub book: Option<Book>,
     writes: VecDeque<(u64, Vec<TaskReport>)>,
     is_writing: bool,
+    /// The others that it was told of.
+    pub introduced: Option<Vec<NodeId>>,
 }
 
 /// One increment in so many gets lost.
@@ -83,8 +85,15 @@ impl World {
         let running = running.filter(|report| !hello.stopping.contains(&report.task));
         let running: Vec<TaskId> = running.map(|report| report.task).collect();
         let node = hello.node;
-        let (book, writes, is_writing) = (None, VecDeque::new(), false);
-        let session = Session { node, connection, hello: Some(hello.tasks), book, writes, is_writing };
+        let session = Session {
+            node,
+            connection,
+            hello: Some(hello.tasks),
+            book: None,
+            writes: VecDeque::new(),
+            is_writing: false,
+            introduced: None,
+        };
         leading.sessions.insert(number, session);
         if let Some(older) = older {
             self.end_session(manager, older, true);
@@ -143,6 +152,7 @@ impl World {
             return self.end_session(manager, number, true);
         }
         let reports = session.hello.take().unwrap_or_default();
+        self.introduce_all(manager);
         if reports.is_empty() {
             return self.welcome(manager, number);
         }
@@ -161,6 +171,7 @@ impl World {
         self.coverage.count("assignments sent in full");
         self.send_down(connection, term, Down::Welcome);
         self.send_down(connection, term, full);
+        self.begin_introducing(manager, number);
     }
 
     fn write(&mut self, manager: usize, number: u64) {

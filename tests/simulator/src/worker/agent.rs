@@ -140,7 +140,8 @@ impl World {
 
     fn obey(&mut self, at: usize, connection: u32, message: Down) {
         let (now_ms, has_blind_eye) = (self.now_ms, self.has(Bug::GapNotNoticed));
-        let Some(agent) = &mut self.machines[at].agent else { return };
+        let machine = &mut self.machines[at];
+        let Some(agent) = &mut machine.agent else { return };
         if matches!(message, Down::Welcome) {
             agent.outbox.begin_session();
             let (beat, sent, sequence) = (0, BTreeMap::new(), None);
@@ -167,6 +168,7 @@ impl World {
                 assigned.extend(set.into_iter().map(|told| (told.task, told)));
             }
             Down::Ack(sequence) => agent.outbox.acked(sequence),
+            Down::Peers(peers) => machine.peers = peers,
             Down::Lease { sequence, ttl_ms } => {
                 let sent_ms = open.sent.get(&sequence).copied();
                 open.sent = open.sent.split_off(&(sequence + 1));
@@ -209,6 +211,7 @@ impl World {
         machine.id = NodeId::from_random(machine.at as u64 + 1 + 100 * machine.lives);
         machine.works.clear();
         (machine.lease, machine.sheltered_until_ms, machine.term) = (None, 0, 0);
+        machine.peers.clear();
         if let Some(agent) = &mut machine.agent {
             (agent.assigned, agent.outbox) = (None, Default::default());
         }

@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     sheltered_until_ms: u64,
     /// On disk: the highest it has accepted.
     term: u64,
+    /// On disk: the other workers that it was told of.
+    peers: Vec<NodeId>,
     agent: Option<Agent>,
     is_agent_frozen: bool,
 }
@@ -145,6 +147,7 @@ impl Machine {
             lease: None,
             sheltered_until_ms: 0,
             term: 0,
+            peers: Vec::new(),
             agent: Some(Agent::new(at)),
             is_agent_frozen: false,
         }

@@ -7,8 +7,6 @@ use crate::mischief::Place;
 use crate::script::Weather;
 use crate::world::{Event, World};
 
-const ASKED: usize = 5;
-
 impl Agent {
     /// When it has a reason to ask, by the machine's real time.
     pub(super) fn asks_peers_ms(&self, machine: &Machine) -> u64 {
@@ -30,9 +28,9 @@ impl World {
         if !is_due || !is_any || agent.is_asking_peers {
             return;
         }
-        let count = self.machines.len();
-        let others: Vec<usize> = (1..=ASKED.min(count - 1)).map(|step| (at + step) % count).collect();
-        let ages: Vec<Option<u64>> = others.into_iter().filter_map(|other| self.answer_of(at, other)).collect();
+        // Who has another identity by now does not answer for the one that was meant.
+        let others = machine.peers.iter().filter_map(|id| self.machines.iter().find(|other| other.id == *id));
+        let ages: Vec<Option<u64>> = others.filter_map(|other| self.answer_of(at, other.at)).collect();
         let wait_ms = if ages.is_empty() { ANSWER_WITHIN_MS } else { 5 + self.random.below(100) };
         if let Some(agent) = &mut self.machines[at].agent {
             (agent.peers_asked_ms, agent.is_asking_peers) = (clock_ms, true);

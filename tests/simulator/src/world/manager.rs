@@ -124,6 +124,9 @@ impl World {
                 self.tell_after_a_loss(manager, connection, is_known);
             }
             ManagerEvent::Members { term } if self.leads(manager, term) => self.look_at_members(manager),
+            ManagerEvent::Introduce { term, session } if self.leads(manager, term) => {
+                self.look_for_gone(manager, session);
+            }
             _ => {}
         }
     }

@@ -94,6 +94,10 @@ pub(crate) enum ManagerEvent {
     Members {
         term: u64,
     },
+    Introduce {
+        term: u64,
+        session: u64,
+    },
     /// More is told on a session where a part got lost; everything, where that is known.
     Missed {
         term: u64,
