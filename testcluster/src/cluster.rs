@@ -158,6 +158,9 @@ impl Cluster {
     /// Starts a member that does not run, from the programs in another directory.
     pub async fn start_from(&self, binaries: &Path, name: &str) -> Result<(), Error> {
         let part = self.layout.part(name)?;
+        if let Part::Daemon(n) = part {
+            daemons::until_left(&self.layout, n).await;
+        }
         let mut members = self.members.lock().await;
         if let Some(running) = members.get_mut(name)
             && running.ended().is_none()

@@ -99,6 +99,17 @@ pub fn command(layout: &Layout, options: DaemonOptions, n: u8) -> (PathBuf, Vec<
     (PathBuf::from("nsenter"), args)
 }
 
+/// Waits for the end of the containerd that a daemon had which is gone, and which dies with it. Dead and not reaped yet, it
+/// would be taken for running by the next daemon, which would wait for it in vain and end.
+pub async fn until_left(layout: &Layout, n: u8) {
+    let file = layout.daemon_dir(n).join("exec/containerd/containerd.pid");
+    let Ok(pid) = std::fs::read_to_string(file) else { return };
+    let (process, deadline) = (Path::new("/proc").join(pid.trim()), Instant::now() + GONE);
+    while process.exists() && Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Waits until the daemon answers.
 pub async fn ready(layout: &Layout, n: u8) -> Result<(), Error> {
     let deadline = Instant::now() + READY;

@@ -15,6 +15,12 @@ pub struct Moment {
     pub text: String,
 }
 
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "+{:.3} {}", self.at_ms / 1e3, self.text)
+    }
+}
+
 /// A timeline. Clones write the same one.
 #[derive(Debug, Clone)]
 pub struct Timeline {
@@ -58,7 +64,7 @@ impl Timeline {
     pub fn tell_at(&self, at: Instant, text: impl Into<String>) {
         let moment = Moment { at_ms: at.saturating_duration_since(self.zero).as_secs_f64() * 1e3, text: text.into() };
         if self.is_printed {
-            println!("+{:.3} {}", moment.at_ms / 1e3, moment.text);
+            println!("{moment}");
         }
         self.moments.lock().expect("no panic holds it").push(moment);
     }

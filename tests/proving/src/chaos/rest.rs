@@ -269,8 +269,7 @@ fn sum_up(report: &mut Report, ground: &Ground<'_>, account: Account, pulse: &Pu
     report.attempts = report.ops.len();
     report.done = report.ops.iter().filter(|op| matches!(op.answer, Answer::Done { .. })).count();
     report.stood_still_ms = pulse.worst_ms();
-    let moments = ground.timeline.moments().into_iter();
-    report.told = moments.map(|moment| format!("+{:.3} {}", moment.at_ms / 1e3, moment.text)).collect();
+    report.told = ground.timeline.moments().iter().map(ToString::to_string).collect();
     report.told.insert(0, format!("the storm began at {began_ms} (Unix ms)"));
     let notes = ground.notes();
     (report.played, report.missed) = (notes.played.clone(), notes.missed);
