@@ -3,7 +3,7 @@
 //!
 //! `cargo run -p goat-raft-store --example append [DIR]`
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/store/common/mod.rs"]
 mod common;
 
 use std::fs::File;

@@ -17,20 +17,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::client::Client;
-use crate::daemons;
-use crate::directory;
 use crate::error::Error;
-use crate::launch;
-pub use crate::options::Options;
-use crate::options::check;
-
 use crate::layout::{self, Layout, Member, Part};
 use crate::ledger::Ledger;
 use crate::links::{Links, Rule};
+pub use crate::options::Options;
+use crate::options::check;
 use crate::process::Running;
-use crate::remains;
 use crate::subnet::{SubnetLock, take_subnet};
-use crate::volumes;
+use crate::{daemons, directory, launch, remains, volumes};
 
 /// A leader hands over first; an agent has nothing to wait for.
 const STOP_GRACE: Duration = Duration::from_secs(8);

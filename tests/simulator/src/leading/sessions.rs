@@ -28,6 +28,13 @@ pub(super) struct Session {
     pub introduced: Option<Vec<NodeId>>,
 }
 
+impl Session {
+    fn new(node: NodeId, connection: u32, hello: Vec<TaskReport>) -> Self {
+        let (book, writes, is_writing, introduced) = (None, VecDeque::new(), false, None);
+        Self { node, connection, hello: Some(hello), book, writes, is_writing, introduced }
+    }
+}
+
 /// One increment in so many gets lost.
 const LOST: u64 = 400;
 
@@ -85,16 +92,7 @@ impl World {
         let running = running.filter(|report| !hello.stopping.contains(&report.task));
         let running: Vec<TaskId> = running.map(|report| report.task).collect();
         let node = hello.node;
-        let session = Session {
-            node,
-            connection,
-            hello: Some(hello.tasks),
-            book: None,
-            writes: VecDeque::new(),
-            is_writing: false,
-            introduced: None,
-        };
-        leading.sessions.insert(number, session);
+        leading.sessions.insert(number, Session::new(node, connection, hello.tasks));
         if let Some(older) = older {
             self.end_session(manager, older, true);
         }

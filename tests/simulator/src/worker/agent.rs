@@ -1,7 +1,5 @@
 //! An agent's session with the leader: found from any manager, held while it lasts, sought again when it is lost.
 
-use std::collections::BTreeMap;
-
 use goat_core::lease::WorkerLease;
 use goat_core::model::NodeId;
 
@@ -144,9 +142,7 @@ impl World {
         let Some(agent) = &mut machine.agent else { return };
         if matches!(message, Down::Welcome) {
             agent.outbox.begin_session();
-            let (beat, sent, sequence) = (0, BTreeMap::new(), None);
-            let open = Open { connection, heard_ms: now_ms, beats_at_ms: now_ms, beat, sent, sequence };
-            agent.session = Session::Open(open);
+            agent.session = Session::Open(Open::new(connection, now_ms));
             return;
         }
         let Session::Open(open) = &mut agent.session else { return };

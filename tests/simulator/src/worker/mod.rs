@@ -188,6 +188,12 @@ impl Machine {
     }
 }
 
+impl Open {
+    fn new(connection: u32, now_ms: u64) -> Self {
+        Self { connection, heard_ms: now_ms, beats_at_ms: now_ms, beat: 0, sent: BTreeMap::new(), sequence: None }
+    }
+}
+
 impl Agent {
     fn new(at: usize) -> Self {
         Self {

@@ -1,16 +1,14 @@
 //! The store under a real Raft group: replication, a snapshot to a newcomer, and all of them restarted.
 
-mod common;
-
 use std::time::Duration;
 
-use common::cluster::{Net, leader, members, start, stop, write};
+use crate::common::cluster::{Net, leader, members, start, stop, write};
 use tempfile::TempDir;
 
 const LONG: Option<Duration> = Some(Duration::from_secs(20));
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_replicates_brings_a_newcomer_up_by_snapshot_and_comes_back_from_disk() {
+async fn a_group_replicates_brings_a_newcomer_up_and_comes_back_from_disk() {
     let dir = TempDir::new().unwrap();
     let net = Net::default();
     let mut managers = Vec::new();

@@ -1,11 +1,9 @@
 //! On a disk that forgets what was not synced, and that syncs when it is told: nothing is acknowledged before it is kept.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::disk::{Disk, Tables, base};
-use common::{Toy, options, put};
+use crate::common::disk::{Disk, Tables, base};
+use crate::common::{Toy, options, put};
 use futures::FutureExt;
 use goat_raft_store::{LogStore, TypeConfig};
 use openraft::alias::VoteOf;

@@ -1,8 +1,6 @@
 //! The log beyond openraft's suite: reading across memory and disk, order, and what a restart finds.
 
-mod common;
-
-use common::{Entry, log_id, put, reopen, try_open};
+use crate::common::{Entry, log_id, put, reopen, try_open};
 use futures::StreamExt;
 use goat_raft_store::{EntryId, LogEnds, TypeConfig};
 use openraft::alias::VoteOf;
@@ -122,8 +120,8 @@ async fn a_restart_reads_the_rows_and_applies_only_the_tail() {
     let dir = TempDir::new().unwrap();
     {
         let mut store = try_open(dir.path()).unwrap();
-        store.append(vec![common::membership(1, 0)]).await;
-        store.apply(vec![common::membership(1, 0)]).await;
+        store.append(vec![crate::common::membership(1, 0)]).await;
+        store.apply(vec![crate::common::membership(1, 0)]).await;
         store.fill(1..1_000).await;
         store.append((1_000..1_020).map(|index| put(1, index, format!("late-{index}=1"))).collect()).await;
         store.log.save_vote(&VoteOf::<TypeConfig>::new_committed(1, 1)).await.unwrap();

@@ -1,12 +1,10 @@
 //! RocksDB takes a `MANIFEST` without its end for one that a crash has cut, and goes on without what stood there: with a
 //! database that has lost its middle, or a whole family. Such a one is not opened.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{reopen, try_open};
+use crate::common::{reopen, try_open};
 use goat_raft_store::{Error, Offline, TypeConfig};
 use openraft::alias::VoteOf;
 use openraft::storage::RaftLogStorage;

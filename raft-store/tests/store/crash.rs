@@ -2,14 +2,12 @@
 //!
 //! The test runs itself as a child that writes and says on its output what was acknowledged. Set `GOAT_SEED` to replay.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Entry, Store, put, reopen};
+use crate::common::{Entry, Store, put, reopen};
 use goat_raft_store::TypeConfig;
 use openraft::alias::VoteOf;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachine};
@@ -19,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
-const TEST: &str = "nothing_acknowledged_is_missing_after_a_kill";
+const TEST: &str = "crash::nothing_acknowledged_is_missing_after_a_kill";
 const CHILD_DIR: &str = "GOAT_CRASH_CHILD_DIR";
 const SEED: &str = "GOAT_SEED";
 const ROUNDS: usize = 16;

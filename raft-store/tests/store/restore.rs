@@ -1,8 +1,6 @@
 //! A group of one is made out of saved rows: as if it had received a snapshot, and then the commands.
 
-mod common;
-
-use common::reopen;
+use crate::common::reopen;
 use goat_raft_store::{EntryId, Error, Identity, Member, Offline, Restoring, claim, has_log, restore};
 use tempfile::TempDir;
 

@@ -1,12 +1,10 @@
 //! A database that has lost what was acknowledged is noticed, and what was taken back in order is none.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Store, log_id, put, reopen, try_open};
+use crate::common::{Store, log_id, put, reopen, try_open};
 use goat_raft_store::{EntryId, Error, Offline, Promised, TypeConfig};
 use openraft::alias::VoteOf;
 use openraft::storage::RaftLogStorage;

@@ -1,9 +1,7 @@
 //! A database of which a part is missing is not opened, though what is there can be read.
 
-mod common;
-
-use common::disk::{Disk, Tables, base};
-use common::{Toy, options, put};
+use crate::common::disk::{Disk, Tables, base};
+use crate::common::{Toy, options, put};
 use goat_raft_store::engine::Family;
 use goat_raft_store::{EntryId, Reply, Restored, RowChanges, StateMachine};
 use openraft::storage::{RaftLogStorageExt, RaftStateMachine};

@@ -1,8 +1,6 @@
 //! A group of one is made out of a larger one: all of the log stays, and nothing is done to a directory that has moved.
 
-mod common;
-
-use common::{membership, put, reopen, try_open};
+use crate::common::{membership, put, reopen, try_open};
 use goat_raft_store::{Alone, EntryId, Error, Member, Offline, make_alone};
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use tempfile::TempDir;

@@ -1,11 +1,9 @@
 //! Snapshots: made while applying goes on, sent, received, installed, and refused when they are not whole.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Store, log_id, put, reopen, try_open};
+use crate::common::{Store, log_id, put, reopen, try_open};
 use goat_raft_store::{EntryId, Error, SnapshotFile};
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine};
 use tempfile::TempDir;
@@ -61,8 +59,8 @@ async fn a_snapshot_is_of_the_moment_it_was_asked_for() {
 async fn an_installed_snapshot_replaces_what_was_there_and_survives_a_restart() {
     let (from, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut sender = try_open(from.path()).unwrap();
-    sender.append(vec![common::membership(1, 0)]).await;
-    sender.apply(vec![common::membership(1, 0)]).await;
+    sender.append(vec![crate::common::membership(1, 0)]).await;
+    sender.apply(vec![crate::common::membership(1, 0)]).await;
     sender.fill(1..2_000).await;
     let snapshot = sender.snapshot().await;
 

@@ -1,8 +1,6 @@
 //! openraft's own tests of a store, on this one.
 
-mod common;
-
-use common::Toy;
+use crate::common::Toy;
 use goat_raft_store::{LogStore, MachineStore, TypeConfig};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -13,7 +11,8 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, MachineStore<Toy>, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, MachineStore<Toy>), StorageError<TypeConfig>> {
         let dir = TempDir::new().expect("a temporary directory");
-        let (log, machine) = goat_raft_store::open(common::options(dir.path()), Toy::default()).expect("a new store");
+        let (log, machine) =
+            goat_raft_store::open(crate::common::options(dir.path()), Toy::default()).expect("a new store");
         Ok((dir, log, machine))
     }
 }

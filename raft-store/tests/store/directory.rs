@@ -1,11 +1,9 @@
 //! Directories that are not to be opened, and what is said about them.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Toy, options, reopen, try_open};
+use crate::common::{Toy, options, reopen, try_open};
 use goat_raft_store::{Error, Identity, exists};
 use tempfile::TempDir;
 
