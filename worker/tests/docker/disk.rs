@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use goat_worker::clock;
+
 use crate::daemon::{self, Daemon, Options};
 use crate::registry::{Access, Registry};
 use crate::worker::{Job, Worker, eventually};
@@ -81,7 +83,12 @@ async fn a_task_that_ended_on_a_full_disk_is_not_taken_for_running() {
         async || client.inspect_container(&container, None).await.expect("it is there").state.expect("it has one");
     let pid = state().await.pid.expect("it runs");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL).expect("killed");
-    eventually("the daemon knows of the end", async || (!state().await.running.unwrap_or(true)).then_some(())).await;
+    // So long ago that no agent asks for that event any more.
+    eventually("the daemon has known of the end for a while", async || {
+        let ended_ms = clock::parse_time_ms(&state().await.finished_at?)?;
+        (ended_ms + 4_000 < clock::now_ms()).then_some(())
+    })
+    .await;
     std::fs::remove_file(filler(&daemon)).expect("removed");
 
     let mut worker = Worker::start(&daemon, root.path(), 0).await;
