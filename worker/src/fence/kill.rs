@@ -55,15 +55,13 @@ async fn end_containers(due: &[&Fenced], docker: &DockerRuntime) -> Vec<TaskId> 
     }
 }
 
-/// Kills every process in the containers' control groups that may be signalled.
+/// Kills every process in the containers' control groups that may be signalled. Where none can be listed, all is left to
+/// Docker.
 fn kill_groups(ids: &BTreeSet<&str>) {
-    let killed = container_processes(Path::new("/proc"), |pid, id| {
+    let _ = container_processes(Path::new("/proc"), |pid, id| {
         if ids.contains(id) {
             // What has ended meanwhile, or may not be signalled, is left to Docker.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     });
-    if let Err(error) = killed {
-        tracing::warn!(%error, "processes cannot be listed: containers are left to Docker");
-    }
 }
