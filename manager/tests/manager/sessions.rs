@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use goat_proto::v1::{
-    ListNodesRequest, ListTasksRequest, LogChunk, PushLogsMessage, ServiceSpec, Task, TaskLogsRequest, TaskReport,
-    WatchEventsRequest, manager_message,
+    ListNodesRequest, ListTasksRequest, LogChunk, PushLogsMessage, RemoveServiceRequest, ServiceSpec, Task,
+    TaskLogsRequest, TaskReport, WatchEventsRequest, manager_message,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -72,6 +72,13 @@ async fn a_worker_is_told_its_tasks_and_what_it_reports_is_read_everywhere() {
     let next = worker.told(|next| next.attempt == 2).await;
     assert_eq!((next.slot, next.desired.as_str()), (1, "running"), "the first restart comes at once");
     assert!(next.fencing_token > task.fencing_token);
+
+    // Of a task that it knows, what has changed.
+    let request = RemoveServiceRequest { request_id: request_id(2), reference: "web".into() };
+    let mut client = cluster.managers[leader].client().await.expect("it runs");
+    client.remove_service(request).await.expect("a quorum is there");
+    let last = worker.told(|told| told.task_id == next.task_id).await;
+    assert_ne!(last.desired, "running");
 }
 
 #[tokio::test(flavor = "multi_thread")]
