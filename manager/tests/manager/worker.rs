@@ -99,16 +99,20 @@ impl Session {
 
     /// Tasks that are told from here on, until one fits.
     pub async fn told(&mut self, fits: impl Fn(&Assignment) -> bool) -> Assignment {
-        loop {
-            let tasks = match self.next().await.expect("the session lives") {
-                manager_message::Message::Assignments(all) => all.tasks,
-                manager_message::Message::Changes(changes) => changes.set,
-                _ => continue,
-            };
-            if let Some(task) = tasks.into_iter().find(&fits) {
-                return task;
+        // Grants go on coming, so that the session is never silent.
+        let told = async {
+            loop {
+                let tasks = match self.next().await.expect("the session lives") {
+                    manager_message::Message::Assignments(all) => all.tasks,
+                    manager_message::Message::Changes(changes) => changes.set,
+                    _ => continue,
+                };
+                if let Some(task) = tasks.into_iter().find(&fits) {
+                    return task;
+                }
             }
-        }
+        };
+        tokio::time::timeout(DEADLINE, told).await.expect("it is told in time")
     }
 
     /// Beats until the session ends, in the background.
