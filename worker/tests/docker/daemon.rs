@@ -36,6 +36,11 @@ pub struct Daemon {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// What the daemon says of a container when it is asked about it.
+pub async fn state(client: &Docker, container: &str) -> bollard::models::ContainerState {
+    client.inspect_container(container, None).await.expect("it is there").state.expect("it has one")
+}
+
 /// What these tests need and is not there; said where it can be seen, since a test's own output is not.
 fn missing() -> Option<&'static str> {
     let has = |program: &str| {

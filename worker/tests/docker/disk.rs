@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use goat_worker::clock;
 
 use crate::daemon::{self, Daemon, Options};
+use crate::processes;
 use crate::registry::{Access, Registry};
 use crate::worker::{Job, Worker, eventually};
 
@@ -79,13 +80,11 @@ async fn a_task_that_ended_on_a_full_disk_is_not_taken_for_running() {
 
     fill(&daemon, 0);
     let client = daemon.client();
-    let state =
-        async || client.inspect_container(&container, None).await.expect("it is there").state.expect("it has one");
-    let pid = state().await.pid.expect("it runs");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL).expect("killed");
+    let pid = daemon::state(&client, &container).await.pid.expect("it runs") as i32;
+    processes::send(pid, nix::sys::signal::Signal::SIGKILL);
     // So long ago that no agent asks for that event any more.
     eventually("the daemon has known of the end for a while", async || {
-        let ended_ms = clock::parse_time_ms(&state().await.finished_at?)?;
+        let ended_ms = clock::parse_time_ms(&daemon::state(&client, &container).await.finished_at?)?;
         (ended_ms + 4_000 < clock::now_ms()).then_some(())
     })
     .await;

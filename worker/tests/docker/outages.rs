@@ -27,8 +27,7 @@ async fn running(worker: &mut Worker) -> (String, v1::TaskReport) {
 
 /// The process of a container, and when it was started.
 async fn process(client: &Docker, report: &v1::TaskReport) -> (i32, String) {
-    let container = client.inspect_container(&report.container_id, None).await.expect("it is there");
-    let state = container.state.expect("it has one");
+    let state = daemon::state(client, &report.container_id).await;
     (state.pid.expect("it runs") as i32, state.started_at.expect("it was started"))
 }
 

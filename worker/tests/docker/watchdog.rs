@@ -28,8 +28,8 @@ async fn beside_a_daemon_that_hangs_all_that_is_leased_ends_in_time() {
     let (client, mut containers) = (daemon.client(), Vec::new());
     for task in &tasks {
         let id = worker.until(task, "running").await.container_id;
-        let state = client.inspect_container(&id, None).await.expect("it is there").state.expect("it has one");
-        containers.push((id, state.pid.expect("it runs") as i32));
+        let pid = daemon::state(&client, &id).await.pid.expect("it runs") as i32;
+        containers.push((id, pid));
     }
 
     // Containers run on without their agent. An agent's directory without a lease: it has ended.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-use super::list::Stage;
+use super::super::{Found, FoundState};
 use crate::{clock, durable};
 
 /// A container's id as control groups show it.
@@ -86,21 +86,21 @@ impl Sight {
 
     /// Those of the containers whose processes speak against what is said of them; where nothing can be concluded from
     /// seeing none, those of which it would count.
-    pub(super) async fn doubtful(&self, said: Vec<(String, Stage)>) -> BTreeSet<String> {
-        if said.is_empty() {
+    pub(super) async fn doubtful(&self, listed: &[Found]) -> BTreeSet<String> {
+        if listed.is_empty() {
             return BTreeSet::new();
         }
         let is_proved = self.is_proved.load(Ordering::Relaxed);
-        blocking(move || {
-            let seen = with_process(Path::new("/proc"));
-            let is_doubtful = |id: &String, stage| match (seen.as_ref().is_some_and(|seen| seen.contains(id)), stage) {
-                (is_seen, Stage::Ended) => is_seen,
-                (true, stage) => stage != Stage::Running,
-                (false, stage) => !is_proved || stage == Stage::Running,
-            };
-            said.into_iter().filter(|(id, stage)| is_doubtful(id, *stage)).map(|(id, _)| id).collect()
-        })
-        .await
+        let seen = blocking(|| with_process(Path::new("/proc"))).await.unwrap_or_default();
+        let is_doubtful = |found: &&Found| {
+            let is_seen = seen.contains(&found.container_id);
+            match found.state {
+                FoundState::Created => is_seen || !is_proved,
+                FoundState::Running { .. } => !is_seen,
+                FoundState::Ended(_) => is_seen,
+            }
+        };
+        listed.iter().filter(is_doubtful).map(|found| found.container_id.clone()).collect()
     }
 }
 
@@ -141,6 +141,7 @@ fn ids(groups: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::tests::meta;
 
     fn id(digit: char) -> String {
         digit.to_string().repeat(ID_CHARS)
@@ -175,9 +176,11 @@ mod tests {
         durable::write(&path, &here).expect("written");
         let proved = Sight::open(path.clone());
         assert_eq!(proved.without_process(vec![id('a'), "short".into()]).await, [id('a')]);
-        let said = || vec![(id('a'), Stage::Running), (id('b'), Stage::Created), (id('c'), Stage::Ended)];
-        assert_eq!(proved.doubtful(said()).await, [id('a')].into(), "it should have a process");
-        assert_eq!(sight.doubtful(said()).await, [id('a'), id('b')].into(), "what runs might not be seen");
+        let found = |digit, state| Found { meta: meta(1), container_id: id(digit), state };
+        let (running, ended) = (FoundState::Running { started_at_ms: 1 }, FoundState::Ended(None));
+        let listed = [found('a', running), found('b', FoundState::Created), found('c', ended)];
+        assert_eq!(proved.doubtful(&listed).await, [id('a')].into(), "it should have a process");
+        assert_eq!(sight.doubtful(&listed).await, [id('a'), id('b')].into(), "what runs might not be seen");
         durable::write(&path, &Place { pid_namespace: "pid:[1]".into(), ..here }).expect("written");
         assert!(Sight::open(path).without_process(vec![id('a')]).await.is_empty(), "that was elsewhere");
     }

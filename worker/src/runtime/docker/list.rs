@@ -6,11 +6,12 @@
 //! container is not behind, so it is asked about those whose processes speak against the list.
 
 use std::collections::HashMap;
+use std::mem::discriminant;
 
 use bollard::query_parameters as query;
 use tracing::warn;
 
-use super::super::{Error, Found, FoundState};
+use super::super::{Error, Found};
 use super::calls::{self, within};
 use super::error::Fault;
 use super::{DockerRuntime, container, labels};
@@ -30,8 +31,7 @@ impl DockerRuntime {
     /// What this node has, as it is.
     pub(super) async fn list_checked(&self) -> Result<Vec<Found>, Error> {
         let listed = self.listed(None).await?;
-        let said = listed.iter().map(|found| (found.container_id.clone(), stage(&found.state))).collect();
-        let doubtful = self.outage.sight.doubtful(said).await;
+        let doubtful = self.outage.sight.doubtful(&listed).await;
         let mut checked = Vec::with_capacity(listed.len());
         for found in listed {
             if !doubtful.contains(&found.container_id) {
@@ -39,7 +39,7 @@ impl DockerRuntime {
                 continue;
             }
             let Some(asked) = self.inspect_name(&found.container_id).await? else { continue };
-            if stage(&asked.state) != stage(&found.state) {
+            if discriminant(&asked.state) != discriminant(&found.state) {
                 warn!(
                     task_id = %found.meta.task,
                     container_id = found.container_id,
@@ -51,21 +51,5 @@ impl DockerRuntime {
             checked.push(asked);
         }
         Ok(checked)
-    }
-}
-
-/// How far a container's life has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Created,
-    Running,
-    Ended,
-}
-
-fn stage(state: &FoundState) -> Stage {
-    match state {
-        FoundState::Created => Stage::Created,
-        FoundState::Running { .. } => Stage::Running,
-        FoundState::Ended(_) => Stage::Ended,
     }
 }
