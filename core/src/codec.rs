@@ -13,6 +13,9 @@ pub const FIRST_FORMAT: u8 = 1;
 /// The newest format this build writes and reads. The feature `next-format` makes a build as a later version might be.
 pub const FORMAT: u8 = if cfg!(feature = "next-format") { 2 } else { 1 };
 
+/// Room for most tasks and nodes: apply encodes one or more of them for each command.
+const TYPICAL_BYTES: usize = 512;
+
 /// A value that is replicated.
 pub trait Versioned {
     /// The oldest format that can hold this value.
@@ -33,7 +36,8 @@ pub enum Error {
 
 /// Encodes a value of ours, in the oldest format that can hold it.
 pub fn encode<T: Serialize + Versioned>(value: &T) -> Vec<u8> {
-    let mut out = vec![value.format()];
+    let mut out = Vec::with_capacity(TYPICAL_BYTES);
+    out.push(value.format());
     rmp_serde::encode::write_named(&mut out, value)
         .expect("our types have no failing serializer and memory does not fail");
     out
