@@ -9,7 +9,7 @@ use goat_proto::convert;
 use goat_proto::v1;
 use goat_proto::v1::identity_server::Identity as IdentityService;
 use goat_tls::token::{is_same_secret, new_secret};
-use goat_tls::{Authority, Caller, JoinToken, Role, credentials};
+use goat_tls::{Authority, Caller, JoinToken, Role, Subject, credentials};
 use tonic::{Request, Response, Status, async_trait};
 use tracing::info;
 
@@ -69,6 +69,18 @@ fn check_secret(security: Option<&Security>, invited: Invited, secret: &str) -> 
     Err(Status::permission_denied(format!(
         "the join token does not invite a {word}: it was replaced by a newer one, or is for another role; `goatctl cluster join-token \
          {word}` prints the present one"
+    )))
+}
+
+/// Whether a worker whose certificate is outdated may have a new one: for as long as it is a node. That one was removed is
+/// remembered only while its certificate could be valid.
+fn check_member(group: &Group, subject: &Subject) -> Result<(), Status> {
+    let node: NodeId = convert::parse("node_id", &subject.id)?;
+    if group.view().read().node(node).is_some() {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!(
+        "the certificate has expired, and there is no node {node} any more: let the machine join with an empty data directory"
     )))
 }
 
@@ -151,12 +163,17 @@ impl IdentityService for Identity {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Reply<v1::RenewReply> {
-        let subject = request.extensions().get::<Caller>().and_then(|caller| caller.subject.clone());
+        let caller = request.extensions().get::<Caller>().cloned();
         let (group, security) = self.secured().await?;
+        let subject = caller.as_ref().and_then(Caller::known);
         let (Some(subject), Some(security)) = (subject, security) else { return Err(unencrypted()) };
+        let is_outdated = caller.as_ref().is_some_and(|caller| caller.outdated.is_some());
+        if is_outdated {
+            check_member(&group, subject)?;
+        }
         let request = request.into_inner().certificate_request;
         let issued = sign(&security, group.cluster(), &request, subject.role, &subject.id).map_err(malformed)?;
-        info!(role = %subject.role, id = subject.id, "renewed a certificate");
+        info!(role = %subject.role, id = subject.id, is_outdated, "renewed a certificate");
         Ok(Response::new(v1::RenewReply { certificate: issued.certificate, authorities: issued.authorities }))
     }
 

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -17,8 +18,9 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
+use crate::Error;
 use crate::network::{Line, Listener, set_nodelay};
-use crate::subject::Subject;
+use crate::subject::{Subject, validity};
 use crate::transport::Transport;
 
 /// After a failed accept, as when there are no file descriptors left.
@@ -38,10 +40,34 @@ pub struct Limits {
 /// Who is at the other end of a connection; each request carries it among its extensions.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// None where it showed no certificate, or in plaintext.
+    /// None where it showed no certificate that is valid now, or in plaintext.
     pub subject: Option<Arc<Subject>>,
+    /// A worker whose certificate has expired by this machine's clock, or is not valid yet: good for a new one alone.
+    pub outdated: Option<Arc<Subject>>,
     pub is_plaintext: bool,
     pub address: Option<SocketAddr>,
+}
+
+impl Caller {
+    /// In plaintext, where nobody says who he is.
+    pub const fn plaintext(address: Option<SocketAddr>) -> Self {
+        Self { subject: None, outdated: None, is_plaintext: true, address }
+    }
+
+    /// Who showed this certificate, which was verified, at `now_s` (Unix seconds).
+    fn with(certificate: Option<&CertificateDer<'_>>, address: SocketAddr, now_s: u64) -> Result<Self, Error> {
+        let nobody = Self { subject: None, outdated: None, is_plaintext: false, address: Some(address) };
+        let Some(certificate) = certificate else { return Ok(nobody) };
+        let subject = Some(Arc::new(Subject::of(certificate)?));
+        let (from, to) = validity(certificate)?;
+        let is_valid = (from..=to).contains(&now_s);
+        Ok(if is_valid { Self { subject, ..nobody } } else { Self { outdated: subject, ..nobody } })
+    }
+
+    /// Whom its certificate names, whether or not it is valid now.
+    pub fn known(&self) -> Option<&Arc<Subject>> {
+        self.subject.as_ref().or(self.outdated.as_ref())
+    }
 }
 
 /// The connections of a listener, for a server.
@@ -121,16 +147,14 @@ async fn handshake(
 ) -> io::Result<Stream> {
     set_nodelay(&stream)?;
     let Some(config) = transport.server() else {
-        let caller = Caller { subject: None, is_plaintext: true, address: Some(address) };
+        let caller = Caller::plaintext(Some(address));
         return Ok(Stream { inner: Either::Left(stream), caller, _permit: permit });
     };
     let stream = TlsAcceptor::from(config).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let subject = certificate
-        .map(|certificate| Subject::of(certificate).map(Arc::new))
-        .transpose()
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let caller = Caller::with(certificate, address, now_s)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    let caller = Caller { subject, is_plaintext: false, address: Some(address) };
     Ok(Stream { inner: Either::Right(Box::new(stream)), caller, _permit: permit })
 }
 

@@ -163,10 +163,11 @@ impl Credentials {
         stance(&self.signed_by().unwrap_or_default(), &self.believes())
     }
 
-    /// When it is time for a new certificate (Unix seconds): a third of its life is left for that.
-    pub const fn renew_at(&self) -> u64 {
+    /// Whether it is time for a new certificate (`now`: Unix seconds): a third of its life is left for that. One that is not
+    /// valid yet was made while a clock was wrong, and is of no use.
+    pub const fn is_due(&self, now: u64) -> bool {
         let (from, to) = self.valid;
-        from + (to.saturating_sub(from)) / 3 * 2
+        now < from || now >= from + (to.saturating_sub(from)) / 3 * 2
     }
 
     /// The same key and certificate, and other authorities to believe (PEM).

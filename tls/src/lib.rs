@@ -8,6 +8,7 @@
 //! | [`token`] | what a newcomer is given: a secret, and the digest of the authority it may believe |
 //! | [`transport`] | the present credentials as TLS settings, replaced while connections go on |
 //! | [`connect`], [`accept`] | connections outwards and inwards |
+//! | `outdated` | whose certificates are taken inwards |
 //! | [`network`] | what they go over: TCP, unless a simulation says otherwise |
 //!
 //! A certificate is for a role and an id, not for a host: `manager.goat` is what every manager is called in TLS. So
@@ -19,6 +20,7 @@ pub mod authority;
 pub mod connect;
 pub mod credentials;
 pub mod network;
+mod outdated;
 pub mod subject;
 pub mod token;
 pub mod transport;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::credentials::Credentials;
 use crate::network::Network;
+use crate::outdated::Lenient;
 use crate::subject::Subject;
 
 const ALPN: &[u8] = b"h2";
@@ -131,7 +132,7 @@ impl Present {
             .map_err(|error| Error::malformed("the authorities", error))?;
         let mut server = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(Lenient(verifier)))
             .with_single_cert(credentials.chain(), credentials.key())
             .map_err(mismatch)?;
         server.alpn_protocols = vec![ALPN.into()];

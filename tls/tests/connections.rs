@@ -42,7 +42,11 @@ async fn serve(transport: Transport) -> SocketAddr {
     tokio::spawn(async move {
         while let Some(Ok(mut stream)) = incoming.next().await {
             let caller = stream.connect_info();
-            let name = caller.subject.map_or("nobody".to_owned(), |subject| subject.to_string());
+            let name = match (caller.subject, caller.outdated) {
+                (Some(subject), None) => subject.to_string(),
+                (None, Some(outdated)) => format!("outdated {outdated}"),
+                _ => "nobody".to_owned(),
+            };
             let _ = stream.write_all(name.as_bytes()).await;
             let _ = stream.shutdown().await;
         }
@@ -115,6 +119,25 @@ async fn certificates_count_only_in_their_time() {
         let fresh = Transport::new(credentials_at(&authority, Role::Client, now, 90 * day)).expect("they fit");
         let manager = serve(transport(&authority, Role::Manager)).await;
         call(&connector(fresh, Role::Manager), manager).await.expect("taken");
+    }
+}
+
+#[tokio::test]
+async fn an_outdated_worker_is_told_from_others_and_nobody_else_is_let_in() {
+    let (authority, other) = (self::authority(), self::authority());
+    let manager = serve(transport(&authority, Role::Manager)).await;
+    let both = format!("{}{}", authority.certificate(), other.certificate());
+    let day = 24 * HOUR;
+    for now in [SystemTime::now() - 500 * day, SystemTime::now() + 500 * day] {
+        let shown = async |authority: &Authority, role| {
+            let old = credentials_at(authority, role, now, 90 * day).believing(&both).expect("they fit");
+            call(&connector(Transport::new(old).expect("they fit"), Role::Manager), manager).await
+        };
+        assert_eq!(shown(&authority, Role::Worker).await.expect("let in"), "outdated worker 7 of cluster c1");
+        for role in [Role::Manager, Role::Client] {
+            shown(&authority, role).await.expect_err("only workers are");
+        }
+        shown(&other, Role::Worker).await.expect_err("of another authority");
     }
 }
 

@@ -24,8 +24,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// A certificate lasts for months: that is often enough, also for a clock that was set.
-const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// A certificate lasts for months, but a clock that was months off may be set right at any time.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +168,7 @@ impl Keeper {
         let Some(own) = self.transport.credentials() else { return Ok(()) };
         let wanted = self.wanted.borrow_and_update().clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if (wanted.is_empty() || own.stance() == wanted) && now < own.renew_at() {
+        if (wanted.is_empty() || own.stance() == wanted) && !own.is_due(now) {
             return Ok(());
         }
         let request = Request::new()?;

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use goat_core::model::NodeId;
 use goat_core::state::command::Refusal;
-use goat_tls::{Caller, Role};
+use goat_tls::{Caller, Role, Subject};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
@@ -13,6 +13,7 @@ use tower_service::Service;
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
+use crate::raft::Group;
 use crate::raft::seat::Seat;
 
 const MANAGER: &[Role] = &[Role::Manager];
@@ -26,6 +27,8 @@ const ANY_ROLE: &[Role] = &Role::ALL;
 pub enum Who {
     /// Who shows a certificate for one of these roles.
     Roles(&'static [Role]),
+    /// They, and workers whose certificate is outdated.
+    Renewing(&'static [Role]),
     /// Anybody: the call itself asks for a token.
     Newcomers,
 }
@@ -46,7 +49,7 @@ pub const RULES: &[(&str, Who)] = &[
     ("/goat.v1.Presence/PingFor", Who::Roles(MANAGER)),
     ("/goat.v1.Identity/JoinManager", Who::Newcomers),
     ("/goat.v1.Identity/JoinWorker", Who::Newcomers),
-    ("/goat.v1.Identity/Renew", Who::Roles(ANY_ROLE)),
+    ("/goat.v1.Identity/Renew", Who::Renewing(ANY_ROLE)),
     ("/goat.v1.Identity/IssueClient", Who::Roles(CLIENT)),
     ("/goat.v1.Identity/GetJoinToken", Who::Roles(CLIENT)),
     ("/goat.v1.Identity/GetAuthority", Who::Roles(CLIENT)),
@@ -137,25 +140,31 @@ impl<S> Gate<S> {
         let path = request.uri().path();
         let caller = request.extensions().get::<Caller>();
         let caller = caller.ok_or_else(|| Status::internal("who calls was lost on the way"))?;
-        check(path, caller)?;
-        let (Some(subject), Some(group)) = (&caller.subject, self.seat.group()) else { return Ok(()) };
-        let own = group.cluster().to_string();
-        if subject.cluster != own {
-            let text = format!("this is cluster {own}, and the certificate is one of cluster {}", subject.cluster);
-            return Err(Status::permission_denied(text));
+        if let (Some(subject), Some(group)) = (caller.known(), self.seat.group()) {
+            check_member(path, subject, &group)?;
         }
-        // A manager that was removed has to hear so.
-        let asks_why = path == "/goat.v1.Raft/Progress";
-        let is_removed =
-            subject.role == Role::Manager && subject.id.parse().is_ok_and(|id| !asks_why && group.is_removed(id));
-        if is_removed {
-            return Err(Status::permission_denied(format!("manager {} was removed from the cluster", subject.id)));
-        }
-        let node: Option<NodeId> = (subject.role == Role::Worker).then(|| subject.id.parse().ok()).flatten();
-        match node.filter(|node| group.view().read().is_revoked(*node)) {
-            Some(id) => Err(removed(id)),
-            None => Ok(()),
-        }
+        check(path, caller)
+    }
+}
+
+/// Whether who calls belongs to this cluster, and still does.
+fn check_member(path: &str, subject: &Subject, group: &Group) -> Result<(), Status> {
+    let own = group.cluster().to_string();
+    if subject.cluster != own {
+        let text = format!("this is cluster {own}, and the certificate is one of cluster {}", subject.cluster);
+        return Err(Status::permission_denied(text));
+    }
+    // A manager that was removed has to hear so.
+    let asks_why = path == "/goat.v1.Raft/Progress";
+    let is_removed =
+        subject.role == Role::Manager && subject.id.parse().is_ok_and(|id| !asks_why && group.is_removed(id));
+    if is_removed {
+        return Err(Status::permission_denied(format!("manager {} was removed from the cluster", subject.id)));
+    }
+    let node: Option<NodeId> = (subject.role == Role::Worker).then(|| subject.id.parse().ok()).flatten();
+    match node.filter(|node| group.view().read().is_revoked(*node)) {
+        Some(id) => Err(removed(id)),
+        None => Ok(()),
     }
 }
 
@@ -178,11 +187,16 @@ pub fn check(path: &str, caller: &Caller) -> Result<(), Status> {
     }
     match (who, &caller.subject) {
         (Who::Newcomers, _) => Ok(()),
-        (Who::Roles(roles), Some(subject)) if roles.contains(&subject.role) => Ok(()),
-        (Who::Roles(_), Some(subject)) => {
+        (Who::Renewing(_), None) if caller.outdated.is_some() => Ok(()),
+        (Who::Roles(roles) | Who::Renewing(roles), Some(subject)) if roles.contains(&subject.role) => Ok(()),
+        (Who::Roles(_) | Who::Renewing(_), Some(subject)) => {
             Err(Status::permission_denied(format!("a certificate for a {} is not good for {path}", subject.role)))
         }
-        (Who::Roles(_), None) => Err(Status::unauthenticated(
+        (Who::Roles(_), None) if caller.outdated.is_some() => Err(Status::unauthenticated(
+            "this worker's certificate has expired, or is not valid yet, by this manager's clock: the worker asks for a new one by \
+             itself; if that takes more than a minute, is this clock right?",
+        )),
+        (Who::Roles(_) | Who::Renewing(_), None) => Err(Status::unauthenticated(
             "no certificate was shown: give goatctl its credentials (--credentials FILE, or a context), or let the machine join",
         )),
     }
@@ -193,7 +207,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use goat_tls::Subject;
     use prost::Message;
     use tonic::Code;
 
@@ -216,7 +229,7 @@ mod tests {
 
     fn caller(role: Option<Role>) -> Caller {
         let subject = role.map(|role| Arc::new(Subject { role, id: "1".into(), cluster: "c".into() }));
-        Caller { subject, is_plaintext: false, address: None }
+        Caller { subject, outdated: None, is_plaintext: false, address: None }
     }
 
     #[test]
@@ -242,6 +255,16 @@ mod tests {
                 other => panic!("a service that is not in this test: {other:?}"),
             };
             assert_eq!(is_let_in, wanted, "{method}: manager, worker, client, nobody");
+        }
+    }
+
+    #[test]
+    fn an_outdated_certificate_is_good_for_a_new_one_alone() {
+        let outdated = Caller { outdated: caller(Some(Role::Worker)).subject, ..caller(None) };
+        for method in methods() {
+            let is_for_newcomers = method.contains("/Join");
+            let is_let_in = check(&method, &outdated).is_ok();
+            assert_eq!(is_let_in, is_for_newcomers || method.ends_with("/Renew"), "{method}");
         }
     }
 

@@ -10,8 +10,8 @@ use super::issue::{issue, wanted_stance};
 use crate::machine::changed;
 use crate::raft::Group;
 
-/// A certificate lasts for months: that is often enough, also for a clock that was set.
-const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// A certificate lasts for months, but a clock that was months off may be set right at any time.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Until it is cancelled. `path`: of the credentials.
@@ -38,7 +38,7 @@ async fn renew_where_due(group: &Group, transport: &Transport, path: &std::path:
     let Some(security) = group.view().read().security().cloned() else { return Ok(()) };
     let Some(own) = transport.credentials() else { return Ok(()) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if own.stance() == wanted_stance(&security)? && now < own.renew_at() {
+    if own.stance() == wanted_stance(&security)? && !own.is_due(now) {
         return Ok(());
     }
     let (cluster, id, path) = (group.cluster(), group.id(), path.to_owned());
