@@ -21,7 +21,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("core/tests/core/stories.rs", 320),
     ("core/tests/core/support.rs", 303),
     ("ctl/tests/ctl/control.rs", 309),
-    ("manager/src/backup/schedule.rs", 302),
     ("manager/src/raft/mod.rs", 333),
     ("raft-store/src/log/mod.rs", 322),
     ("raft-store/src/machine.rs", 343),
@@ -83,6 +82,7 @@ const SLEEPS: &[(&str, usize)] = &[
     ("tests/clustersim/src/machine.rs", 2),
     ("tests/clustersim/src/manager.rs", 1),
     ("tests/clustersim/src/worker.rs", 1),
+    ("tests/proving/tests/clocks.rs", 1),
     // Its other half waits for the machines; the planner has a step of that name.
     ("tests/simulator/src/campaign.rs", 1),
     ("tests/simulator/src/leading/planner.rs", 3),

@@ -58,9 +58,10 @@ pub struct Planner {
     has_changed: bool,
     /// When the first node's deadline comes (Unix ms).
     deadline_ms: Option<u64>,
-    /// By how much the state's clock was ahead of the leader's at the first plan: an earlier leader's was, and it wrote down
-    /// until when tasks wait. Else they would wait until this one's clock is there.
-    ahead_ms: Option<u64>,
+    /// By how much the state's clock has been ahead of the leader's at a plan, at the most: an earlier leader's was, or this
+    /// one's before it was set back, and it wrote down until when tasks wait. Else they would wait until this one's clock is
+    /// there. It does not shrink, so that time goes on at the leader's pace.
+    ahead_ms: u64,
 }
 
 /// How far the look at a service has come: a large one takes several plans.
@@ -131,16 +132,16 @@ impl Planner {
 
     /// The time of the state's clock, to which waits and deadlines are written down.
     fn at_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_add(self.ahead_ms.unwrap_or(0))
+        now_ms.saturating_add(self.ahead_ms)
     }
 
     /// Decides. The plan must be carried out before the next is made; if it was not, start again with a new planner.
-    /// Times are the caller's, whose clock may be behind the state's.
+    /// Times are the caller's, whose clock may be behind the state's, and be set at any time.
     pub fn plan(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
-        let ahead_ms = *self.ahead_ms.get_or_insert(state.clock_ms().saturating_sub(now_ms));
+        self.ahead_ms = self.ahead_ms.max(state.clock_ms().saturating_sub(now_ms));
         let at_ms = self.at_ms(now_ms);
         let mut plan = Plan { at_ms, ..self.plan_at(state, at_ms, seed) };
-        plan.wake_at_ms = plan.wake_at_ms.map(|at_ms| at_ms.saturating_sub(ahead_ms));
+        plan.wake_at_ms = plan.wake_at_ms.map(|at_ms| at_ms.saturating_sub(self.ahead_ms));
         plan
     }
 

@@ -106,6 +106,30 @@ fn a_change_of_leader_loses_doubles_and_hastens_no_attempt_of_a_thousand_that_wa
     leader.assert_settled();
 }
 
+/// A leader's clock is an hour ahead, and then somebody sets it right.
+#[test]
+fn a_leader_whose_clock_is_set_back_lets_nothing_wait_for_an_hour() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut leader = Leader::new();
+    leader.nodes(2);
+    leader.service(1, spec("web", 1));
+    leader.now_ms += HOUR_MS;
+    for _ in 0..3 {
+        leader.work();
+        leader.report(leader.newest(WEB, 1).id, TaskState::Failed);
+        leader.settle();
+        leader.pass(3_000);
+    }
+    assert_eq!(leader.newest(WEB, 1).state, TaskState::Pending, "it waits");
+    leader.now_ms -= HOUR_MS;
+    let plan = leader.plan();
+    let wait_ms = plan.wake_at_ms.expect("it waits for a time") - leader.now_ms;
+    assert!(plan.is_empty() && wait_ms < 10_000, "as long as it had to: {wait_ms} ms");
+    leader.pass(wait_ms);
+    leader.work();
+    assert_eq!(leader.newest(WEB, 1).state, TaskState::Running);
+}
+
 /// An earlier leader's clock was an hour ahead, and what it wrote down is an hour ahead too.
 #[test]
 fn a_new_leader_whose_clock_is_an_hour_behind_lets_nothing_wait_for_an_hour() {

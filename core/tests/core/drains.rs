@@ -80,6 +80,30 @@ fn what_has_no_room_elsewhere_stays_until_the_deadline_and_says_so() {
     assert_eq!((wanted_on(&leader, first), live_on(&leader, first)), (0, 2), "time is up, for both");
 }
 
+/// One request came by a manager whose clock is an hour ahead: the state's stands still until the others are there.
+#[test]
+fn the_deadline_comes_in_time_although_a_request_came_from_an_hour_ahead() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut leader = Leader::new();
+    let node = leader.nodes(1)[0];
+    let web = leader.service(1, spec("web", 1));
+    leader.work();
+    leader.now_ms += HOUR_MS;
+    leader.done(Action::ScaleService { id: web, replicas: 2 });
+    leader.now_ms -= HOUR_MS;
+    leader.work();
+    leader.done(Action::DrainNode { node, within_ms: WITHIN_MS });
+    leader.settle();
+    let wait_ms = leader.plan().wake_at_ms.expect("it waits for the deadline") - leader.now_ms;
+    assert!(wait_ms <= WITHIN_MS, "{wait_ms} ms");
+    leader.pass(wait_ms - 1);
+    leader.settle();
+    assert_eq!(wanted_on(&leader, node), 2, "it is not time yet");
+    leader.pass(1);
+    leader.settle();
+    assert_eq!(wanted_on(&leader, node), 0);
+}
+
 #[test]
 fn room_that_appears_lets_them_go() {
     let mut leader = Leader::new();

@@ -1,5 +1,6 @@
 //! The state as a file (`goat_core::archive`), from a view of one moment: applying goes on meanwhile.
 
+mod kept;
 mod name;
 pub mod schedule;
 

@@ -7,24 +7,21 @@
 //! ```
 //! Must not harm the manager, whatever the directory does.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use goat_core::archive::{self, Head, Reader};
+use goat_core::archive::{self, Reader};
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
+use super::kept::{Own, Partial};
 use super::name::Name;
 use crate::clock;
 use crate::raft::Group;
 
-/// Its owner's alone: it holds the authority's key.
-const MODE: u32 = 0o600;
-const PARTIAL: &str = ".partial";
 /// After a failure; but not later than the next is due anyway.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// For the own name.
@@ -88,7 +85,7 @@ impl Account {
 
 /// Why it could not be saved.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("the state cannot be read: {0}")]
@@ -100,7 +97,7 @@ enum Error {
 }
 
 impl Error {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_path_buf(), source }
     }
 }
@@ -152,9 +149,9 @@ pub async fn run(group: Group, schedule: Option<Schedule>) {
 
 /// Counted from the newest file, so that a restart makes none of itself.
 async fn due_in_ms(group: &Group, schedule: &Schedule, account: &Account) -> u64 {
-    let (dir, own) = (schedule.dir.clone(), Own::of(group));
+    let (dir, own, now_ms) = (schedule.dir.clone(), Own::of(group), clock::now_ms());
     let look = move || {
-        let newest = own.names(&dir).ok()?.pop()?;
+        let newest = own.names(&dir, now_ms).ok()?.pop().filter(|newest| newest.at_ms() <= now_ms)?;
         let bytes = fs::metadata(dir.join(newest.to_string())).ok()?.len();
         Some((newest, bytes))
     };
@@ -162,9 +159,8 @@ async fn due_in_ms(group: &Group, schedule: &Schedule, account: &Account) -> u64
     if account.read().saved_at_ms.is_none() {
         account.saved(&newest, bytes);
     }
-    let (now_ms, every_ms) = (clock::now_ms(), schedule.every.as_millis() as u64);
-    // One of the future was made when the clock was wrong.
-    newest.at_ms().saturating_add(every_ms).saturating_sub(now_ms).min(every_ms)
+    let every_ms = schedule.every.as_millis() as u64;
+    newest.at_ms().saturating_add(every_ms).saturating_sub(now_ms)
 }
 
 /// None where nothing has changed since the newest.
@@ -176,7 +172,7 @@ async fn save(group: &Group, schedule: &Schedule) -> Result<Option<(Name, u64)>,
 fn save_blocking(group: &Group, schedule: &Schedule) -> Result<Option<(Name, u64)>, Error> {
     let (dir, own) = (&schedule.dir, Own::of(group));
     own.sweep(dir)?;
-    let newest = own.names(dir)?.pop().and_then(|name| own.head(&dir.join(name.to_string())));
+    let newest = own.names(dir, clock::now_ms())?.pop().and_then(|name| own.head(&dir.join(name.to_string())));
     if newest.is_some_and(|head| head.newest_version >= group.view().read().newest_version()) {
         return Ok(None);
     }
@@ -194,7 +190,7 @@ fn save_blocking(group: &Group, schedule: &Schedule) -> Result<Option<(Name, u64
     let bytes = check(&partial.path)?;
     let name = Name::new(&head, &own.manager);
     partial.keep(&dir.join(name.to_string()))?;
-    own.remove_surplus(dir, schedule.keep)?;
+    own.remove_surplus(dir, schedule.keep, clock::now_ms())?;
     Ok(Some((name, bytes)))
 }
 
@@ -209,94 +205,4 @@ fn check(path: &Path) -> Result<u64, Error> {
     };
     read().map_err(|source| Error::Check { path: path.to_path_buf(), source })?;
     Ok(bytes)
-}
-
-/// Whose files are meant: others in the directory are nobody's business.
-#[derive(Debug)]
-struct Own {
-    cluster: String,
-    manager: String,
-}
-
-impl Own {
-    fn of(group: &Group) -> Self {
-        Self { cluster: group.cluster().to_string(), manager: group.name() }
-    }
-
-    /// This manager's files, oldest first.
-    fn names(&self, dir: &Path) -> Result<Vec<Name>, Error> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-            let name = entry.map_err(Error::io("list", dir))?.file_name();
-            names.extend(name.to_str().and_then(Name::parse).filter(|name| self.is_ours(name)));
-        }
-        names.sort_unstable_by_key(ToString::to_string);
-        Ok(names)
-    }
-
-    fn is_ours(&self, name: &Name) -> bool {
-        name.cluster == self.cluster && name.manager == self.manager
-    }
-
-    /// Removes the oldest beyond `keep`, after a look inside: what only bears such a name stays.
-    fn remove_surplus(&self, dir: &Path, keep: usize) -> Result<(), Error> {
-        let names = self.names(dir)?;
-        for name in &names[..names.len().saturating_sub(keep)] {
-            let path = dir.join(name.to_string());
-            if self.head(&path).is_some() {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What it says of itself, where it is one of ours.
-    fn head(&self, path: &Path) -> Option<Head> {
-        let reader = Reader::begin(BufReader::new(File::open(path).ok()?)).ok()?;
-        let head = reader.head();
-        (head.cluster_id == self.cluster && head.made_by == self.manager).then(|| head.clone())
-    }
-
-    fn partial(&self) -> String {
-        format!(".goat-{}-{}{PARTIAL}", self.cluster, self.manager)
-    }
-
-    /// Removes what a crash has left.
-    fn sweep(&self, dir: &Path) -> Result<(), Error> {
-        let path = dir.join(self.partial());
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A file in the making; gone with this, unless it is kept.
-struct Partial {
-    file: File,
-    path: PathBuf,
-    is_kept: bool,
-}
-
-impl Partial {
-    fn create(dir: &Path, own: &Own) -> Result<Self, Error> {
-        let path = dir.join(own.partial());
-        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
-        Ok(Self { file: file.map_err(Error::io("create", &path))?, path, is_kept: false })
-    }
-
-    fn keep(mut self, path: &Path) -> Result<(), Error> {
-        fs::rename(&self.path, path).map_err(Error::io("rename to", path))?;
-        self.is_kept = true;
-        let dir = path.parent().unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

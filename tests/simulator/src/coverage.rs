@@ -14,6 +14,7 @@ pub struct Coverage {
 pub const EXPECTED: &[&str] = &[
     "agents restarted",
     "assignments sent in full",
+    "clocks set",
     "commands",
     "commands refused",
     "elections",

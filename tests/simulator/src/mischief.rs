@@ -1,74 +1,18 @@
 //! What is done to the world: by fate, and by people. Values, and how they are drawn; what they do is the world's.
 
 mod people;
-
-use std::fmt;
-use std::str::FromStr;
+mod place;
 
 use serde::{Deserialize, Serialize};
 
 pub use people::{Wanted, Wish};
+pub use place::Place;
 
 use crate::random::Random;
 use crate::script::{Event, Shape, Weather};
 
 /// Managers that there may be, those that join later included.
 pub const MAX_MANAGERS: usize = 6;
-
-/// A machine of either kind, written `m0`, `w3`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub enum Place {
-    Manager(usize),
-    Worker(usize),
-}
-
-impl Place {
-    /// One number for each.
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Manager(at) => at,
-            Self::Worker(at) => MAX_MANAGERS + at,
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Manager(at) => write!(f, "m{at}"),
-            Self::Worker(at) => write!(f, "w{at}"),
-        }
-    }
-}
-
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
-        place.to_string()
-    }
-}
-
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no machine: m0 or w0 are");
-        let number = text.get(1..).and_then(|number| number.parse().ok()).ok_or_else(wrong)?;
-        match text.as_bytes()[0] {
-            b'm' if number < MAX_MANAGERS => Ok(Self::Manager(number)),
-            b'w' if number < 64 - MAX_MANAGERS => Ok(Self::Worker(number)),
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl TryFrom<String> for Place {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -78,6 +22,11 @@ pub enum Deed {
     StartManager(usize),
     FreezeManager(usize),
     ThawManager(usize),
+    /// Its time of day is set, to so much ahead of the right one.
+    SetClock {
+        manager: usize,
+        ahead_ms: u64,
+    },
     /// It is elected, if it can be.
     Elect(usize),
     /// The power goes.
@@ -125,6 +74,7 @@ pub fn draw(shape: &Shape) -> Vec<Event> {
         drawing.deed(now_ms);
         now_ms += 1 + drawing.random.below(2 * shape.gap_ms);
     }
+    drawing.clocks();
     let mut events = drawing.events;
     events.retain(|event| event.at_ms < shape.heal_at_ms);
     events.sort_by_key(|event| event.at_ms);
@@ -182,6 +132,21 @@ impl Drawing<'_> {
             }
             14 => self.between_managers(now_ms, span_ms),
             _ => self.hurt_worker(now_ms, span_ms),
+        }
+    }
+
+    /// In one world of four, managers' times of day are set while they run. Drawn apart, so that other worlds are as they
+    /// would be without.
+    fn clocks(&mut self) {
+        self.random = Random::new(self.shape.seed, 6);
+        if !self.random.once_in(4) {
+            return;
+        }
+        for _ in 0..self.random.between(1, 6) {
+            let (at_ms, manager) = (self.random.between(3_000, self.shape.heal_at_ms), self.manager());
+            let most_ms = [1_000, 60_000, 3 * 3_600_000][self.random.below(3) as usize];
+            let ahead_ms = self.random.below(most_ms);
+            self.push(at_ms, Deed::SetClock { manager, ahead_ms });
         }
     }
 

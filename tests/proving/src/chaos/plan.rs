@@ -11,8 +11,8 @@ use super::fault::{Fault, LEADER, Sides, Way};
 pub const LANES: usize = 3;
 /// Between two faults of a lane.
 const PAUSE_MS: std::ops::Range<u64> = 200..3_000;
-/// Of clocks' steps.
-const STEP_MS: std::ops::Range<i64> = -90_000..90_000;
+/// Of clocks' steps. Two machines may be as far apart as certificates are backdated.
+const STEP_MS: std::ops::Range<i64> = -3_300_000..3_300_000;
 
 /// One fault, from its beginning to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -126,7 +126,8 @@ impl Damages {
     }
 }
 
-async fn case(field: &mut Field<'_>, program: &Path, tally: &mut Tally) -> anyhow::Result<()> {
+/// Kills a manager by lot.
+async fn fell(field: &mut Field<'_>) -> anyhow::Result<String> {
     field.whole().await?;
     let who = if field.rng.random_bool(0.3) { Who::Leader } else { Who::Follower };
     let name = field.pick(who).await?.remove(0);
@@ -139,6 +140,11 @@ async fn case(field: &mut Field<'_>, program: &Path, tally: &mut Tally) -> anyho
     }
     field.cluster.kill(&name, false).await?;
     field.collect(&name)?;
+    Ok(name)
+}
+
+async fn case(field: &mut Field<'_>, program: &Path, tally: &mut Tally) -> anyhow::Result<()> {
+    let name = fell(field).await?;
     let layout = field.cluster.layout();
     let dir = layout.data_dir(layout.find(&name)?);
     let before = acknowledged(&dir)?;

@@ -15,6 +15,10 @@ impl World {
             Deed::StartManager(at) => self.start_manager(at),
             Deed::FreezeManager(at) => self.freeze_manager(at),
             Deed::ThawManager(at) => self.thaw_manager(at),
+            Deed::SetClock { manager, ahead_ms } => {
+                self.coverage.count("clocks set");
+                self.managers[manager].wall_ahead_ms = ahead_ms;
+            }
             Deed::Elect(at) => {
                 if self.raft.voters.contains(&at) && self.has_quorum(at) {
                     self.elect(at);

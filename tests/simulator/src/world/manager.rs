@@ -28,7 +28,7 @@ pub(crate) struct Manager {
     /// How far it may be behind.
     pub lag_ms: u64,
     rate_ppm: u64,
-    wall_ahead_ms: u64,
+    pub(super) wall_ahead_ms: u64,
     pub leading: Option<Box<Leading>>,
     /// Whom it takes for the leader, and of which term.
     pub knows: Option<(usize, u64)>,
