@@ -7,6 +7,9 @@ use crate::model::{NodeId, NodeState};
 
 /// A second opinion counts for so long.
 const OPINION_FRESH_MS: u64 = 1_000;
+/// A worker that is heard has been told by then who has gone: managers look for that every two seconds, and a session on
+/// which nothing comes down ends.
+const TOLD_WITHIN_MS: u64 = 5_000;
 
 /// The leader's account of who was last heard. All times in ms of one monotonic clock of the leader's.
 #[derive(Debug, Clone)]
@@ -16,6 +19,8 @@ pub struct LeaderLeases {
     lease_ttl_ms: u64,
     nodes: BTreeMap<NodeId, Entry>,
     last_down_ms: Option<u64>,
+    /// When a node was last forgotten.
+    forgot_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +66,7 @@ impl LeaderLeases {
     ) -> Self {
         let entry = |told| Entry::new(leader_since_ms, policy.lease_ttl_ms, told);
         let nodes = nodes.into_iter().map(|(node, told)| (node, entry(told))).collect();
-        Self { policy, lease_ttl_ms: policy.lease_ttl_ms, nodes, last_down_ms: None }
+        Self { policy, lease_ttl_ms: policy.lease_ttl_ms, nodes, last_down_ms: None, forgot_ms: None }
     }
 
     /// From now on grants last for `lease_ttl_ms`, and every node may hold one that does already.
@@ -102,9 +107,12 @@ impl LeaderLeases {
         }
     }
 
-    /// Since when some node or other is heard without a gap; None while none is. A lone node needs no other.
+    /// Since when some node or other is heard without a gap; None while none is. A lone node needs no other, but where it may
+    /// still ask one that was removed: that one may be cut off as it is, and answer it.
     fn others_heard_since_ms(&self, now_ms: u64) -> Option<u64> {
-        if self.nodes.len() == 1 {
+        let knows_it_is_alone =
+            |entry: &Entry| self.forgot_ms.is_none_or(|at_ms| entry.granted_ms >= at_ms + TOLD_WITHIN_MS);
+        if self.nodes.len() == 1 && self.nodes.values().all(knows_it_is_alone) {
             return Some(0);
         }
         let is_heard = |entry: &&Entry| entry.silent_ms(now_ms) < self.policy.disconnected_after_ms;
@@ -146,8 +154,9 @@ impl LeaderLeases {
     }
 
     /// The node's row is gone.
-    pub fn forget(&mut self, node: NodeId) {
+    pub fn forget(&mut self, node: NodeId, now_ms: u64) {
         self.nodes.remove(&node);
+        self.forgot_ms = Some(now_ms);
     }
 
     /// What has changed by `now_ms`. `is_leased`: whether the node has a task that must be fenced. A state is told once;

@@ -153,7 +153,7 @@ fn a_new_leader_gives_each_node_its_full_time_and_leaves_those_that_are_down() {
     leases.untold(silent, NodeState::Disconnected);
     assert_eq!(due(&mut leases, late_ms), [(silent, NodeState::Down)], "unless telling failed");
     for node in [silent, heard] {
-        leases.forget(node);
+        leases.forget(node, late_ms);
     }
     assert_eq!(leases.next_deadline_ms(0), None);
 }

@@ -139,7 +139,7 @@ fn observe(
             Ok(change) => {
                 for node in &change.nodes {
                     match node.to {
-                        None => leases.forget(node.node),
+                        None => leases.forget(node.node, clock::boot_ms()),
                         // Also what an earlier leader had begun: more time than needed harms nobody.
                         Some(NodeState::Ready) if node.from != Some(NodeState::Ready) => {
                             leases.registered(node.node, clock::boot_ms());
@@ -246,7 +246,7 @@ impl Active {
                     leases.untold(node, *before);
                     has_failed = true;
                 }
-                (false, None) => leases.forget(node),
+                (false, None) => leases.forget(node, clock::boot_ms()),
             }
         }
         // Without a quorum nobody was heard for this manager's own reason.

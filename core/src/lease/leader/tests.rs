@@ -111,6 +111,29 @@ fn a_leased_node_has_its_full_time_from_when_another_is_heard() {
     assert_eq!(leases.due(until_ms, |_| true), [(nodes[0], NodeState::Down)]);
 }
 
+/// The other may be cut off as it is and not know that it was removed: asked, it says that the managers are gone.
+#[test]
+fn the_last_node_is_waited_for_until_it_knows_that_the_others_were_removed() {
+    let policy = LeasePolicy::default();
+    let nodes = [1, 2].map(NodeId::from_random);
+    for heard_for_ms in [0, TOLD_WITHIN_MS - 1, TOLD_WITHIN_MS] {
+        let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
+        leases.granted(nodes[0], 60_000);
+        leases.forget(nodes[1], 60_000);
+        leases.granted(nodes[0], 60_000 + heard_for_ms);
+        let due = leases.due(3_600_000, |_| true);
+        let wanted = if heard_for_ms < TOLD_WITHIN_MS { NodeState::Disconnected } else { NodeState::Down };
+        assert_eq!(due, [(nodes[0], wanted)], "heard for {heard_for_ms} ms since");
+    }
+    // Another one that is heard is enough, as ever.
+    let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
+    leases.forget(nodes[1], 60_000);
+    let third = NodeId::from_random(3);
+    let until_ms = 60_000 + policy.manager_wait_ms();
+    (60_000..=until_ms).step_by(policy.heartbeat_ms as usize).for_each(|now_ms| leases.granted(third, now_ms));
+    assert_eq!(leases.due(until_ms, |_| true), [(nodes[0], NodeState::Down)]);
+}
+
 #[test]
 fn a_registration_alone_does_not_make_a_node_one_that_others_can_ask() {
     let policy = LeasePolicy::default();

@@ -108,7 +108,7 @@ impl World {
         let Some(leading) = self.leading(manager) else { return };
         while let Some(change) = leading.node_changes.pop_front() {
             match change.to {
-                None => leading.leases.forget(change.node),
+                None => leading.leases.forget(change.node, now_ms),
                 Some(NodeState::Ready) if change.from != Some(NodeState::Ready) => {
                     leading.leases.registered(change.node, now_ms);
                 }
@@ -233,11 +233,12 @@ impl World {
         } else if is_told && state == NodeState::Disconnected {
             self.coverage.count("nodes disconnected");
         }
+        let now_ms = self.clock_ms(manager);
         let Some(leading) = self.leading(manager) else { return };
         match before {
             _ if is_told || is_back => {}
             Some(before) => leading.leases.untold(node, before),
-            None => leading.leases.forget(node),
+            None => leading.leases.forget(node, now_ms),
         }
         let Doing::Telling { left, has_failed, is_silence } = &mut leading.doing else { return };
         *left -= 1;
