@@ -74,7 +74,7 @@ fn check_secret(security: Option<&Security>, invited: Invited, secret: &str) -> 
 
 /// Whether a worker whose certificate is outdated may have a new one: for as long as it is a node. That one was removed is
 /// remembered only while its certificate could be valid.
-fn check_member(group: &Group, subject: &Subject) -> Result<(), Status> {
+fn check_node(group: &Group, subject: &Subject) -> Result<(), Status> {
     let node: NodeId = convert::parse("node_id", &subject.id)?;
     if group.view().read().node(node).is_some() {
         return Ok(());
@@ -169,7 +169,7 @@ impl IdentityService for Identity {
         let (Some(subject), Some(security)) = (subject, security) else { return Err(unencrypted()) };
         let is_outdated = caller.as_ref().is_some_and(|caller| caller.outdated.is_some());
         if is_outdated {
-            check_member(&group, subject)?;
+            check_node(&group, subject)?;
         }
         let request = request.into_inner().certificate_request;
         let issued = sign(&security, group.cluster(), &request, subject.role, &subject.id).map_err(malformed)?;

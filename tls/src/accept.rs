@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +19,7 @@ use tonic::transport::server::Connected;
 use tracing::warn;
 
 use crate::Error;
+use crate::authority::unix_s;
 use crate::network::{Line, Listener, set_nodelay};
 use crate::subject::{Subject, validity};
 use crate::transport::Transport;
@@ -49,18 +50,16 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// In plaintext, where nobody says who he is.
-    pub const fn plaintext(address: Option<SocketAddr>) -> Self {
-        Self { subject: None, outdated: None, is_plaintext: true, address }
+    const fn nobody(address: SocketAddr, is_plaintext: bool) -> Self {
+        Self { subject: None, outdated: None, is_plaintext, address: Some(address) }
     }
 
-    /// Who showed this certificate, which was verified, at `now_s` (Unix seconds).
-    fn with(certificate: Option<&CertificateDer<'_>>, address: SocketAddr, now_s: u64) -> Result<Self, Error> {
-        let nobody = Self { subject: None, outdated: None, is_plaintext: false, address: Some(address) };
-        let Some(certificate) = certificate else { return Ok(nobody) };
+    /// Who has just shown this certificate, which was verified.
+    fn with(certificate: &CertificateDer<'_>, address: SocketAddr) -> Result<Self, Error> {
+        let nobody = Self::nobody(address, false);
         let subject = Some(Arc::new(Subject::of(certificate)?));
         let (from, to) = validity(certificate)?;
-        let is_valid = (from..=to).contains(&now_s);
+        let is_valid = (from..=to).contains(&unix_s(SystemTime::now()));
         Ok(if is_valid { Self { subject, ..nobody } } else { Self { outdated: subject, ..nobody } })
     }
 
@@ -147,14 +146,16 @@ async fn handshake(
 ) -> io::Result<Stream> {
     set_nodelay(&stream)?;
     let Some(config) = transport.server() else {
-        let caller = Caller::plaintext(Some(address));
+        let caller = Caller::nobody(address, true);
         return Ok(Stream { inner: Either::Left(stream), caller, _permit: permit });
     };
     let stream = TlsAcceptor::from(config).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let caller = Caller::with(certificate, address, now_s)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    let caller = match certificate {
+        Some(certificate) => Caller::with(certificate, address)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?,
+        None => Caller::nobody(address, false),
+    };
     Ok(Stream { inner: Either::Right(Box::new(stream)), caller, _permit: permit })
 }
 

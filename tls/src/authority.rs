@@ -33,8 +33,8 @@ pub struct Validity {
 impl Validity {
     /// From a little before `now` until `lasting` after it.
     pub fn lasting(now: SystemTime, lasting: Duration) -> Self {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { not_before: now.saturating_sub(BACKDATED).as_secs(), not_after: (now + lasting).as_secs() }
+        let now = unix_s(now);
+        Self { not_before: now.saturating_sub(BACKDATED.as_secs()), not_after: now + lasting.as_secs() }
     }
 
     fn apply(self, params: &mut CertificateParams) -> Result<(), Error> {
@@ -42,6 +42,10 @@ impl Validity {
         params.not_after = moment(self.not_after)?;
         Ok(())
     }
+}
+
+pub(crate) fn unix_s(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn moment(seconds: u64) -> Result<time::OffsetDateTime, Error> {

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA256, digest};
@@ -12,7 +13,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::Error;
-use crate::authority::{digest_of, fingerprint};
+use crate::authority::{digest_of, fingerprint, unix_s};
 use crate::subject::{Subject, issuer_and_subject, validity};
 
 /// A private key whose certificate is being asked for.
@@ -163,10 +164,10 @@ impl Credentials {
         stance(&self.signed_by().unwrap_or_default(), &self.believes())
     }
 
-    /// Whether it is time for a new certificate (`now`: Unix seconds): a third of its life is left for that. One that is not
-    /// valid yet was made while a clock was wrong, and is of no use.
-    pub const fn is_due(&self, now: u64) -> bool {
-        let (from, to) = self.valid;
+    /// Whether it is time for a new certificate: a third of its life is left for that. One that is not valid yet was made while a
+    /// clock was wrong, and is of no use.
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        let (now, (from, to)) = (unix_s(now), self.valid);
         now < from || now >= from + (to.saturating_sub(from)) / 3 * 2
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use goat_core::model::ClusterId;
 use goat_proto::convert;
@@ -167,8 +167,7 @@ impl Keeper {
     async fn renew_where_due(&mut self) -> Result<(), Error> {
         let Some(own) = self.transport.credentials() else { return Ok(()) };
         let wanted = self.wanted.borrow_and_update().clone();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if (wanted.is_empty() || own.stance() == wanted) && !own.is_due(now) {
+        if (wanted.is_empty() || own.stance() == wanted) && !own.is_due(SystemTime::now()) {
             return Ok(());
         }
         let request = Request::new()?;

@@ -106,12 +106,12 @@ fn a_change_of_leader_loses_doubles_and_hastens_no_attempt_of_a_thousand_that_wa
     leader.assert_settled();
 }
 
-/// A leader's clock is an hour ahead, and then somebody sets it right.
-#[test]
-fn a_leader_whose_clock_is_set_back_lets_nothing_wait_for_an_hour() {
-    const HOUR_MS: u64 = 3_600_000;
+const HOUR_MS: u64 = 3_600_000;
+
+/// A leader whose clock is an hour ahead, and what it has written down of a task that waits.
+fn waiting_while_its_clock_is_ahead() -> Leader {
     let mut leader = Leader::new();
-    leader.nodes(2);
+    leader.nodes(1);
     leader.service(1, spec("web", 1));
     leader.now_ms += HOUR_MS;
     for _ in 0..3 {
@@ -121,6 +121,13 @@ fn a_leader_whose_clock_is_set_back_lets_nothing_wait_for_an_hour() {
         leader.pass(3_000);
     }
     assert_eq!(leader.newest(WEB, 1).state, TaskState::Pending, "it waits");
+    leader
+}
+
+/// Somebody sets its clock right.
+#[test]
+fn a_leader_whose_clock_is_set_back_lets_nothing_wait_for_an_hour() {
+    let mut leader = waiting_while_its_clock_is_ahead();
     leader.now_ms -= HOUR_MS;
     let plan = leader.plan();
     let wait_ms = plan.wake_at_ms.expect("it waits for a time") - leader.now_ms;
@@ -133,18 +140,7 @@ fn a_leader_whose_clock_is_set_back_lets_nothing_wait_for_an_hour() {
 /// An earlier leader's clock was an hour ahead, and what it wrote down is an hour ahead too.
 #[test]
 fn a_new_leader_whose_clock_is_an_hour_behind_lets_nothing_wait_for_an_hour() {
-    const HOUR_MS: u64 = 3_600_000;
-    let mut leader = Leader::new();
-    leader.nodes(1);
-    leader.service(1, spec("web", 1));
-    leader.now_ms += HOUR_MS;
-    for _ in 0..3 {
-        leader.work();
-        leader.report(leader.newest(WEB, 1).id, TaskState::Failed);
-        leader.settle();
-        leader.pass(3_000);
-    }
-    assert_eq!(leader.newest(WEB, 1).state, TaskState::Pending, "it waits");
+    let mut leader = waiting_while_its_clock_is_ahead();
     for _ in 0..3 {
         // Each is a while later than the one before, and none has the clock of the first.
         leader.now_ms = leader.now_ms.min(1_100_000) + 60_000;

@@ -20,15 +20,14 @@ const MANAGER: &[Role] = &[Role::Manager];
 const WORKER: &[Role] = &[Role::Worker, Role::Manager];
 const CLIENT: &[Role] = &[Role::Client, Role::Manager];
 const MEMBER: &[Role] = &[Role::Manager, Role::Worker];
-const ANY_ROLE: &[Role] = &Role::ALL;
 
 /// Who may call a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     /// Who shows a certificate for one of these roles.
     Roles(&'static [Role]),
-    /// They, and workers whose certificate is outdated.
-    Renewing(&'static [Role]),
+    /// Who shows any certificate, and be it outdated.
+    Known,
     /// Anybody: the call itself asks for a token.
     Newcomers,
 }
@@ -49,7 +48,7 @@ pub const RULES: &[(&str, Who)] = &[
     ("/goat.v1.Presence/PingFor", Who::Roles(MANAGER)),
     ("/goat.v1.Identity/JoinManager", Who::Newcomers),
     ("/goat.v1.Identity/JoinWorker", Who::Newcomers),
-    ("/goat.v1.Identity/Renew", Who::Renewing(ANY_ROLE)),
+    ("/goat.v1.Identity/Renew", Who::Known),
     ("/goat.v1.Identity/IssueClient", Who::Roles(CLIENT)),
     ("/goat.v1.Identity/GetJoinToken", Who::Roles(CLIENT)),
     ("/goat.v1.Identity/GetAuthority", Who::Roles(CLIENT)),
@@ -187,16 +186,16 @@ pub fn check(path: &str, caller: &Caller) -> Result<(), Status> {
     }
     match (who, &caller.subject) {
         (Who::Newcomers, _) => Ok(()),
-        (Who::Renewing(_), None) if caller.outdated.is_some() => Ok(()),
-        (Who::Roles(roles) | Who::Renewing(roles), Some(subject)) if roles.contains(&subject.role) => Ok(()),
-        (Who::Roles(_) | Who::Renewing(_), Some(subject)) => {
+        (Who::Known, _) if caller.known().is_some() => Ok(()),
+        (Who::Roles(roles), Some(subject)) if roles.contains(&subject.role) => Ok(()),
+        (_, Some(subject)) => {
             Err(Status::permission_denied(format!("a certificate for a {} is not good for {path}", subject.role)))
         }
-        (Who::Roles(_), None) if caller.outdated.is_some() => Err(Status::unauthenticated(
+        (_, None) if caller.outdated.is_some() => Err(Status::unauthenticated(
             "this worker's certificate has expired, or is not valid yet, by this manager's clock: the worker asks for a new one by \
              itself; if that takes more than a minute, is this clock right?",
         )),
-        (Who::Roles(_) | Who::Renewing(_), None) => Err(Status::unauthenticated(
+        (_, None) => Err(Status::unauthenticated(
             "no certificate was shown: give goatctl its credentials (--credentials FILE, or a context), or let the machine join",
         )),
     }

@@ -37,8 +37,7 @@ pub async fn run(group: Group, transport: Transport, path: PathBuf) {
 async fn renew_where_due(group: &Group, transport: &Transport, path: &std::path::Path) -> Result<(), Error> {
     let Some(security) = group.view().read().security().cloned() else { return Ok(()) };
     let Some(own) = transport.credentials() else { return Ok(()) };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if own.stance() == wanted_stance(&security)? && !own.is_due(now) {
+    if own.stance() == wanted_stance(&security)? && !own.is_due(SystemTime::now()) {
         return Ok(());
     }
     let (cluster, id, path) = (group.cluster(), group.id(), path.to_owned());

@@ -8,6 +8,7 @@ use goat_proving::chaos::clocks::Clocks;
 use goat_testcluster::Cluster;
 use goat_testcluster::cluster::Options;
 use goat_testcluster::runtime::RuntimeKind;
+use serde_json::Value;
 use tokio::time::Instant;
 
 const MEMBERS: [&str; 4] = ["m1", "m2", "m3", "w1"];
@@ -34,6 +35,13 @@ impl World {
             .map_err(|error| error.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// How many of what it lists fit.
+    fn count(&self, listed: &[&str], fits: impl Fn(&Value) -> bool) -> Result<usize, String> {
+        let told = self.goatctl(&[listed, &["-o", "json"]].concat())?;
+        let all: Vec<Value> = serde_json::from_str(&told).map_err(|error| error.to_string())?;
+        Ok(all.iter().filter(|one| fits(one)).count())
     }
 
     async fn until(&self, what: &str, mut is_so: impl FnMut() -> Result<bool, String>) {
@@ -66,20 +74,10 @@ impl World {
     async fn works(&self, replicas: usize) {
         let number = replicas.to_string();
         self.until("the service is scaled", || self.goatctl(&["service", "scale", "web", &number]).map(|_| true)).await;
-        self.until("they run", || {
-            let told = self.goatctl(&["task", "ls", "-o", "json"])?;
-            let tasks: serde_json::Value = serde_json::from_str(&told).map_err(|error| error.to_string())?;
-            let runs = |task: &&serde_json::Value| task["state"] == "running";
-            Ok(tasks.as_array().is_some_and(|tasks| tasks.iter().filter(runs).count() == replicas))
-        })
-        .await;
-        self.until("all managers vote", || {
-            let told = self.goatctl(&["manager", "ls", "-o", "json"])?;
-            let peers: serde_json::Value = serde_json::from_str(&told).map_err(|error| error.to_string())?;
-            let votes = |peer: &&serde_json::Value| peer["reachable"] == true && peer["standing"] == "voter";
-            Ok(peers.as_array().is_some_and(|peers| peers.iter().filter(votes).count() == 3))
-        })
-        .await;
+        let runs = |task: &Value| task["state"] == "running";
+        self.until("they run", || Ok(self.count(&["task", "ls"], runs)? == replicas)).await;
+        let votes = |peer: &Value| peer["reachable"] == true && peer["standing"] == "voter";
+        self.until("all managers vote", || Ok(self.count(&["manager", "ls"], votes)? == 3)).await;
     }
 }
 
