@@ -87,8 +87,9 @@ impl Planner {
             self.pending.service_changed(*id);
         }
         for change in &changes.tasks {
-            if change.to != Some(TaskState::Pending) {
-                self.pending.forget(change.service, change.task);
+            match change.to {
+                Some(TaskState::Pending) => self.pending.said(change.service, change.task, change.detail.as_deref()),
+                _ => self.pending.forget(change.service, change.task),
             }
             if state.is_updating(change.service) {
                 self.look_at(change.service);

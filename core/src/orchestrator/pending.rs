@@ -71,6 +71,17 @@ impl Pending {
         }
     }
 
+    /// Why it is pending was written down, or is not any more. Where that is not what is known here (an earlier leader's
+    /// plan came after the state that this account began with), it is looked at again.
+    pub(super) fn said(&mut self, service: ServiceId, task: TaskId, why: Option<&str>) {
+        for (kind, kindred) in self.kinds.range_mut(of(service)) {
+            if why != Some(kindred.told.as_str()) && kindred.stuck.remove(&task) {
+                kindred.due.insert(task);
+                self.due.insert(*kind);
+            }
+        }
+    }
+
     fn sweep(&mut self, service: ServiceId) {
         let empty = self.kinds.range(of(service)).filter(|(_, kindred)| kindred.is_empty());
         for kind in empty.map(|(kind, _)| *kind).collect::<Vec<_>>() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use goat_core::model::{NodeState, TaskState};
 use goat_core::scheduler::pending::{BACKOFF, DUE, NO_NODE, OTHER};
 use goat_core::scheduler::pending_by_reason;
-use goat_core::state::command::Action;
+use goat_core::state::command::{Action, Step};
 
 use crate::support::{GIB, Leader, needing, spec, tcp};
 
@@ -59,6 +59,29 @@ fn the_reason_follows_what_others_take() {
     leader.service(3, takes);
     leader.work();
     assert!(told(&leader).contains("lack CPU"), "{}", told(&leader));
+    leader.assert_settled();
+}
+
+/// What an earlier leader planned may be applied after its successor has begun with an older state.
+#[test]
+fn what_an_earlier_leader_said_last_is_set_right() {
+    let mut leader = Leader::new();
+    leader.nodes(1);
+    let mut waits = spec("waits", 3);
+    waits.ports = vec![tcp(80)];
+    let waits = leader.service(1, waits);
+    leader.work();
+    let why = |leader: &Leader| [2, 3].map(|slot| leader.newest(waits, slot).error.clone().unwrap_or_default());
+    let told = why(&leader);
+    assert!(told[0].contains("port 80"), "{told:?}");
+    let explain = |slot| {
+        let task = leader.newest(waits, slot);
+        Step::Explain { task: task.id, seen_version: task.version, error: "no node fits: 1 not ready".to_owned() }
+    };
+    leader.done(Action::Plan { steps: [2, 3].map(explain).into() });
+    assert_ne!(why(&leader), told);
+    leader.work();
+    assert_eq!(why(&leader), told);
     leader.assert_settled();
 }
 

@@ -11,11 +11,15 @@ use crate::world::{Event, ManagerEvent, Purpose, World};
 
 const EVERY_MS: u64 = 400;
 
+/// The simulated manager of a row's name.
+fn manager_named(name: &str) -> Option<usize> {
+    name.strip_prefix('m')?.parse().ok().filter(|at| *at < MAX_MANAGERS)
+}
+
 impl World {
     /// The simulated manager of a row: rows bear numbers that are never used again, names are.
     fn manager_of_row(&self, manager: usize, id: u64) -> Option<usize> {
-        let row = self.managers[manager].state.manager(id)?;
-        row.name.strip_prefix('m')?.parse().ok().filter(|at| *at < MAX_MANAGERS)
+        manager_named(&self.managers[manager].state.manager(id)?.name)
     }
 
     pub(crate) fn look_at_members(&mut self, manager: usize) {
@@ -36,8 +40,7 @@ impl World {
     fn group(&self, manager: usize) -> Option<Group> {
         let state = &self.managers[manager].state;
         let number = |at: usize| {
-            let name = format!("m{at}");
-            let rows = state.managers().filter(|row| row.name == name);
+            let rows = state.managers().filter(|row| manager_named(&row.name) == Some(at));
             // The newest of its name: the one before was removed.
             rows.map(|row| row.id).max()
         };

@@ -6,10 +6,10 @@ mod elections;
 mod log;
 mod manager;
 mod net;
+mod queue;
 mod users;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use goat_core::lease::LeasePolicy;
 use goat_core::scheduler::mix;
@@ -25,6 +25,7 @@ use log::Raft;
 pub(crate) use log::{Committed, Purpose};
 pub(crate) use manager::{EPOCH_MS, Manager};
 use net::Net;
+use queue::Queue;
 use users::Request;
 
 /// From healing to rest: the longest freeze, a full lease for each, backoffs and rolling updates have room in it.
@@ -113,38 +114,10 @@ pub(crate) enum ManagerEvent {
 }
 
 #[derive(Debug)]
-struct Entry {
-    at_ms: u64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at_ms, self.number) == (other.at_ms, other.number)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at_ms, self.number).cmp(&(other.at_ms, other.number))
-    }
-}
-
-#[derive(Debug)]
 pub struct World {
     pub(crate) script: Script,
     pub(crate) now_ms: u64,
-    queue: BinaryHeap<Reverse<Entry>>,
-    events: u64,
+    queue: Queue,
     pub(crate) is_healed: bool,
     pub(crate) policy: LeasePolicy,
     moment_ms: u64,
@@ -179,8 +152,7 @@ impl World {
         let policy = LeasePolicy { rate_error_ppm: shape.rate_error_ppm, ..LeasePolicy::default() };
         let mut world = Self {
             now_ms: 0,
-            queue: BinaryHeap::new(),
-            events: 0,
+            queue: Queue::default(),
             is_healed: false,
             policy,
             moment_ms: 0,
@@ -203,11 +175,6 @@ impl World {
 
     /// The cluster comes to be.
     fn found(&mut self) {
-        for (at, event) in self.script.events.iter().enumerate() {
-            let number = self.events + at as u64;
-            self.queue.push(Reverse(Entry { at_ms: event.at_ms, number, event: Event::Deed(at) }));
-        }
-        self.events += self.script.events.len() as u64;
         self.at(self.script.shape.heal_at_ms, Event::Heal);
         self.elect(0);
         for at in 0..self.machines.len() {
@@ -218,15 +185,15 @@ impl World {
     pub fn run(mut self) -> Ended {
         let until_ms = self.script.shape.heal_at_ms + REST_MS;
         while self.judge.failure.is_none() && !self.judge.is_over {
-            let Some(Reverse(entry)) = self.queue.pop() else { break };
-            self.now_ms = entry.at_ms;
+            let Some((at_ms, event)) = self.queue.next(&self.script) else { break };
+            self.now_ms = at_ms;
             if self.now_ms > until_ms {
                 let left = self.what_is_left();
                 self.fail(format!("no rest {REST_MS} ms after everything was mended: {left}"));
                 break;
             }
             self.draw_chance();
-            self.happen(entry.event);
+            self.happen(event);
         }
         Ended {
             failure: self.judge.failure.take().map(|text| format!("at {} ms: {text}", self.now_ms)),
@@ -248,9 +215,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at_ms: u64, event: Event) {
-        self.events += 1;
-        let at_ms = at_ms.max(self.now_ms);
-        self.queue.push(Reverse(Entry { at_ms, number: self.events, event }));
+        self.queue.push(at_ms.max(self.now_ms), event);
     }
 
     pub(crate) fn after(&mut self, wait_ms: u64, event: Event) {
