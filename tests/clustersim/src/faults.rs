@@ -10,6 +10,8 @@ use crate::world::World;
 
 /// Clocks are wrong by less than what leases allow for (`rate_error_ppm` is 1,000).
 const MAX_DRIFT_PPM: i64 = 900;
+/// What clocks say of the time of day may be anything; this far (ns) it lies beyond all that a cluster waits for.
+const MAX_STEP: i64 = 55 * 60 * SECOND as i64;
 
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum Kind {
     FailingDisk,
     /// A clock runs wrong.
     Drift,
+    /// The time of day is set, wrong or right again.
+    SetClock,
     /// The program is stopped and goes on later.
     Freeze,
     /// All connections between two hosts break.
@@ -42,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// Each as often as it is named here.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Kill,
         Self::Kill,
         Self::PowerLoss,
@@ -56,6 +60,7 @@ impl Kind {
         Self::SlowDisk,
         Self::FailingDisk,
         Self::Drift,
+        Self::SetClock,
         Self::Freeze,
         Self::Reset,
         Self::TaskEnds,
@@ -128,6 +133,11 @@ impl Lot {
             Kind::Drift => {
                 let (host, ppm) = (self.member(world), self.random.random_range(-MAX_DRIFT_PPM..=MAX_DRIFT_PPM));
                 drift(world, host, ppm);
+            }
+            Kind::SetClock => {
+                let (host, is_right) = (self.member(world), self.random.random_bool(0.3));
+                let ahead = if is_right { 0 } else { self.random.random_range(-MAX_STEP..=MAX_STEP) };
+                set_clock(world, host, ahead);
             }
         }
     }
@@ -224,6 +234,14 @@ fn drift(world: &mut World, host: HostId, ppm: i64) {
     world.kernel.drift(host, ppm);
     if !world.is_manager(host) {
         world.kernel.drift(world.shape.watchdog(host), ppm);
+    }
+}
+
+fn set_clock(world: &mut World, host: HostId, ahead: i64) {
+    world.note(format_args!("the time of day of host {host} is set to be ahead by {} ms", ahead / MS as i64));
+    world.kernel.set_clock(host, ahead);
+    if !world.is_manager(host) {
+        world.kernel.set_clock(world.shape.watchdog(host), ahead);
     }
 }
 

@@ -59,6 +59,8 @@ struct Host {
     runtime: Option<Runtime>,
     main: Option<JoinHandle<()>>,
     clock: Clock,
+    /// By how much its time of day is ahead of its clock (ns).
+    ahead: i64,
     /// The true time at which its next timer is due.
     wake: u64,
     /// Told of something.
@@ -80,7 +82,8 @@ impl Kernel {
     pub fn new(hosts: usize, seed: u64) -> Self {
         interpose::begin(seed);
         let clock = Clock { since: 0, shown: BOOT, rate: MILLION as u64 };
-        let host = || Host { runtime: None, main: None, clock, wake: NEVER, told: Vec::new(), is_frozen: false };
+        let host =
+            || Host { runtime: None, main: None, clock, ahead: 0, wake: NEVER, told: Vec::new(), is_frozen: false };
         Self { now: 0, hosts: (0..hosts).map(|_| host()).collect(), steps: 0 }
     }
 
@@ -141,6 +144,11 @@ impl Kernel {
         host.wake = due.map_or(NEVER, |due| host.clock.when(due));
     }
 
+    /// Sets its time of day, to be ahead by so much (ns) from now on. What waits is not moved by that.
+    pub fn set_clock(&mut self, id: HostId, ahead: i64) {
+        self.hosts[id].ahead = ahead;
+    }
+
     /// Somebody there is to be woken when it runs next.
     pub fn tell(&mut self, id: HostId, waker: Waker) {
         self.hosts[id].told.push(waker);
@@ -172,8 +180,10 @@ impl Kernel {
     }
 
     fn set_clocks(&self, id: HostId) {
-        let shown = self.hosts[id].clock.at(self.now);
-        interpose::set_clocks(Clocks { monotonic: shown, real: shown - BOOT + EPOCH });
+        let host = &self.hosts[id];
+        let shown = host.clock.at(self.now);
+        let real = (shown - BOOT + EPOCH).saturating_add_signed(host.ahead);
+        interpose::set_clocks(Clocks { monotonic: shown, real });
     }
 
     /// Until it has nothing more to do at this time.
@@ -208,5 +218,35 @@ impl Drop for Kernel {
             self.kill(id);
         }
         interpose::end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_says_so_and_what_waits_is_not_moved() {
+        let (says, said) = mpsc::channel();
+        let mut kernel = Kernel::new(1, 1);
+        let looks_twice = async move {
+            for _ in 0..2 {
+                says.send(SystemTime::now()).expect("somebody listens");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        kernel.start(0, Box::pin(looks_twice));
+        kernel.run_due();
+        kernel.set_clock(0, -3_600 * SECOND as i64);
+        while kernel.next() < 2 * SECOND {
+            kernel.advance(kernel.next());
+            kernel.run_due();
+        }
+        let said: Vec<SystemTime> = said.try_iter().collect();
+        let back = said[0].duration_since(said[1]).expect("the second look is earlier by the time of day");
+        assert!((3_598_900..=3_599_000).contains(&back.as_millis()), "{back:?}");
     }
 }
