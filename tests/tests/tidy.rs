@@ -57,7 +57,7 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("testcluster/src/drill/catalogue.rs: row", 42),
     ("testcluster/src/drill/mod.rs: play", 42),
     ("testcluster/tests/commands.rs: a_cluster_comes_up_echoes_survives_what_is_done_to_it_and_leaves_nothing", 52),
-    ("tests/clustersim/src/manager.rs: run", 43),
+    ("tests/clustersim/src/manager.rs: run", 42),
     ("tests/tests/goatctl.rs: a_service_lives_through_all_commands", 55),
     ("worker/src/agent.rs: run", 66),
     ("worker/src/runtime/process/mod.rs: launch", 42),
@@ -78,6 +78,7 @@ const SLEEPS: &[(&str, usize)] = &[
     ("testcluster/tests/drills.rs", 1),
     // Simulated programs, in simulated time.
     ("tests/clustersim/src/client.rs", 2),
+    ("tests/clustersim/src/kernel.rs", 1),
     ("tests/clustersim/src/disk.rs", 1),
     ("tests/clustersim/src/machine.rs", 2),
     ("tests/clustersim/src/manager.rs", 1),

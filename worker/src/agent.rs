@@ -80,8 +80,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     let journal = Journal::new(identity.root());
     let left = journal.load()?;
     check_runtimes(&config, &left)?;
-    let lease = Arc::new(Lease::open(identity.root())?);
-    let tasks = TaskSet::new("agent");
+    let (lease, tasks) = (Arc::new(Lease::open(identity.root())?), TaskSet::new("agent"));
     let keeper = Keeper::new(identity.root(), identity.node_id(), &config.docker_host, supervisor.clone(), &tasks);
     let runtimes = runtimes(&config, &identity, supervisor, &tasks)?;
     info!(node_id = %identity.node_id(), name = config.name, version = env!("CARGO_PKG_VERSION"), "goat-worker starts");
@@ -93,6 +92,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         address: config.address,
         identity: identity.clone(),
         runtimes: runtimes.clone(),
+        forgotten: journal.forgotten()?,
         journal,
         outbox: outbox.clone(),
         max_concurrent_starts: config.max_concurrent_starts,

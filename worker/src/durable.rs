@@ -99,6 +99,23 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes files that nobody misses; that some are not there is fine. Should the power be lost, some may be there again.
+pub fn remove_all(paths: &[PathBuf]) -> Result<(), Error> {
+    paths.iter().try_for_each(|path| match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        _ => Ok(()),
+    })
+}
+
+/// Gives a file another name in its directory, for good; that it is not there is fine.
+pub fn rename(path: &Path, to: &Path) -> Result<(), Error> {
+    match fs::rename(path, to) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error(path)(error)),
+    }
+}
+
 /// Makes a directory that only this user enters, with its parents; that it is there is fine.
 pub fn make_dir(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;

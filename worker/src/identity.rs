@@ -9,6 +9,7 @@
 //! | `fence/ID.json` | leased tasks that run, for the watchdog (`fence`) | before a start, unsynced |
 //! | `watchdog.lock` | held by the watchdog | by each watchdog |
 //! | `tasks/ID.json` | the journal (`journal`) | when a task runs, and when it ends |
+//! | `tasks/ID.gone` | what was in the journal lately | when managers have let go of a task |
 //! | `process/ID/` | the process runtime's (`runtime::process`) | |
 
 use std::fs::{File, OpenOptions};

@@ -2,7 +2,8 @@
 //! an ended task again, even if its container is gone.
 //!
 //! One file per task, `tasks/ID.json`. A task is written when it runs and when it has ended; before that, its container
-//! or process is the record.
+//! or process is the record. One that was let go of is `tasks/ID.gone` for some minutes yet: should it be assigned once
+//! more, by a leader that heard late, it is not begun once more.
 
 use std::path::{Path, PathBuf};
 
@@ -36,18 +37,28 @@ impl Journal {
         self.dir.join(format!("{task}.json"))
     }
 
-    /// Everything that was written. Blocks.
-    pub fn load(&self) -> Result<Vec<Record>, Error> {
+    fn gone(&self, task: TaskId) -> PathBuf {
+        self.dir.join(format!("{task}.gone"))
+    }
+
+    fn files(&self, extension: &str) -> Result<Vec<PathBuf>, Error> {
         durable::make_dir(&self.dir)?;
         let failed = |source| Error::Io { path: self.dir.clone(), source };
-        let mut records = Vec::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                records.extend(durable::read::<Record>(&path)?);
-            }
-        }
-        Ok(records)
+        let paths = std::fs::read_dir(&self.dir).map_err(failed)?.map(|entry| Ok(entry.map_err(failed)?.path()));
+        let is_one = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
+        paths.filter(|path| path.as_ref().map_or(true, is_one)).collect()
+    }
+
+    /// Everything that was written. Blocks.
+    pub fn load(&self) -> Result<Vec<Record>, Error> {
+        let records = self.files("json")?.into_iter().map(|path| durable::read::<Record>(&path));
+        records.filter_map(Result::transpose).collect()
+    }
+
+    /// What was forgotten by [`Self::forget`] and not yet let go of. Blocks.
+    pub fn forgotten(&self) -> Result<Vec<TaskId>, Error> {
+        let paths = self.files("gone")?;
+        Ok(paths.iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
     /// On return it is on disk.
@@ -56,10 +67,16 @@ impl Journal {
         self.blocking(move || durable::write(&path, &record)).await
     }
 
-    /// On return it is gone.
+    /// On return it is gone, and it is on disk that it was there.
     pub async fn forget(&self, task: TaskId) -> Result<(), Error> {
-        let path = self.path(task);
-        self.blocking(move || durable::remove(&path)).await
+        let (path, gone) = (self.path(task), self.gone(task));
+        self.blocking(move || durable::rename(&path, &gone)).await
+    }
+
+    /// Nothing is left of them.
+    pub async fn let_go(&self, tasks: impl IntoIterator<Item = TaskId>) -> Result<(), Error> {
+        let paths: Vec<PathBuf> = tasks.into_iter().map(|task| self.gone(task)).collect();
+        self.blocking(move || durable::remove_all(&paths)).await
     }
 
     async fn blocking(&self, work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
@@ -87,5 +104,8 @@ mod tests {
         journal.forget(record.meta.task).await.expect("forgotten");
         journal.forget(record.meta.task).await.expect("twice is fine");
         assert_eq!(journal.load().expect("loaded"), []);
+        assert_eq!(journal.forgotten().expect("listed"), [record.meta.task]);
+        journal.let_go([record.meta.task, meta(4).task]).await.expect("one that was never there is fine");
+        assert_eq!(journal.forgotten().expect("listed"), []);
     }
 }

@@ -107,6 +107,7 @@ fn reconciler_parts(
         identity: identity.clone(),
         runtimes: Runtimes::new([]),
         journal: Journal::inline(root),
+        forgotten: Vec::new(),
         outbox: outbox.clone(),
         max_concurrent_starts: 1,
         runtime_down_after: Duration::from_secs(60),

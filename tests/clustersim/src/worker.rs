@@ -106,6 +106,7 @@ impl Agent {
             address: IpAddr::from(net::ip(self.place.host)),
             identity: self.identity.clone(),
             runtimes: Runtimes::new([runtime.clone()]),
+            forgotten: journal.forgotten()?,
             journal,
             outbox: self.outbox.clone(),
             max_concurrent_starts: 8,

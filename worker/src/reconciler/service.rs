@@ -1,5 +1,6 @@
 //! The reconciler's loop: owns the table of known tasks, plans after each change, and has the plan carried out.
 
+mod gone;
 mod known;
 mod outage;
 
@@ -29,10 +30,9 @@ use crate::outbox::Outbox;
 use crate::runtime::{DISK_FULL, Event, Found, FoundState, Runtime, Runtimes};
 use crate::task::{Assignment, Exit, Order, Record, TaskMeta};
 use crate::taskset::TaskSet;
+use gone::Gone;
 use known::{ActorHandle, Known, wanted};
 
-/// Longer than any listing takes, of any runtime.
-const GONE_MEMORY: Duration = Duration::from_secs(120);
 const FIRST_RETRY_MS: u64 = 500;
 const MAX_RETRY_MS: u64 = 30_000;
 
@@ -46,6 +46,8 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     pub runtimes: Runtimes,
     pub journal: Journal,
+    /// What the journal has of tasks that were forgotten.
+    pub forgotten: Vec<TaskId>,
     pub outbox: Arc<Outbox>,
     pub max_concurrent_starts: usize,
     /// What has certainly ended is not waited for any longer.
@@ -67,8 +69,7 @@ pub struct Service {
     starts: Arc<Semaphore>,
     known: BTreeMap<TaskId, Known>,
     assigned: Option<BTreeMap<TaskId, Assignment>>,
-    /// Tasks forgotten lately: a listing from before still shows them.
-    gone: BTreeMap<TaskId, Instant>,
+    gone: Gone,
     outages: outage::Outages,
     commands: mpsc::Receiver<Command>,
     updates: mpsc::Receiver<Record>,
@@ -86,10 +87,10 @@ impl Service {
         let mut service = Self {
             drivers: parts.runtimes.iter().map(|runtime| runtime.driver()).collect(),
             starts: Arc::new(Semaphore::new(parts.max_concurrent_starts)),
+            gone: Gone::new(&parts),
             parts,
             known: BTreeMap::new(),
             assigned: None,
-            gone: BTreeMap::new(),
             outages: outage::Outages::default(),
             commands: to_service,
             updates,
@@ -119,7 +120,7 @@ impl Service {
                 Some(record) = self.updates.recv() => self.update(record),
                 Some(task) = self.forgotten.recv() => {
                     self.known.remove(&task);
-                    self.gone.insert(task, Instant::now());
+                    self.gone.add(task);
                 }
                 Some((driver, event)) = events.recv() => self.event(driver, event),
                 Ok(()) = lease.changed() => {
@@ -258,9 +259,9 @@ impl Service {
                 Some(FoundState::Created) | None => self.tell_exit(known, vanished()),
             }
         }
-        self.gone.retain(|_, gone| *gone >= asked || gone.elapsed() < GONE_MEMORY);
+        self.gone.tidy(asked);
         for (task, stray) in found {
-            let is_old_news = self.gone.get(&task).is_some_and(|gone| *gone >= asked);
+            let is_old_news = self.gone.is_since(task, asked);
             let (is_known, is_belated) = (self.known.contains_key(&task), self.is_belated(&stray));
             if !is_belated && (is_known || self.is_wanted(task) || is_old_news) {
                 continue;
@@ -302,8 +303,7 @@ impl Service {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            // A leader that was told late may take back what has ended here meanwhile: a task is begun once.
-            Action::Start { task } if self.gone.contains_key(&task) => {
+            Action::Start { task } if self.gone.contains(task) => {
                 self.end_unbegun(task, TaskState::Rejected, "ended-here-before", None);
             }
             Action::Start { task } => {

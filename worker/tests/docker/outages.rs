@@ -166,3 +166,18 @@ async fn a_container_that_people_have_renamed_is_its_tasks_all_the_same() {
     worker.drop_task(&id).await;
     eventually("it is stopped and removed", async || (containers(&client).await == 0).then_some(())).await;
 }
+
+/// A leader to which an old word of this worker came late takes back what has ended here meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_forgotten_is_not_begun_once_more_by_the_next_agent() {
+    let Some((daemon, mut worker, root)) = ready(Options::default()).await else { return };
+    let (id, _) = running(&mut worker).await;
+    worker.drop_task(&id).await;
+    worker.until_gone(&id).await;
+    worker.stop().await;
+    let mut worker = Worker::start(&daemon, root.path(), 0).await;
+    // Numbers begin anew with each worker of this test.
+    assert_eq!(worker.run(Job::endless(IMAGE)).await, id);
+    assert_eq!(worker.until(&id, "rejected").await.reason, "ended-here-before");
+    assert_eq!(containers(&daemon.client()).await, 0);
+}

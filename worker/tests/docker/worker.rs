@@ -81,6 +81,7 @@ impl Worker {
             address: [127, 0, 0, 1].into(),
             identity,
             runtimes: runtimes.clone(),
+            forgotten: journal.forgotten().expect("a journal"),
             journal,
             outbox: Arc::new(Outbox::default()),
             max_concurrent_starts: 4,

@@ -206,6 +206,7 @@ impl World {
         machine.lives += 1;
         machine.id = NodeId::from_random(machine.at as u64 + 1 + 100 * machine.lives);
         machine.works.clear();
+        machine.gone.clear();
         (machine.lease, machine.sheltered_until_ms, machine.term) = (None, 0, 0);
         machine.peers.clear();
         if let Some(agent) = &mut machine.agent {

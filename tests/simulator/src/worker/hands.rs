@@ -25,10 +25,9 @@ impl World {
                 Step::Stop { task, grace_ms, is_lease_over } => self.stop_task(at, task, grace_ms, is_lease_over),
                 Step::Decline(task) => self.decline(at, task),
                 Step::Forget(task) => {
-                    self.machines[at].works.remove(&task);
-                    if let Some(agent) = &mut self.machines[at].agent {
-                        agent.gone.insert(task);
-                    }
+                    let machine = &mut self.machines[at];
+                    let was_begun = machine.works.remove(&task).is_some_and(|work| work.journal.is_some());
+                    machine.gone.insert(task, was_begun);
                 }
             }
         }
@@ -60,7 +59,7 @@ impl World {
         if self.machines[at].works.get(&task).is_some_and(|work| work.is_alive) {
             return self.fail(format!("w{at} begins {task}, which runs there already"));
         }
-        if self.machines[at].agent.as_ref().is_some_and(|agent| agent.gone.contains(&task)) {
+        if self.machines[at].gone.contains_key(&task) {
             self.coverage.count("tasks that had ended here before");
             self.new_work(at, task, TaskState::Rejected, Doing::Nothing);
             return self.report(at, task, Some("ended-here-before"));

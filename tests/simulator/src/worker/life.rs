@@ -59,6 +59,7 @@ impl World {
             return;
         }
         machine.agent = Some(Agent::new(at));
+        machine.gone.retain(|_, is_on_disk| *is_on_disk);
         self.coverage.count("agents restarted");
         self.adopt(at);
         self.wake_machine(at, self.now_ms);

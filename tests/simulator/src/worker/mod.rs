@@ -9,7 +9,7 @@ mod peers;
 mod plan;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use goat_core::lease::WorkerLease;
 use goat_core::model::{NodeId, OnDisconnect, ServiceId, TaskId, TaskState};
@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     /// As the lease's file has it.
     lease: Option<WorkerLease>,
     sheltered_until_ms: u64,
+    /// What was forgotten here; whether that is on disk, as it is where it had been begun.
+    gone: BTreeMap<TaskId, bool>,
     /// On disk: the highest it has accepted.
     term: u64,
     /// On disk: the other workers that it was told of.
@@ -98,8 +100,6 @@ struct Agent {
     /// A manager through which the leader may be reached.
     relay: Option<usize>,
     assigned: Option<BTreeMap<TaskId, Assignment>>,
-    /// What it has forgotten.
-    gone: BTreeSet<TaskId>,
     outbox: Outbox,
     peers_asked_ms: u64,
     is_asking_peers: bool,
@@ -146,6 +146,7 @@ impl Machine {
             watchdog_comes_ms: u64::MAX,
             lease: None,
             sheltered_until_ms: 0,
+            gone: BTreeMap::new(),
             term: 0,
             peers: Vec::new(),
             agent: Some(Agent::new(at)),
@@ -201,7 +202,6 @@ impl Agent {
             next_manager: at,
             relay: None,
             assigned: None,
-            gone: BTreeSet::new(),
             outbox: Outbox::default(),
             peers_asked_ms: 0,
             is_asking_peers: false,
