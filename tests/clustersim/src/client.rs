@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use goat_core::model::RequestId;
 use goat_proto::v1::control_client::ControlClient;
-use goat_proto::v1::{CreateServiceRequest, RemoveServiceRequest, ScaleServiceRequest, ServiceReply, ServiceSpec};
+use goat_proto::v1::{
+    CreateServiceRequest, RemoveServiceRequest, ScaleServiceRequest, ServiceReply, ServiceSpec, SetManagerRequest,
+};
 use goat_tls::{Connector, Network, Role, Transport};
 use parking_lot::Mutex;
 use rand::RngExt;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
+use crate::manager;
 use crate::trace::Trace;
 use crate::witness::Witness;
 
@@ -23,6 +26,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Of one client at a time.
 const SERVICES: usize = 4;
 const POLICIES: [&str; 3] = ["stop", "keep", "stop-if-isolated"];
+/// Of a request being one about managers.
+const ABOUT_MANAGERS: f64 = 0.05;
+/// Of the vote that was taken being given back next.
+const VOTE_BACK: f64 = 0.2;
 
 /// What clients have in common with whoever judges. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +39,10 @@ pub struct Desk {
     /// Of all services that have to be there: how many replicas.
     wanted: Arc<Mutex<BTreeMap<String, u32>>>,
     is_paused: Arc<AtomicBool>,
+    /// Managers may lose their vote for a while.
+    is_storm: Arc<AtomicBool>,
+    /// Some manager has lost it, or may have.
+    is_vote_out: Arc<AtomicBool>,
     /// Requests without an answer.
     open: Arc<AtomicU64>,
     answered: Arc<AtomicU64>,
@@ -44,6 +55,8 @@ impl Desk {
             trace,
             wanted: Arc::default(),
             is_paused: Arc::default(),
+            is_storm: Arc::default(),
+            is_vote_out: Arc::default(),
             open: Arc::default(),
             answered: Arc::default(),
         }
@@ -54,8 +67,13 @@ impl Desk {
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
+    /// In a storm one manager at a time loses its vote; it gets that back at the latest when the storm is over.
+    pub fn storm(&self, is_storm: bool) {
+        self.is_storm.store(is_storm, Ordering::Relaxed);
+    }
+
     pub fn is_idle(&self) -> bool {
-        self.open.load(Ordering::Relaxed) == 0
+        self.open.load(Ordering::Relaxed) == 0 && !self.is_vote_out.load(Ordering::Relaxed)
     }
 
     pub fn answered(&self) -> u64 {
@@ -74,6 +92,8 @@ pub struct Client {
     desk: Desk,
     channels: Vec<Channel>,
     own: BTreeMap<String, u32>,
+    /// The manager whose vote it has taken.
+    learner: Option<usize>,
     made: u64,
     pace_ms: u64,
 }
@@ -83,6 +103,7 @@ enum Request {
     Create { name: String, replicas: u32, policy: &'static str },
     Scale { name: String, replicas: u32 },
     Remove { name: String },
+    SetManager { manager: usize, standing: &'static str },
 }
 
 impl Client {
@@ -95,7 +116,7 @@ impl Client {
             connector.channel(&endpoint.http2_keep_alive_interval(Duration::from_secs(2)))
         };
         let channels = managers.iter().map(channel).collect();
-        Self { number, desk, channels, own: BTreeMap::new(), made: 0, pace_ms }
+        Self { number, desk, channels, own: BTreeMap::new(), learner: None, made: 0, pace_ms }
     }
 
     /// Never ends.
@@ -103,15 +124,33 @@ impl Client {
         loop {
             let wait_ms = rand::rng().random_range(1..=self.pace_ms * 2);
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            if self.desk.is_paused.load(Ordering::Relaxed) {
-                continue;
-            }
-            let request = self.choose();
+            let Some(request) = self.about_managers().or_else(|| self.about_services()) else { continue };
             self.desk.open.fetch_add(1, Ordering::Relaxed);
             self.see_through(&request).await;
             self.desk.open.fetch_sub(1, Ordering::Relaxed);
             self.desk.answered.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn about_managers(&mut self) -> Option<Request> {
+        let (random, is_storm) = (&mut rand::rng(), self.desk.is_storm.load(Ordering::Relaxed));
+        if let Some(manager) = self.learner {
+            let comes_back = !is_storm || random.random_bool(VOTE_BACK);
+            return comes_back.then_some(Request::SetManager { manager, standing: "voter" });
+        }
+        // One client, so that it is one manager.
+        if self.number > 0 || !is_storm || !random.random_bool(ABOUT_MANAGERS) {
+            return None;
+        }
+        let manager = random.random_range(0..self.channels.len());
+        // Before the answer: one that gets lost, or is a refusal of the second try, says nothing of the first.
+        self.learner = Some(manager);
+        self.desk.is_vote_out.store(true, Ordering::Relaxed);
+        Some(Request::SetManager { manager, standing: "learner" })
+    }
+
+    fn about_services(&mut self) -> Option<Request> {
+        (!self.desk.is_paused.load(Ordering::Relaxed)).then(|| self.choose())
     }
 
     fn choose(&mut self) -> Request {
@@ -138,12 +177,17 @@ impl Client {
         loop {
             let reply = tokio::time::timeout(ANSWER_WITHIN, ask(self.channels[at].clone(), &id, request)).await;
             match reply {
-                Ok(Ok(reply)) => {
-                    let index = reply.into_inner().index;
+                Ok(Ok(index)) => {
                     let now = self.desk.trace.now();
                     self.desk.trace.event(now, format_args!("client {} {request:?} at {index}", self.number));
                     self.desk.witness.acknowledge(before, index);
                     return self.note(request);
+                }
+                // Those that are left might not be able to decide anything.
+                Ok(Err(status))
+                    if is_final(&status) && matches!(request, Request::SetManager { standing: "learner", .. }) =>
+                {
+                    return;
                 }
                 Ok(Err(status)) if is_final(&status) => {
                     return self.desk.witness.violation(format!(
@@ -166,6 +210,13 @@ impl Client {
         let (name, replicas) = match request {
             Request::Create { name, replicas, .. } | Request::Scale { name, replicas } => (name, Some(*replicas)),
             Request::Remove { name } => (name, None),
+            Request::SetManager { standing, .. } => {
+                if *standing == "voter" {
+                    self.learner = None;
+                    self.desk.is_vote_out.store(false, Ordering::Relaxed);
+                }
+                return;
+            }
         };
         let mut wanted = self.desk.wanted.lock();
         for known in [&mut self.own, &mut *wanted] {
@@ -182,10 +233,11 @@ fn is_final(status: &Status) -> bool {
     !is_broken && !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled)
 }
 
-async fn ask(channel: Channel, id: &str, request: &Request) -> Result<Response<ServiceReply>, Status> {
+/// The index of what was done.
+async fn ask(channel: Channel, id: &str, request: &Request) -> Result<u64, Status> {
     let mut client = ControlClient::new(channel);
     let request_id = id.to_owned();
-    match request.clone() {
+    let reply = match request.clone() {
         Request::Create { name, replicas, policy } => {
             let spec = ServiceSpec {
                 name,
@@ -202,5 +254,11 @@ async fn ask(channel: Channel, id: &str, request: &Request) -> Result<Response<S
             client.scale_service(ScaleServiceRequest { request_id, reference: name, replicas }).await
         }
         Request::Remove { name } => client.remove_service(RemoveServiceRequest { request_id, reference: name }).await,
-    }
+        Request::SetManager { manager, standing } => {
+            let (reference, standing) = (manager::name(manager), standing.to_owned());
+            let request = SetManagerRequest { request_id, reference, standing, force: false };
+            return client.set_manager(request).await.map(|reply| reply.into_inner().index);
+        }
+    };
+    reply.map(|reply: Response<ServiceReply>| reply.into_inner().index)
 }

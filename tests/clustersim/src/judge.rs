@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use goat_core::check::check_state;
-use goat_core::model::ServiceId;
+use goat_core::model::{ServiceId, Standing};
 use goat_core::state::State;
 
 use crate::world::World;
@@ -44,6 +44,9 @@ pub fn missing(world: &World) -> Option<String> {
     let (managers, nodes) = (state.managers().count(), state.nodes().count());
     if managers != world.shape.managers || nodes != world.shape.workers {
         return Some(format!("{managers} managers and {nodes} workers are known"));
+    }
+    if let Some(other) = state.managers().find(|manager| manager.standing != Standing::Voter) {
+        return Some(format!("{} is to be a {}", other.name, other.standing.as_str()));
     }
     missing_of_services(world, &state)
 }

@@ -26,12 +26,16 @@ pub(crate) struct Start {
     pub(crate) snapshot_entries: u64,
 }
 
+/// What managers know it by.
+pub(crate) fn name(host: HostId) -> String {
+    format!("m{host}")
+}
+
 /// A manager's life, from its first start on: the first one makes the cluster, the others join it.
 pub(crate) async fn run(start: Start) -> anyhow::Result<()> {
     let Start { host, dir, addresses, network, base, snapshot_entries } = start;
     let address = addresses[host].clone();
-    let newcomer =
-        Newcomer { data_dir: dir.clone(), name: format!("m{host}"), address: address.clone(), is_plaintext: true };
+    let newcomer = Newcomer { data_dir: dir.clone(), name: name(host), address: address.clone(), is_plaintext: true };
     // Who was cut off while it made the cluster begins again where it was.
     let is_made = dir.join("made").exists();
     match (host, is_made, Seated::of(&dir)?) {

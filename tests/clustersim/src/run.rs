@@ -109,6 +109,7 @@ fn take_panics(world: &World) {
 fn storm(world: &mut World, lot: &mut Lot) {
     world.note(format_args!("storm"));
     world.desk.pause(false);
+    world.desk.storm(true);
     let end = world.kernel.now() + lot.time(20 * SECOND, 90 * SECOND);
     while world.kernel.now() < end && world.witness.violations().is_empty() {
         world.run_for(lot.time(100 * MS, 8 * SECOND));
@@ -120,6 +121,7 @@ fn storm(world: &mut World, lot: &mut Lot) {
 
 fn heal(world: &mut World) {
     faults::heal(world);
+    world.desk.storm(false);
     world.desk.pause(true);
     settle(world, CONVERGES_WITHIN, "not as it has to be after healing");
 }
