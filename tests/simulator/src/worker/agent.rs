@@ -23,6 +23,17 @@ impl Agent {
         let peers_ms = if is_anything_leased && !self.is_asking_peers { self.asks_peers_ms(machine) } else { u64::MAX };
         session_ms.min(peers_ms).max(now_ms)
     }
+
+    /// Whoever was named, once; then all go on being asked in turn, lest two that name each other be all that is asked.
+    fn choose(&mut self, managers: usize) -> usize {
+        if let Some(named) = self.hint.take() {
+            self.tried = Some(named);
+            return named;
+        }
+        let next = self.next_manager % managers;
+        self.next_manager = (self.next_manager + 1) % MAX_MANAGERS;
+        next
+    }
 }
 
 impl World {
@@ -55,7 +66,7 @@ impl World {
         let (id, term, count) = (machine.id, machine.term, self.managers.len());
         let Some(agent) = &mut machine.agent else { return };
         let relay = agent.relay.take();
-        let manager = relay.unwrap_or(agent.next_manager % count);
+        let manager = relay.unwrap_or_else(|| agent.choose(count));
         let connection = self.connections.open(at, manager);
         let until_ms = self.now_ms + DIAL_MS;
         agent.session = Session::Dialing { connection, until_ms };
@@ -80,7 +91,6 @@ impl World {
         let Some(agent) = &mut self.machines[at].agent else { return };
         let dials_at_ms = now_ms + 1 + random;
         let before = std::mem::replace(&mut agent.session, Session::None { dials_at_ms });
-        agent.next_manager = (agent.next_manager + 1) % MAX_MANAGERS;
         if let Session::Dialing { connection, .. } | Session::Open(Open { connection, .. }) = before {
             self.send_up(connection, Up::Bye);
             self.connections.leave_down(connection);
@@ -142,7 +152,7 @@ impl World {
         let Some(agent) = &mut machine.agent else { return };
         if matches!(message, Down::Welcome) {
             agent.outbox.begin_session();
-            agent.session = Session::Open(Open::new(connection, now_ms));
+            (agent.session, agent.tried) = (Session::Open(Open::new(connection, now_ms)), None);
             return;
         }
         let Session::Open(open) = &mut agent.session else { return };
@@ -192,8 +202,8 @@ impl World {
         let Some(agent) = &mut self.machines[at].agent else { return };
         if let Some(leader) = leader {
             // Through whom it was named, should the leader itself not be reached.
-            let is_second_try = agent.next_manager == leader && !was_open;
-            agent.next_manager = leader;
+            let is_second_try = agent.tried == Some(leader) && !was_open;
+            agent.hint = Some(leader);
             agent.relay = from.filter(|_| is_second_try || self.random.once_in(6));
         }
     }

@@ -95,8 +95,12 @@ enum Doing {
 #[derive(Debug)]
 struct Agent {
     session: Session,
-    /// Whom it tries next.
+    /// Whom it tries next: one after the other.
     next_manager: usize,
+    /// Named by one of them, to be tried before.
+    hint: Option<usize>,
+    /// The last that was named and tried.
+    tried: Option<usize>,
     /// A manager through which the leader may be reached.
     relay: Option<usize>,
     assigned: Option<BTreeMap<TaskId, Assignment>>,
@@ -200,6 +204,8 @@ impl Agent {
         Self {
             session: Session::None { dials_at_ms: 0 },
             next_manager: at,
+            hint: None,
+            tried: None,
             relay: None,
             assigned: None,
             outbox: Outbox::default(),
