@@ -27,7 +27,7 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("testcluster/src/bin/echo.rs", 414),
     ("testcluster/src/cluster.rs", 329),
     ("testcluster/src/control.rs", 302),
-    ("worker/src/reconciler/service.rs", 434),
+    ("worker/src/reconciler/service.rs", 432),
     ("worker/src/runtime/process/mod.rs", 376),
 ];
 

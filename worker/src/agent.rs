@@ -78,9 +78,10 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     let transport = credentials::transport(&config.data_dir, config.plaintext)?;
     let listener = listen(config.listen).await?;
     let journal = Journal::new(identity.root());
-    let left = journal.load()?;
+    let (left, forgotten) = (journal.load()?, journal.forgotten()?);
     check_runtimes(&config, &left)?;
-    let (lease, tasks) = (Arc::new(Lease::open(identity.root())?), TaskSet::new("agent"));
+    let lease = Arc::new(Lease::open(identity.root())?);
+    let tasks = TaskSet::new("agent");
     let keeper = Keeper::new(identity.root(), identity.node_id(), &config.docker_host, supervisor.clone(), &tasks);
     let runtimes = runtimes(&config, &identity, supervisor, &tasks)?;
     info!(node_id = %identity.node_id(), name = config.name, version = env!("CARGO_PKG_VERSION"), "goat-worker starts");
@@ -92,7 +93,6 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         address: config.address,
         identity: identity.clone(),
         runtimes: runtimes.clone(),
-        forgotten: journal.forgotten()?,
         journal,
         outbox: outbox.clone(),
         max_concurrent_starts: config.max_concurrent_starts,
@@ -104,7 +104,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
         meters: meters.clone(),
         tasks: tasks.child("tasks"),
     };
-    let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found));
+    let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found), forgotten);
     reconcile(service, &runtimes, &tasks);
     start_watchdog(keeper, health_seen.clone(), &tasks).await;
     meet_others(&config, listener, &identity, &lease, &transport, &tasks);

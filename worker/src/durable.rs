@@ -92,26 +92,24 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
 
 /// Removes a file for good; that it is not there is fine.
 pub fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_parent(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_error(path)(error)),
-    }
+    if was_there(path, fs::remove_file(path))? { sync_parent(path) } else { Ok(()) }
 }
 
 /// Removes files that nobody misses; that some are not there is fine. Should the power be lost, some may be there again.
 pub fn remove_all(paths: &[PathBuf]) -> Result<(), Error> {
-    paths.iter().try_for_each(|path| match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
-        _ => Ok(()),
-    })
+    paths.iter().try_for_each(|path| was_there(path, fs::remove_file(path)).map(drop))
 }
 
 /// Gives a file another name in its directory, for good; that it is not there is fine.
 pub fn rename(path: &Path, to: &Path) -> Result<(), Error> {
-    match fs::rename(path, to) {
-        Ok(()) => sync_parent(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    if was_there(path, fs::rename(path, to))? { sync_parent(path) } else { Ok(()) }
+}
+
+/// False where a file that is not there was to be done something to.
+fn was_there(path: &Path, done: io::Result<()>) -> Result<bool, Error> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(io_error(path)(error)),
     }
 }

@@ -14,6 +14,10 @@ use crate::task::Record;
 
 pub use crate::durable::Error;
 
+/// Of files, the extensions.
+const RECORD: &str = "json";
+const GONE: &str = "gone";
+
 /// The journal's directory. Clones share it; one task is written by one owner at a time.
 #[derive(Debug, Clone)]
 pub struct Journal {
@@ -33,12 +37,8 @@ impl Journal {
         Self { is_inline: true, ..Self::new(root) }
     }
 
-    fn path(&self, task: TaskId) -> PathBuf {
-        self.dir.join(format!("{task}.json"))
-    }
-
-    fn gone(&self, task: TaskId) -> PathBuf {
-        self.dir.join(format!("{task}.gone"))
+    fn path(&self, task: TaskId, extension: &str) -> PathBuf {
+        self.dir.join(format!("{task}.{extension}"))
     }
 
     fn files(&self, extension: &str) -> Result<Vec<PathBuf>, Error> {
@@ -51,31 +51,31 @@ impl Journal {
 
     /// Everything that was written. Blocks.
     pub fn load(&self) -> Result<Vec<Record>, Error> {
-        let records = self.files("json")?.into_iter().map(|path| durable::read::<Record>(&path));
+        let records = self.files(RECORD)?.into_iter().map(|path| durable::read::<Record>(&path));
         records.filter_map(Result::transpose).collect()
     }
 
     /// What was forgotten by [`Self::forget`] and not yet let go of. Blocks.
     pub fn forgotten(&self) -> Result<Vec<TaskId>, Error> {
-        let paths = self.files("gone")?;
+        let paths = self.files(GONE)?;
         Ok(paths.iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
     /// On return it is on disk.
     pub async fn save(&self, record: &Record) -> Result<(), Error> {
-        let (path, record) = (self.path(record.meta.task), record.clone());
+        let (path, record) = (self.path(record.meta.task, RECORD), record.clone());
         self.blocking(move || durable::write(&path, &record)).await
     }
 
     /// On return it is gone, and it is on disk that it was there.
     pub async fn forget(&self, task: TaskId) -> Result<(), Error> {
-        let (path, gone) = (self.path(task), self.gone(task));
+        let (path, gone) = (self.path(task, RECORD), self.path(task, GONE));
         self.blocking(move || durable::rename(&path, &gone)).await
     }
 
     /// Nothing is left of them.
     pub async fn let_go(&self, tasks: impl IntoIterator<Item = TaskId>) -> Result<(), Error> {
-        let paths: Vec<PathBuf> = tasks.into_iter().map(|task| self.gone(task)).collect();
+        let paths: Vec<PathBuf> = tasks.into_iter().map(|task| self.path(task, GONE)).collect();
         self.blocking(move || durable::remove_all(&paths)).await
     }
 

@@ -54,7 +54,7 @@ impl Worker {
         let (outbox, meters) = (Arc::new(Outbox::default()), Arc::new(Meters::default()));
         let (watched, is_watched) = watch::channel(true);
         let parts = reconciler_parts(dir.path(), &identity, &lease, &outbox, is_watched, &tasks);
-        let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(journal, None));
+        let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(journal, None), Vec::new());
         let (events, to_reconciler) = mpsc::channel(16);
         tasks.spawn("reconciler", service.run(to_reconciler));
         let (inventory_told, inventory) = watch::channel(Inventory::default());
@@ -107,7 +107,6 @@ fn reconciler_parts(
         identity: identity.clone(),
         runtimes: Runtimes::new([]),
         journal: Journal::inline(root),
-        forgotten: Vec::new(),
         outbox: outbox.clone(),
         max_concurrent_starts: 1,
         runtime_down_after: Duration::from_secs(60),

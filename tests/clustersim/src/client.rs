@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use goat_core::model::RequestId;
+use goat_core::model::{RequestId, Standing};
 use goat_proto::v1::control_client::ControlClient;
 use goat_proto::v1::{
     CreateServiceRequest, RemoveServiceRequest, ScaleServiceRequest, ServiceReply, ServiceSpec, SetManagerRequest,
@@ -26,6 +26,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Of one client at a time.
 const SERVICES: usize = 4;
 const POLICIES: [&str; 3] = ["stop", "keep", "stop-if-isolated"];
+const VOTER: &str = Standing::Voter.as_str();
+const LEARNER: &str = Standing::Learner.as_str();
 /// Of a request being one about managers.
 const ABOUT_MANAGERS: f64 = 0.05;
 /// Of the vote that was taken being given back next.
@@ -41,8 +43,8 @@ pub struct Desk {
     is_paused: Arc<AtomicBool>,
     /// Managers may lose their vote for a while.
     is_storm: Arc<AtomicBool>,
-    /// Some manager has lost it, or may have.
-    is_vote_out: Arc<AtomicBool>,
+    /// The one that has, or may have.
+    learner: Arc<Mutex<Option<usize>>>,
     /// Requests without an answer.
     open: Arc<AtomicU64>,
     answered: Arc<AtomicU64>,
@@ -56,7 +58,7 @@ impl Desk {
             wanted: Arc::default(),
             is_paused: Arc::default(),
             is_storm: Arc::default(),
-            is_vote_out: Arc::default(),
+            learner: Arc::default(),
             open: Arc::default(),
             answered: Arc::default(),
         }
@@ -73,7 +75,7 @@ impl Desk {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.open.load(Ordering::Relaxed) == 0 && !self.is_vote_out.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed) == 0 && self.learner.lock().is_none()
     }
 
     pub fn answered(&self) -> u64 {
@@ -92,8 +94,6 @@ pub struct Client {
     desk: Desk,
     channels: Vec<Channel>,
     own: BTreeMap<String, u32>,
-    /// The manager whose vote it has taken.
-    learner: Option<usize>,
     made: u64,
     pace_ms: u64,
 }
@@ -106,6 +106,13 @@ enum Request {
     SetManager { manager: usize, standing: &'static str },
 }
 
+impl Request {
+    /// A vote is not taken where those that are left could not decide anything.
+    fn may_be_refused(&self) -> bool {
+        matches!(self, Self::SetManager { standing, .. } if *standing == LEARNER)
+    }
+}
+
 impl Client {
     /// `pace_ms`: between two requests, about.
     pub fn new(number: usize, managers: &[String], network: Network, desk: Desk, pace_ms: u64) -> Self {
@@ -116,7 +123,7 @@ impl Client {
             connector.channel(&endpoint.http2_keep_alive_interval(Duration::from_secs(2)))
         };
         let channels = managers.iter().map(channel).collect();
-        Self { number, desk, channels, own: BTreeMap::new(), learner: None, made: 0, pace_ms }
+        Self { number, desk, channels, own: BTreeMap::new(), made: 0, pace_ms }
     }
 
     /// Never ends.
@@ -132,21 +139,24 @@ impl Client {
         }
     }
 
-    fn about_managers(&mut self) -> Option<Request> {
-        let (random, is_storm) = (&mut rand::rng(), self.desk.is_storm.load(Ordering::Relaxed));
-        if let Some(manager) = self.learner {
-            let comes_back = !is_storm || random.random_bool(VOTE_BACK);
-            return comes_back.then_some(Request::SetManager { manager, standing: "voter" });
+    /// One client alone asks such things, so that it is one manager at a time.
+    fn about_managers(&self) -> Option<Request> {
+        if self.number > 0 {
+            return None;
         }
-        // One client, so that it is one manager.
-        if self.number > 0 || !is_storm || !random.random_bool(ABOUT_MANAGERS) {
+        let (random, is_storm) = (&mut rand::rng(), self.desk.is_storm.load(Ordering::Relaxed));
+        let mut learner = self.desk.learner.lock();
+        if let Some(manager) = *learner {
+            let comes_back = !is_storm || random.random_bool(VOTE_BACK);
+            return comes_back.then_some(Request::SetManager { manager, standing: VOTER });
+        }
+        if !is_storm || !random.random_bool(ABOUT_MANAGERS) {
             return None;
         }
         let manager = random.random_range(0..self.channels.len());
         // Before the answer: one that gets lost, or is a refusal of the second try, says nothing of the first.
-        self.learner = Some(manager);
-        self.desk.is_vote_out.store(true, Ordering::Relaxed);
-        Some(Request::SetManager { manager, standing: "learner" })
+        *learner = Some(manager);
+        Some(Request::SetManager { manager, standing: LEARNER })
     }
 
     fn about_services(&mut self) -> Option<Request> {
@@ -183,12 +193,7 @@ impl Client {
                     self.desk.witness.acknowledge(before, index);
                     return self.note(request);
                 }
-                // Those that are left might not be able to decide anything.
-                Ok(Err(status))
-                    if is_final(&status) && matches!(request, Request::SetManager { standing: "learner", .. }) =>
-                {
-                    return;
-                }
+                Ok(Err(status)) if is_final(&status) && request.may_be_refused() => return,
                 Ok(Err(status)) if is_final(&status) => {
                     return self.desk.witness.violation(format!(
                         "client {} {request:?} was refused: {:?} {}",
@@ -211,9 +216,8 @@ impl Client {
             Request::Create { name, replicas, .. } | Request::Scale { name, replicas } => (name, Some(*replicas)),
             Request::Remove { name } => (name, None),
             Request::SetManager { standing, .. } => {
-                if *standing == "voter" {
-                    self.learner = None;
-                    self.desk.is_vote_out.store(false, Ordering::Relaxed);
+                if *standing == VOTER {
+                    *self.desk.learner.lock() = None;
                 }
                 return;
             }

@@ -231,18 +231,18 @@ fn disk(world: &mut World, host: HostId, health: Health, lasts: u64) {
 
 fn drift(world: &mut World, host: HostId, ppm: i64) {
     world.note(format_args!("the clock of host {host} runs wrong by {ppm} ppm"));
-    world.kernel.drift(host, ppm);
-    if !world.is_manager(host) {
-        world.kernel.drift(world.shape.watchdog(host), ppm);
-    }
+    on_machine(world, host).for_each(|host| world.kernel.drift(host, ppm));
+}
+
+/// Who goes by the same clock: an agent, and its watchdog.
+fn on_machine(world: &World, host: HostId) -> impl Iterator<Item = HostId> + use<> {
+    let watchdog = (!world.is_manager(host)).then(|| world.shape.watchdog(host));
+    std::iter::once(host).chain(watchdog)
 }
 
 fn set_clock(world: &mut World, host: HostId, ahead: i64) {
     world.note(format_args!("the time of day of host {host} is set to be ahead by {} ms", ahead / MS as i64));
-    world.kernel.set_clock(host, ahead);
-    if !world.is_manager(host) {
-        world.kernel.set_clock(world.shape.watchdog(host), ahead);
-    }
+    on_machine(world, host).for_each(|host| world.kernel.set_clock(host, ahead));
 }
 
 fn freeze(world: &mut World, host: HostId, lasts: u64) {

@@ -98,7 +98,7 @@ impl Agent {
     async fn reconcile(&self, runtime: &Arc<dyn Runtime>) -> anyhow::Result<reconciler::Handle> {
         let root = self.identity.root();
         let journal = Journal::inline(root);
-        let (left, found) = (journal.load()?, runtime.list().await?);
+        let (left, forgotten, found) = (journal.load()?, journal.forgotten()?, runtime.list().await?);
         // The watchdog lives as long as the machine.
         let (watched, is_watched) = watch::channel(true);
         let parts = reconciler::Parts {
@@ -106,7 +106,6 @@ impl Agent {
             address: IpAddr::from(net::ip(self.place.host)),
             identity: self.identity.clone(),
             runtimes: Runtimes::new([runtime.clone()]),
-            forgotten: journal.forgotten()?,
             journal,
             outbox: self.outbox.clone(),
             max_concurrent_starts: 8,
@@ -118,7 +117,7 @@ impl Agent {
             tasks: self.tasks.child("tasks"),
             meters: self.meters.clone(),
         };
-        let (service, handle) = reconciler::Service::new(parts, adopt::adopt(left, Some(found)));
+        let (service, handle) = reconciler::Service::new(parts, adopt::adopt(left, Some(found)), forgotten);
         let (events, to_reconciler) = mpsc::channel(1_024);
         self.tasks.spawn("reconciler", async move {
             let _watched = watched;

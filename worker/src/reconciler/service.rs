@@ -46,8 +46,6 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     pub runtimes: Runtimes,
     pub journal: Journal,
-    /// What the journal has of tasks that were forgotten.
-    pub forgotten: Vec<TaskId>,
     pub outbox: Arc<Outbox>,
     pub max_concurrent_starts: usize,
     /// What has certainly ended is not waited for any longer.
@@ -79,15 +77,15 @@ pub struct Service {
 }
 
 impl Service {
-    /// With what was left by an earlier agent. `events` of the runtimes go to [`Service::run`].
-    pub fn new(parts: Parts, adoptions: Vec<Adoption>) -> (Self, Handle) {
+    /// With what was left by an earlier agent, and what it had forgotten. `events` of the runtimes go to [`Service::run`].
+    pub fn new(parts: Parts, adoptions: Vec<Adoption>, gone: Vec<TaskId>) -> (Self, Handle) {
         let (commands, to_service) = mpsc::channel(64);
         let (tell_updates, updates) = mpsc::channel(1_024);
         let (tell_forgotten, forgotten) = mpsc::channel(1_024);
         let mut service = Self {
             drivers: parts.runtimes.iter().map(|runtime| runtime.driver()).collect(),
             starts: Arc::new(Semaphore::new(parts.max_concurrent_starts)),
-            gone: Gone::new(&parts),
+            gone: Gone::new(gone, &parts),
             parts,
             known: BTreeMap::new(),
             assigned: None,

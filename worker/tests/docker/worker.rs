@@ -74,14 +74,13 @@ impl Worker {
         let (health, health_seen) = watch::channel(Health::default());
         let tasks = TaskSet::new("test");
         let journal = Journal::new(identity.root());
-        let left = journal.load().expect("a journal");
+        let (left, forgotten) = (journal.load().expect("a journal"), journal.forgotten().expect("a journal"));
         let found: Option<Vec<Found>> = runtime.list().await.ok();
         let parts = reconciler::Parts {
             node: "w1".into(),
             address: [127, 0, 0, 1].into(),
             identity,
             runtimes: runtimes.clone(),
-            forgotten: journal.forgotten().expect("a journal"),
             journal,
             outbox: Arc::new(Outbox::default()),
             max_concurrent_starts: 4,
@@ -93,7 +92,7 @@ impl Worker {
             meters: Arc::default(),
             tasks: tasks.child("tasks"),
         };
-        let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found));
+        let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found), forgotten);
         let (events, to_reconciler) = mpsc::channel(1_024);
         tasks.spawn("reconciler", service.run(to_reconciler));
         tasks.spawn("watch", {

@@ -24,9 +24,9 @@ pub(super) struct Gone {
 
 impl Gone {
     /// With what an earlier agent has forgotten.
-    pub(super) fn new(parts: &Parts) -> Self {
+    pub(super) fn new(forgotten: Vec<TaskId>, parts: &Parts) -> Self {
         let now = Instant::now();
-        let since = parts.forgotten.iter().map(|task| (*task, now)).collect();
+        let since = forgotten.into_iter().map(|task| (task, now)).collect();
         Self { since, journal: parts.journal.clone(), tasks: parts.tasks.clone() }
     }
 
