@@ -19,8 +19,9 @@ pub struct LeaderLeases {
     lease_ttl_ms: u64,
     nodes: BTreeMap<NodeId, Entry>,
     last_down_ms: Option<u64>,
-    /// When a node was last forgotten.
-    forgot_ms: Option<u64>,
+    /// Since when the nodes are all that there are: when this account began, which knows of no removal before it, or when
+    /// a node was last forgotten.
+    known_since_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +67,7 @@ impl LeaderLeases {
     ) -> Self {
         let entry = |told| Entry::new(leader_since_ms, policy.lease_ttl_ms, told);
         let nodes = nodes.into_iter().map(|(node, told)| (node, entry(told))).collect();
-        Self { policy, lease_ttl_ms: policy.lease_ttl_ms, nodes, last_down_ms: None, forgot_ms: None }
+        Self { policy, lease_ttl_ms: policy.lease_ttl_ms, nodes, last_down_ms: None, known_since_ms: leader_since_ms }
     }
 
     /// From now on grants last for `lease_ttl_ms`, and every node may hold one that does already.
@@ -110,8 +111,10 @@ impl LeaderLeases {
     /// Since when some node or other is heard without a gap; None while none is. A lone node needs no other, but where it may
     /// still ask one that was removed: that one may be cut off as it is, and answer it.
     fn others_heard_since_ms(&self, now_ms: u64) -> Option<u64> {
-        let knows_it_is_alone =
-            |entry: &Entry| self.forgot_ms.is_none_or(|at_ms| entry.granted_ms >= at_ms + TOLD_WITHIN_MS);
+        let knows_it_is_alone = |entry: &Entry| {
+            let told_since_ms = entry.heard_since_ms.map(|at_ms| at_ms.max(self.known_since_ms));
+            told_since_ms.is_some_and(|at_ms| entry.granted_ms >= at_ms + TOLD_WITHIN_MS)
+        };
         if self.nodes.len() == 1 && self.nodes.values().all(knows_it_is_alone) {
             return Some(0);
         }
@@ -156,7 +159,7 @@ impl LeaderLeases {
     /// The node's row is gone.
     pub fn forget(&mut self, node: NodeId, now_ms: u64) {
         self.nodes.remove(&node);
-        self.forgot_ms = Some(now_ms);
+        self.known_since_ms = now_ms;
     }
 
     /// What has changed by `now_ms`. `is_leased`: whether the node has a task that must be fenced. A state is told once;

@@ -176,15 +176,19 @@ proptest! {
         let lease = WorkerLease { sent_ms: 0, ttl_ms: policy.lease_ttl_ms };
         let worker_stopped_us = lease.deadline_ms() as f64 * 1e3 / rate(worker_share) + policy.kill_ms as f64 * 1e3;
 
-        let node = NodeId::from_random(1);
+        let (node, heard) = (NodeId::from_random(1), NodeId::from_random(2));
         let leader_ms = |real_us: f64| (real_us * rate(leader_share) / 1e3) as u64;
         let granted_ms = leader_ms(delay_us as f64).max(1);
-        let mut leases = LeaderLeases::new(policy, 0, [(node, NodeState::Ready)]);
+        let mut leases = LeaderLeases::new(policy, 0, [node, heard].map(|node| (node, NodeState::Ready)));
         leases.granted(node, granted_ms);
         // One ms for the leader's own rounding down of when it granted.
         let at_stop_ms = leader_ms(worker_stopped_us).saturating_sub(1);
+        let down_ms = granted_ms + policy.manager_wait_ms();
+        let beats = (0..down_ms).step_by(policy.disconnected_after_ms as usize - 1);
+        beats.chain([down_ms]).for_each(|at_ms| leases.granted(heard, at_ms));
         let told = leases.due(at_stop_ms, |_| true);
         prop_assert!(!told.contains(&(node, NodeState::Down)), "down at {at_stop_ms}, granted at {granted_ms}: {policy:?}");
+        prop_assert_eq!(leases.due(down_ms, |_| true), [(node, NodeState::Down)]);
     }
 
     #[test]

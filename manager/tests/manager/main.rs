@@ -6,6 +6,7 @@ mod config;
 mod group;
 mod leases;
 mod logs;
+mod output;
 mod readdress;
 mod recover;
 mod refusals;

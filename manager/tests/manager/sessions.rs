@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use goat_proto::v1::{
-    ListNodesRequest, ListTasksRequest, LogChunk, PushLogsMessage, RemoveServiceRequest, ServiceSpec, Task,
-    TaskLogsRequest, TaskReport, WatchEventsRequest, manager_message,
+    Assignment, Hello, Inventory, ListNodesRequest, ListTasksRequest, RemoveServiceRequest, ServiceSpec, Task,
+    TaskReport, WatchEventsRequest, manager_message,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::cluster::{Cluster, request_id, until};
@@ -28,7 +26,14 @@ pub async fn session(cluster: &Cluster, node_id: &str, name: &str) -> (Session, 
     .await
 }
 
-fn web(replicas: u32, on_disconnect: &str) -> ServiceSpec {
+/// Its worker's hello once more, with the task still running.
+fn running(task: &Assignment) -> Hello {
+    let report =
+        TaskReport { task_id: task.task_id.clone(), state: "running".into(), at_ms: 1, ..TaskReport::default() };
+    Hello { tasks: vec![report], ..hello(A, "w1") }
+}
+
+pub fn web(replicas: u32, on_disconnect: &str) -> ServiceSpec {
     ServiceSpec {
         name: "web".into(),
         image: "web:1".into(),
@@ -113,10 +118,7 @@ async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
     cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = older.told(|_| true).await;
 
-    let mut again = hello(A, "w1");
-    again.tasks =
-        vec![TaskReport { task_id: task.task_id.clone(), state: "running".into(), at_ms: 1, ..TaskReport::default() }];
-    let (mut newer, answer) = worker::open(&cluster.managers[leader], again).await.expect("it answers");
+    let (mut newer, answer) = worker::open(&cluster.managers[leader], running(&task)).await.expect("it answers");
     let welcome = welcomed(answer);
     assert!(!welcome.cluster_id.is_empty() && welcome.lease_ttl_ms > 0);
     let told: Vec<String> = newer.all_tasks().await.into_iter().map(|task| task.task_id).collect();
@@ -210,42 +212,6 @@ async fn events_tell_what_happened_on_every_manager_and_follow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn output_comes_from_the_worker_through_any_manager() {
-    let cluster = Cluster::new(26);
-    cluster.settled().await;
-    let (mut worker, leader) = session(&cluster, A, "w1").await;
-    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
-    let task = worker.told(|_| true).await;
-    for at in 0..3 {
-        let mut client = cluster.managers[at].client().await.expect("it runs");
-        let request = TaskLogsRequest { reference: task.task_id.clone(), ..TaskLogsRequest::default() };
-        let asked = tokio::spawn(async move { client.task_logs(request).await });
-        let wanted = loop {
-            if let manager_message::Message::Logs(wanted) = worker.next().await.expect("the session lives") {
-                break wanted;
-            }
-        };
-        let (pieces, stream) = mpsc::channel(4);
-        for data in ["one ", "two"] {
-            let chunk = LogChunk { data: data.into(), stream: "stdout".into() };
-            let message =
-                PushLogsMessage { stream_id: wanted.stream_id.clone(), chunk: Some(chunk), error: String::new() };
-            pieces.send(message).await.expect("there is room");
-        }
-        drop(pieces);
-        let mut pusher = cluster.managers[leader].dispatcher().await.expect("it runs");
-        let pushed = tokio::spawn(async move { pusher.push_logs(ReceiverStream::new(stream)).await });
-        let mut output = asked.await.expect("no panic").expect("it answers").into_inner();
-        let mut text = Vec::new();
-        while let Some(chunk) = output.message().await.expect("it ends well") {
-            text.extend_from_slice(&chunk.data);
-        }
-        assert_eq!(text, b"one two");
-        pushed.await.expect("no panic").expect("it was taken");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
     let cluster = Cluster::with(27, &["--worker-heartbeat-ms", "200", "--lease-ttl-ms", "1600"]);
     cluster.settled().await;
@@ -253,6 +219,11 @@ async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
     cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
     let task = silent.told(|_| true).await;
     silent.report(1, &task.task_id, "running").await;
+    // One that is heard, without which nobody is given up, and that has no room.
+    let full = Hello { inventory: Some(Inventory::default()), ..hello(B, "w2") };
+    let (full, answer) = worker::open(&cluster.managers[leader], full).await.expect("it answers");
+    welcomed(answer);
+    full.keep_beating(Duration::from_millis(100));
     let replaced = async || {
         let tasks = tasks(&cluster, leader).await;
         tasks.into_iter().find(|task| task.attempt == 2).filter(|task| !task.error.is_empty())
@@ -260,10 +231,7 @@ async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
     let waiting = until("a replacement waits for room", replaced).await;
     assert_eq!((waiting.state.as_str(), waiting.cause.as_str()), ("pending", "node-lost"));
 
-    let mut again = hello(A, "w1");
-    again.tasks =
-        vec![TaskReport { task_id: task.task_id.clone(), state: "running".into(), at_ms: 1, ..TaskReport::default() }];
-    let (mut back, answer) = worker::open(&cluster.managers[leader], again).await.expect("it answers");
+    let (mut back, answer) = worker::open(&cluster.managers[leader], running(&task)).await.expect("it answers");
     welcomed(answer);
     let told = back.told(|_| true).await;
     assert_eq!((&told.task_id, told.desired.as_str(), told.attempt), (&task.task_id, "running", 3));

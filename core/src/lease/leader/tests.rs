@@ -3,28 +3,43 @@
 use super::*;
 
 const NODE: NodeId = NodeId::from_random(1);
+const OTHER: NodeId = NodeId::from_random(9);
+
+/// The node's heartbeats are granted all the time from the one to the other, both ends included.
+fn hear(leases: &mut LeaderLeases, node: NodeId, from_ms: u64, to_ms: u64) {
+    let beats = (from_ms..to_ms).step_by(LeasePolicy::default().heartbeat_ms as usize);
+    beats.chain([to_ms]).for_each(|at_ms| leases.granted(node, at_ms));
+}
+
+/// `NODE` in an account of 0 ms, beside another one that is heard from then to an hour later.
+fn beside_another(told: NodeState) -> LeaderLeases {
+    let mut leases = LeaderLeases::new(LeasePolicy::default(), 0, [(NODE, told), (OTHER, NodeState::Ready)]);
+    hear(&mut leases, OTHER, 0, 3_600_000);
+    leases
+}
 
 #[test]
 fn a_leased_node_is_down_only_after_the_full_wait() {
     let policy = LeasePolicy::default();
-    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    let mut leases = beside_another(NodeState::Ready);
     assert_eq!(leases.due(policy.disconnected_after_ms, |_| true), [(NODE, NodeState::Disconnected)]);
     assert_eq!(leases.due(policy.manager_wait_ms() - 1, |_| true), []);
     assert_eq!(leases.due(policy.manager_wait_ms(), |_| true), [(NODE, NodeState::Down)]);
+    leases.forget(OTHER, 3_600_000);
     assert_eq!(leases.next_deadline_ms(0), None);
 }
 
 #[test]
 fn a_node_without_leased_tasks_is_down_sooner() {
     let policy = LeasePolicy::default();
-    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    let mut leases = beside_another(NodeState::Ready);
     assert_eq!(leases.due(policy.down_after_ms, |_| false), [(NODE, NodeState::Down)]);
 }
 
 #[test]
 fn a_node_that_others_reach_is_waited_for_but_not_for_ever() {
     let policy = LeasePolicy::default();
-    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    let mut leases = beside_another(NodeState::Ready);
     let reached = |leases: &mut LeaderLeases, at_ms: u64| {
         leases.reached(NODE, at_ms);
         leases.due(at_ms, |_| false)
@@ -40,7 +55,7 @@ fn a_node_that_others_reach_is_waited_for_but_not_for_ever() {
 #[test]
 fn a_lease_for_a_freeze_is_waited_for_by_a_leader_that_granted_none() {
     let policy = LeasePolicy::default();
-    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Disconnected)]);
+    let mut leases = beside_another(NodeState::Disconnected);
     leases.extend(60_000);
     let wait_ms = policy.manager_wait_for_ms(60_000);
     assert_eq!(leases.due(wait_ms - 1, |_| true), []);
@@ -50,7 +65,7 @@ fn a_lease_for_a_freeze_is_waited_for_by_a_leader_that_granted_none() {
 #[test]
 fn an_old_opinion_does_not_count() {
     let policy = LeasePolicy::default();
-    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    let mut leases = beside_another(NodeState::Ready);
     leases.reached(NODE, policy.down_after_ms - OPINION_FRESH_MS);
     assert_eq!(leases.due(policy.down_after_ms, |_| false), [(NODE, NodeState::Down)]);
 }
@@ -92,7 +107,7 @@ fn a_leased_node_has_its_full_time_from_when_another_is_heard() {
     let policy = LeasePolicy::default();
     let nodes = [1, 2].map(NodeId::from_random);
     let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Disconnected)));
-    let hear = |leases: &mut LeaderLeases, from_ms: u64, to_ms: u64| {
+    let due_while_heard = |leases: &mut LeaderLeases, from_ms: u64, to_ms: u64| {
         let mut due = Vec::new();
         for now_ms in (from_ms..=to_ms).step_by(policy.heartbeat_ms as usize) {
             leases.granted(nodes[1], now_ms);
@@ -102,10 +117,10 @@ fn a_leased_node_has_its_full_time_from_when_another_is_heard() {
         due.extend(leases.due(to_ms, |_| true));
         due
     };
-    assert_eq!(hear(&mut leases, 60_000, 60_000 + policy.manager_wait_ms() - 1), []);
+    assert_eq!(due_while_heard(&mut leases, 60_000, 60_000 + policy.manager_wait_ms() - 1), []);
     // After a gap it starts again: who is cut off may have taken that one's silence for the managers' end.
     let again_ms = 60_000 + policy.manager_wait_ms() - 1 + policy.disconnected_after_ms;
-    assert_eq!(hear(&mut leases, again_ms, again_ms + policy.manager_wait_ms() - 1), []);
+    assert_eq!(due_while_heard(&mut leases, again_ms, again_ms + policy.manager_wait_ms() - 1), []);
     let until_ms = again_ms + policy.manager_wait_ms();
     assert_eq!(leases.next_deadline_ms(until_ms - 1), Some(until_ms));
     assert_eq!(leases.due(until_ms, |_| true), [(nodes[0], NodeState::Down)]);
@@ -115,23 +130,42 @@ fn a_leased_node_has_its_full_time_from_when_another_is_heard() {
 #[test]
 fn the_last_node_is_waited_for_until_it_knows_that_the_others_were_removed() {
     let policy = LeasePolicy::default();
-    let nodes = [1, 2].map(NodeId::from_random);
     for heard_for_ms in [0, TOLD_WITHIN_MS - 1, TOLD_WITHIN_MS] {
-        let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
-        leases.granted(nodes[0], 60_000);
-        leases.forget(nodes[1], 60_000);
-        leases.granted(nodes[0], 60_000 + heard_for_ms);
-        let due = leases.due(3_600_000, |_| true);
-        let wanted = if heard_for_ms < TOLD_WITHIN_MS { NodeState::Disconnected } else { NodeState::Down };
-        assert_eq!(due, [(nodes[0], wanted)], "heard for {heard_for_ms} ms since");
+        let known = [(NODE, NodeState::Ready), (OTHER, NodeState::Ready)];
+        let mut removing = LeaderLeases::new(policy, 0, known);
+        hear(&mut removing, NODE, 0, 60_000);
+        removing.forget(OTHER, 60_000);
+        // A leader that comes after the removal does not know of it, nor one whose account begins anew.
+        let later = LeaderLeases::new(policy, 60_000, [(NODE, NodeState::Ready)]);
+        for mut leases in [removing, later] {
+            hear(&mut leases, NODE, 60_000, 60_000 + heard_for_ms);
+            let due = leases.due(3_600_000, |_| true);
+            let wanted = if heard_for_ms < TOLD_WITHIN_MS { NodeState::Disconnected } else { NodeState::Down };
+            assert_eq!(due, [(NODE, wanted)], "heard for {heard_for_ms} ms since");
+        }
     }
-    // Another one that is heard is enough, as ever.
-    let mut leases = LeaderLeases::new(policy, 0, nodes.map(|node| (node, NodeState::Ready)));
-    leases.forget(nodes[1], 60_000);
-    let third = NodeId::from_random(3);
-    let until_ms = 60_000 + policy.manager_wait_ms();
-    (60_000..=until_ms).step_by(policy.heartbeat_ms as usize).for_each(|now_ms| leases.granted(third, now_ms));
-    assert_eq!(leases.due(until_ms, |_| true), [(nodes[0], NodeState::Down)]);
+}
+
+/// What it was told when it came may be lost with what it heard last.
+#[test]
+fn a_lone_node_that_is_heard_after_a_gap_is_told_anew() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    leases.granted(NODE, 60_000);
+    assert_eq!(leases.due(3_600_000, |_| true), [(NODE, NodeState::Disconnected)]);
+    hear(&mut leases, NODE, 3_600_000, 3_600_000 + TOLD_WITHIN_MS);
+    assert_eq!(leases.due(7_200_000, |_| true), [(NODE, NodeState::Down)]);
+}
+
+#[test]
+fn a_node_that_was_never_heard_is_given_up_where_another_is() {
+    let policy = LeasePolicy::default();
+    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready), (OTHER, NodeState::Ready)]);
+    leases.forget(OTHER, 60_000);
+    let (third, until_ms) = (NodeId::from_random(3), 60_000 + policy.manager_wait_ms());
+    hear(&mut leases, third, 60_000, until_ms);
+    assert_eq!(leases.due(until_ms - 1, |_| true), [(NODE, NodeState::Disconnected)]);
+    assert_eq!(leases.due(until_ms, |_| true), [(NODE, NodeState::Down)]);
 }
 
 #[test]
@@ -157,7 +191,7 @@ fn one_node_of_many_is_no_mass_loss() {
 #[test]
 fn a_longer_lease_is_waited_for_to_its_end_even_after_a_shorter_grant() {
     let policy = LeasePolicy::default();
-    let mut leases = LeaderLeases::new(policy, 0, [(NODE, NodeState::Ready)]);
+    let mut leases = beside_another(NodeState::Ready);
     leases.extend(60_000);
     leases.granted(NODE, 1_000);
     leases.shorten();
@@ -184,20 +218,15 @@ fn all_are_heard_when_each_was_or_was_given_up_and_strangers_have_had_their_time
     let told = [NodeState::Ready, NodeState::Ready, NodeState::Down];
     let mut leases = LeaderLeases::new(policy, 0, nodes.into_iter().zip(told));
     assert!(!leases.are_all_heard(1_000_000), "nobody is heard, so nobody knows that managers live");
-    let heard = |leases: &mut LeaderLeases, until_ms: u64| {
-        for at_ms in (0..=until_ms).step_by(policy.heartbeat_ms as usize) {
-            leases.granted(nodes[0], at_ms);
-        }
-    };
     let wait_ms = policy.manager_wait_ms();
-    heard(&mut leases, wait_ms);
+    hear(&mut leases, nodes[0], 0, wait_ms);
     assert!(!leases.are_all_heard(wait_ms), "one is neither heard nor given up");
     leases.granted(nodes[1], wait_ms);
     assert!(!leases.are_all_heard(wait_ms - 1), "one that nobody knows may still hold a lease");
     assert!(leases.are_all_heard(wait_ms));
 
     let mut alone = LeaderLeases::new(policy, 0, [(nodes[0], NodeState::Ready), (nodes[1], NodeState::Ready)]);
-    heard(&mut alone, wait_ms);
+    hear(&mut alone, nodes[0], 0, wait_ms);
     assert_eq!(alone.due(wait_ms, |_| true), [(nodes[1], NodeState::Down)]);
     assert!(alone.are_all_heard(wait_ms));
 }

@@ -57,11 +57,14 @@ pub fn renewed(age: u8, heartbeat_age: u8) -> u8 {
     u8::MAX - u8::try_from(lease.sent_ms).expect("it came from one")
 }
 
-/// Whether a leader that granted last, or was elected, `ticks` ago calls the node down, by a clock of that pace.
+/// Whether a leader that granted last, or was elected, `ticks` ago calls the node down, by a clock of that pace, while it
+/// hears another one.
 pub fn is_given_up(policy: &LeasePolicy, ticks: u8, pace: u8) -> bool {
-    let node = NodeId::from_random(1);
-    let mut leases = LeaderLeases::new(*policy, 0, [(node, NodeState::Ready)]);
-    leases.due(u64::from(ticks) * u64::from(pace), |_| true).contains(&(node, NodeState::Down))
+    let (node, heard) = (NodeId::from_random(1), NodeId::from_random(2));
+    let now_ms = u64::from(ticks) * u64::from(pace);
+    let mut leases = LeaderLeases::new(*policy, 0, [node, heard].map(|node| (node, NodeState::Ready)));
+    (0..=now_ms).for_each(|at_ms| leases.granted(heard, at_ms));
+    leases.due(now_ms, |_| true).contains(&(node, NodeState::Down))
 }
 
 /// Whether a leader that granted last `ticks` ago hears the node no more, by a clock of that pace.

@@ -131,9 +131,14 @@ impl World {
         }
     }
 
-    /// The wrong turn: everybody counts as silent for long, as if this manager had led since its clock began.
+    /// The wrong turn: as if this manager had led for a minute, and had heard a stranger all the while, beside whom the
+    /// others' silence counts.
     fn forget_to_wait(&mut self, manager: usize) {
-        let leases = fresh(&self.managers[manager].state, self.lease_policy(), 0);
+        let (policy, now_ms) = (self.lease_policy(), self.clock_ms(manager));
+        let began_ms = now_ms.saturating_sub(60_000);
+        let mut leases = fresh(&self.managers[manager].state, policy, began_ms);
+        let beats = (began_ms..=now_ms).step_by(policy.heartbeat_ms as usize);
+        beats.for_each(|at_ms| leases.granted(NodeId::from_random(1 << 40), at_ms));
         if let Some(leading) = self.leading(manager) {
             leading.leases = leases;
         }

@@ -66,6 +66,10 @@ impl World {
         let (id, term, count) = (machine.id, machine.term, self.managers.len());
         let Some(agent) = &mut machine.agent else { return };
         let relay = agent.relay.take();
+        if relay.is_some() {
+            // Once: what it names again is asked itself, and then all go on being asked.
+            agent.tried = None;
+        }
         let manager = relay.unwrap_or_else(|| agent.choose(count));
         let connection = self.connections.open(at, manager);
         let until_ms = self.now_ms + DIAL_MS;
