@@ -21,7 +21,10 @@ pub enum Refusal {
         "node {id} was removed from the cluster: to let its machine take part again, empty its data directory and let it join anew"
     )]
     NodeRemoved { id: NodeId },
-    #[error("node {name:?} is {state}; one must be down, or drained and empty, to go", state = .state.as_str())]
+    #[error(
+        "node {name:?} is {state}; one must be down, or drained and empty, to go{until}", state = .state.as_str(),
+        until = until_down(*.state)
+    )]
     NodeNotDown { name: String, state: NodeState },
     #[error("a node named {name:?} exists already with another id and is not down; give this worker another name")]
     NodeNameTaken { name: String },
@@ -44,4 +47,14 @@ pub enum Refusal {
     Invalid { field: String, problem: String },
     #[error("{what}")]
     Impossible { what: String },
+}
+
+/// What brings a silent node there.
+const fn until_down(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Disconnected => {
+            " (a silent one is down in seconds where another worker is heard; if there is none, start one)"
+        }
+        NodeState::Ready | NodeState::Down => "",
+    }
 }

@@ -1,6 +1,6 @@
 //! Nodes that are emptied: at once, or gently until a deadline.
 
-use goat_core::model::{Availability, Cause, Desired, NodeId, Placement, TaskState};
+use goat_core::model::{Availability, Cause, Desired, NodeId, NodeState, Placement, TaskState};
 use goat_core::orchestrator::waits_for;
 use goat_core::state::command::{Action, Refusal};
 
@@ -197,6 +197,11 @@ fn a_node_that_is_drained_and_empty_may_be_forgotten() {
     leader.settle();
     let refused = leader.refused(Action::RemoveNode { node: nodes[0] });
     assert!(matches!(refused, Refusal::NodeNotDown { .. }), "its task has not ended: {refused}");
+    let wanted = "node \"w1\" is ready; one must be down, or drained and empty, to go";
+    assert_eq!(refused.to_string(), wanted);
+    // A silent one may be the only one there is.
+    let silent = Refusal::NodeNotDown { name: "w1".into(), state: NodeState::Disconnected }.to_string();
+    assert!(silent.ends_with("where another worker is heard; if there is none, start one)"), "{silent}");
     leader.work();
     leader.done(Action::RemoveNode { node: nodes[0] });
     assert!(leader.state.node(nodes[0]).is_none());

@@ -87,13 +87,19 @@ fn peer(
     }
 }
 
-/// What is to be said where half of the workers fell silent at once.
-fn mass_loss(state: &State, now_ms: u64) -> Option<String> {
+/// What is to be said where no worker is heard, or half of them fell silent at once.
+fn silence(state: &State, now_ms: u64) -> Option<String> {
     let is_recent = |node: &&Node| now_ms.saturating_sub(node.state_since_ms) < MASS_WINDOW_MS;
     let of_state = |wanted: NodeState| state.nodes().filter(move |node| node.state == wanted);
     let down = of_state(NodeState::Down).filter(is_recent).count();
-    let missing = of_state(NodeState::Disconnected).count() + down;
-    let known = missing + of_state(NodeState::Ready).count();
+    let (silent, ready) = (of_state(NodeState::Disconnected).count(), of_state(NodeState::Ready).count());
+    if silent > 0 && ready == 0 {
+        return Some(
+            "no worker is heard: until one is, none is given up and no task is moved; look at the network between managers and workers, or start a worker".into(),
+        );
+    }
+    let missing = silent + down;
+    let known = missing + ready;
     (missing >= 2 && 2 * missing >= known).then(|| {
         let every_s = LeasePolicy::default().mass_interval_ms / 1_000;
         format!(
@@ -159,7 +165,7 @@ impl Control {
         warnings.extend(unsaved.map(|peer| format!("{} saves no snapshots: {}", peer.name, peer.backup_problem)));
         let managers = v1::Managers { total: peers.len() as u32, reachable: (peers.len() - missing.len()) as u32 };
         let state = group.view().read();
-        warnings.extend(mass_loss(&state, clock::now_ms()));
+        warnings.extend(silence(&state, clock::now_ms()));
         warnings.extend(state.restored().map(|restored| {
             let heard = state.nodes().filter(|node| node.stocked > restored.version).count();
             let all = state.nodes().len();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use goat_proto::v1::{
-    Assignment, Hello, Inventory, ListNodesRequest, ListTasksRequest, RemoveServiceRequest, ServiceSpec, Task,
-    TaskReport, WatchEventsRequest, manager_message,
+    Assignment, GetStatusRequest, Hello, Inventory, ListNodesRequest, ListTasksRequest, RemoveServiceRequest,
+    ServiceSpec, Task, TaskReport, WatchEventsRequest, manager_message,
 };
 use tonic::Code;
 
@@ -147,6 +147,12 @@ async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_el
     }
     let granted = std::time::Instant::now();
     silent.report(1, &task.task_id, "running").await;
+    until("it is said that nobody is heard", async || {
+        let mut client = cluster.managers[leader].client().await.ok()?;
+        let warnings = client.get_status(GetStatusRequest::default()).await.ok()?.into_inner().warnings;
+        warnings.iter().any(|warning| warning.starts_with("no worker is heard")).then_some(())
+    })
+    .await;
     let (mut other, _) = session(&cluster, B, "w2").await;
     other.keep_beating(Duration::from_millis(100));
 
