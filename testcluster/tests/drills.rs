@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{World, testcluster, text, turn};
+use goat_proto::v1::ServiceSpec;
 use goat_testcluster::cluster::Options;
 use goat_testcluster::drill::Checks;
 use goat_testcluster::runtime::RuntimeKind;
@@ -146,12 +147,14 @@ fn a_recorder_sees_an_acknowledged_write_that_is_gone() {
 fn the_checks_see_a_slot_without_a_task_and_a_dead_task_that_managers_count() {
     alone(async {
         let dir = tempfile::tempdir().expect("a directory");
-        let hosted = hosted(dir.path(), 1).await;
+        // While none is heard, none is given up.
+        let hosted = hosted(dir.path(), 2).await;
         let client = hosted.formed().await.expect("it forms");
         let remote = Remote::open(&hosted.dir()).await.expect("it answers");
         let checks = Checks { remote: remote.clone(), client: client.clone() };
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_echo"));
-        client.create_service(echo::spec("one", RuntimeKind::Process, 1, program)).await.expect("created");
+        let spec = echo::spec("one", RuntimeKind::Process, 2, program);
+        client.create_service(ServiceSpec { max_per_node: 1, ..spec }).await.expect("created");
         let unfilled = async |is_wanted: fn(Option<&str>) -> bool| {
             let deadline = Instant::now() + SOON;
             loop {
@@ -167,9 +170,10 @@ fn the_checks_see_a_slot_without_a_task_and_a_dead_task_that_managers_count() {
         // A dead agent tells nobody that its task is gone.
         remote.kill("w1", true).await.expect("killed");
         let found = checks.unfilled().await.expect("answered");
-        assert!(found.as_ref().is_some_and(|why| why.contains("managers say that one.1 on w1")), "{found:?}");
+        let is_told = |why: &String| why.contains("managers say that one.") && why.contains("on w1");
+        assert!(found.as_ref().is_some_and(is_told), "{found:?}");
         // And a lost one has no place to go to.
-        unfilled(|found| found.is_some_and(|why| why.contains("0 of 1 tasks running"))).await;
+        unfilled(|found| found.is_some_and(|why| why.contains("1 of 2 tasks running"))).await;
         hosted.end(false).await.expect("it ends");
     });
 }
