@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters as query;
 use futures::future::join_all;
 use nix::sys::signal::Signal;
@@ -90,16 +91,21 @@ fn ignore_gone(error: bollard::errors::Error) -> Result<(), bollard::errors::Err
 /// Of a container.
 pub type Labels = HashMap<String, String>;
 
-/// Id and labels; `all`: also those that have ended.
+/// Id and labels; `all`: also those that have ended. A daemon whose disk was full when a container started goes on listing it
+/// as created, so that no filter of its own tells what runs.
 pub async fn containers_of(layout: &Layout, worker: Member, all: bool) -> Result<Vec<(String, Labels)>, Error> {
     let Some(node) = node_id(&layout.data_dir(worker)) else {
         return Ok(Vec::new());
     };
     let filters = HashMap::from([("label", vec![format!("io.goat.node={node}")])]);
-    let options = query::ListContainersOptionsBuilder::default().all(all).filters(&filters).build();
+    let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let listed = docker_of(layout, worker)?.list_containers(Some(options)).await;
     let listed = listed.map_err(Error::docker("list containers"))?;
-    Ok(listed.into_iter().filter_map(|found| Some((found.id?, found.labels?))).collect())
+    let has_ended = |found: &ContainerSummary| {
+        matches!(found.state, Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD))
+    };
+    let wanted = listed.into_iter().filter(|found| all || !has_ended(found));
+    Ok(wanted.filter_map(|found| Some((found.id?, found.labels?))).collect())
 }
 
 async fn live_containers(layout: &Layout) -> Result<Vec<LiveTask>, Error> {
