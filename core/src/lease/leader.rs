@@ -108,8 +108,8 @@ impl LeaderLeases {
         }
     }
 
-    /// Since when some node or other is heard without a gap; None while none is. A lone node needs no other, but where it may
-    /// still ask one that was removed: that one may be cut off as it is, and answer it.
+    /// [`Self::heard_since_ms`], as others' silence counts. A lone node needs no other, but where it may still ask one that was
+    /// removed: that one may be cut off as it is, and answer it.
     fn others_heard_since_ms(&self, now_ms: u64) -> Option<u64> {
         let knows_it_is_alone = |entry: &Entry| {
             let told_since_ms = entry.heard_since_ms.map(|at_ms| at_ms.max(self.known_since_ms));
@@ -118,6 +118,11 @@ impl LeaderLeases {
         if self.nodes.len() == 1 && self.nodes.values().all(knows_it_is_alone) {
             return Some(0);
         }
+        self.heard_since_ms(now_ms)
+    }
+
+    /// Since when some node or other is heard without a gap; None while none is.
+    fn heard_since_ms(&self, now_ms: u64) -> Option<u64> {
         let is_heard = |entry: &&Entry| entry.silent_ms(now_ms) < self.policy.disconnected_after_ms;
         self.nodes.values().filter(is_heard).filter_map(|entry| entry.heard_since_ms).min()
     }
@@ -126,9 +131,8 @@ impl LeaderLeases {
     /// or given up, and any other has had its full time since managers are heard again.
     pub fn are_all_heard(&self, now_ms: u64) -> bool {
         let is_settled = |entry: &Entry| entry.told == NodeState::Down || entry.heard_since_ms.is_some();
-        let is_heard = |entry: &&Entry| entry.silent_ms(now_ms) < self.policy.disconnected_after_ms;
-        let since_ms = self.nodes.values().filter(is_heard).filter_map(|entry| entry.heard_since_ms).min();
         let wait_ms = self.policy.manager_wait_for_ms(self.lease_ttl_ms);
+        let since_ms = self.heard_since_ms(now_ms);
         self.nodes.values().all(is_settled) && since_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= wait_ms)
     }
 

@@ -4,16 +4,13 @@ use goat_proto::v1::{LogChunk, PushLogsMessage, TaskLogsRequest, manager_message
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cluster::{Cluster, request_id};
-use crate::sessions::{A, session, web};
+use crate::cluster::Cluster;
+use crate::sessions::with_a_task;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn output_comes_from_the_worker_through_any_manager() {
     let cluster = Cluster::new(26);
-    cluster.settled().await;
-    let (mut worker, leader) = session(&cluster, A, "w1").await;
-    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
-    let task = worker.told(|_| true).await;
+    let (mut worker, leader, task) = with_a_task(&cluster, "keep").await;
     for at in 0..3 {
         let mut client = cluster.managers[at].client().await.expect("it runs");
         let request = TaskLogsRequest { reference: task.task_id.clone(), ..TaskLogsRequest::default() };

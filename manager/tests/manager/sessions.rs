@@ -26,6 +26,15 @@ pub async fn session(cluster: &Cluster, node_id: &str, name: &str) -> (Session, 
     .await
 }
 
+/// A worker's session with the leader, where that is, and the one task that it was told of.
+pub async fn with_a_task(cluster: &Cluster, on_disconnect: &str) -> (Session, usize, Assignment) {
+    cluster.settled().await;
+    let (mut worker, leader) = session(cluster, A, "w1").await;
+    cluster.create_spec(leader, web(1, on_disconnect), &request_id(1)).await.expect("a quorum is there");
+    let task = worker.told(|_| true).await;
+    (worker, leader, task)
+}
+
 /// Its worker's hello once more, with the task still running.
 fn running(task: &Assignment) -> Hello {
     let report =
@@ -33,7 +42,7 @@ fn running(task: &Assignment) -> Hello {
     Hello { tasks: vec![report], ..hello(A, "w1") }
 }
 
-pub fn web(replicas: u32, on_disconnect: &str) -> ServiceSpec {
+fn web(replicas: u32, on_disconnect: &str) -> ServiceSpec {
     ServiceSpec {
         name: "web".into(),
         image: "web:1".into(),
@@ -113,10 +122,7 @@ async fn a_follower_says_who_leads_and_strangers_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
     let cluster = Cluster::new(22);
-    cluster.settled().await;
-    let (mut older, leader) = session(&cluster, A, "w1").await;
-    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
-    let task = older.told(|_| true).await;
+    let (mut older, leader, task) = with_a_task(&cluster, "keep").await;
 
     let (mut newer, answer) = worker::open(&cluster.managers[leader], running(&task)).await.expect("it answers");
     let welcome = welcomed(answer);
@@ -135,10 +141,7 @@ async fn a_newer_session_ends_the_older_one_and_is_told_everything_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_worker_is_given_up_after_its_lease_and_its_leased_task_goes_elsewhere() {
     let cluster = Cluster::with(23, &["--worker-heartbeat-ms", "200", "--lease-ttl-ms", "1600"]);
-    cluster.settled().await;
-    let (mut silent, leader) = session(&cluster, A, "w1").await;
-    cluster.create_spec(leader, web(1, "stop"), &request_id(1)).await.expect("a quorum is there");
-    let task = silent.told(|_| true).await;
+    let (mut silent, leader, task) = with_a_task(&cluster, "stop").await;
     silent.beat(1).await;
     loop {
         if let manager_message::Message::Lease(grant) = silent.next().await.expect("the session lives") {
@@ -220,10 +223,7 @@ async fn events_tell_what_happened_on_every_manager_and_follow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
     let cluster = Cluster::with(27, &["--worker-heartbeat-ms", "200", "--lease-ttl-ms", "1600"]);
-    cluster.settled().await;
-    let (mut silent, leader) = session(&cluster, A, "w1").await;
-    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
-    let task = silent.told(|_| true).await;
+    let (silent, leader, task) = with_a_task(&cluster, "keep").await;
     silent.report(1, &task.task_id, "running").await;
     // One that is heard, without which nobody is given up, and that has no room.
     let full = Hello { inventory: Some(Inventory::default()), ..hello(B, "w2") };
@@ -249,10 +249,7 @@ async fn what_a_worker_that_was_given_up_still_runs_is_taken_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_lies_changes_nothing_and_is_told_of_once() {
     let cluster = Cluster::new(28);
-    cluster.settled().await;
-    let (mut honest, leader) = session(&cluster, A, "w1").await;
-    cluster.create_spec(leader, web(1, "keep"), &request_id(1)).await.expect("a quorum is there");
-    let task = honest.told(|_| true).await;
+    let (mut honest, leader, task) = with_a_task(&cluster, "keep").await;
     honest.report(1, &task.task_id, "running").await;
     honest.acknowledged(1).await;
     let before = tasks(&cluster, leader).await;
