@@ -90,6 +90,12 @@ pub struct PeerRow {
     pub version: Option<String>,
     /// The newest format of replicated bytes that it reads.
     pub format: Option<u32>,
+    /// A heartbeat from the leader and its answer (us), on average lately.
+    pub round_trip_us: Option<u64>,
+    /// How long its log takes to become durable (us), on average lately.
+    pub fsync_us: Option<u64>,
+    /// Why it does not take part although it answers.
+    pub problem: Option<String>,
 }
 
 impl From<&v1::Peer> for PeerRow {
@@ -106,6 +112,9 @@ impl From<&v1::Peer> for PeerRow {
             applied_index: peer.reachable.then_some(peer.applied_index),
             version: peer.reachable.then(|| peer.version.clone()),
             format: peer.reachable.then_some(peer.format),
+            round_trip_us: (peer.round_trip_us > 0).then_some(peer.round_trip_us),
+            fsync_us: (peer.fsync_us > 0).then_some(peer.fsync_us),
+            problem: (!peer.problem.is_empty()).then(|| peer.problem.clone()),
         }
     }
 }

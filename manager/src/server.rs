@@ -39,7 +39,8 @@ use crate::raft::{Error, Group, Seated, welcome};
 use crate::security::{self, gate::GateLayer};
 use crate::taskset::TaskSet;
 
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The message, the vote and the first commit of the new leader: three round trips of up to 300 ms and fsyncs of up to 200 ms.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(4);
 /// A thousand workers, their log streams, the managers and many users; those beyond wait.
 const LIMITS: Limits = Limits { connections: 8_192, handshake: Duration::from_secs(5) };
 /// Of one connection. Managers share one for everything.

@@ -32,13 +32,24 @@ pub async fn ls(context: &Context, quiet: bool) -> Result<(), Failure> {
             peer.address.clone(),
             if peer.reachable { "yes".into() } else { "no".into() },
             told(last.saturating_sub(peer.last_log_index).to_string()),
+            told(milliseconds(peer.round_trip_us)),
+            told(milliseconds(peer.fsync_us)),
             told(peer.version.clone()),
         ]
     };
     out.table(
-        &["ID", "NAME", "ROLE", "ADDRESS", "REACHABLE", "ENTRIES BEHIND", "VERSION"],
+        &["ID", "NAME", "ROLE", "ADDRESS", "REACHABLE", "ENTRIES BEHIND", "ROUND TRIP", "FSYNC", "VERSION"],
         peers.iter().map(row).collect(),
     )
+}
+
+/// An average in ms; `-` if it is not known.
+fn milliseconds(us: u64) -> String {
+    match us {
+        0 => "-".into(),
+        us if us < 10_000 => format!("{:.1} ms", us as f64 / 1_000.0),
+        us => format!("{} ms", us / 1_000),
+    }
 }
 
 /// What it is, and what it is on the way to.

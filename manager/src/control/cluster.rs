@@ -19,6 +19,9 @@ use crate::clock;
 use crate::raft::{Group, PeerInfo, seat};
 
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Each change takes a round trip and two fsyncs. From these averages on, users are told which of them is slow.
+const SLOW_ROUND_TRIP_US: u64 = 50_000;
+const SLOW_FSYNC_US: u64 = 20_000;
 
 /// All managers: members, and those that have joined and are none yet.
 pub(super) async fn peers(group: &Group) -> Vec<v1::Peer> {
@@ -36,7 +39,7 @@ pub(super) async fn peers(group: &Group) -> Vec<v1::Peer> {
         }));
         state.managers().map(|manager| (manager.id, manager.standing)).collect()
     };
-    join_all(members.into_iter().map(|member| async move {
+    let answers = join_all(members.into_iter().map(|member| async move {
         let progress = if member.id == group.id() {
             Some(group.progress())
         } else {
@@ -44,47 +47,92 @@ pub(super) async fn peers(group: &Group) -> Vec<v1::Peer> {
         };
         (member, progress)
     }))
-    .await
-    .into_iter()
-    .map(|(member, progress)| {
-        let standing = standings.get(&member.id).copied();
-        peer(group, leader, member, standing, progress)
-    })
-    .collect()
+    .await;
+    // The leader knows the links to all others. One that has just lost its office may still think that it leads.
+    let leads =
+        answers.iter().filter_map(|(_, progress)| progress.as_ref()).filter(|progress| !progress.links.is_empty());
+    let links = leads.max_by_key(|progress| progress.term).map(|progress| progress.links.clone()).unwrap_or_default();
+    let view = PeerView { group, leader, links };
+    answers
+        .into_iter()
+        .map(|(member, progress)| {
+            let standing = standings.get(&member.id).copied();
+            view.peer(member, standing, progress)
+        })
+        .collect()
 }
 
-fn peer(
-    group: &Group,
+/// What one peer is described with.
+struct PeerView<'a> {
+    group: &'a Group,
     leader: Option<u64>,
-    member: PeerInfo,
-    standing: Option<Standing>,
-    progress: Option<v1::ProgressReply>,
-) -> v1::Peer {
-    let role = match () {
-        () if Some(member.id) == leader => "leader",
-        () if member.is_voter => "follower",
-        () if group.is_member(member.id) => "learner",
-        () => "joining",
-    };
-    let reachable = progress.is_some();
-    let progress = progress.unwrap_or_default();
-    v1::Peer {
-        id: member.id,
-        name: member.name,
-        address: member.address,
-        role: role.to_owned(),
-        reachable,
-        term: progress.term,
-        last_log_index: progress.last_log_index,
-        applied_index: progress.applied_index,
-        version: progress.version,
-        format: match reachable {
-            true => progress.format.max(codec::FIRST_FORMAT.into()),
-            false => 0,
-        },
-        standing: standing.map_or("", Standing::as_str).to_owned(),
-        backup_problem: progress.backup_problem,
+    links: Vec<v1::PeerLink>,
+}
+
+impl PeerView<'_> {
+    fn peer(&self, member: PeerInfo, standing: Option<Standing>, progress: Option<v1::ProgressReply>) -> v1::Peer {
+        let role = match () {
+            () if Some(member.id) == self.leader => "leader",
+            () if member.is_voter => "follower",
+            () if self.group.is_member(member.id) => "learner",
+            () => "joining",
+        };
+        let link = self.links.iter().find(|link| link.id == member.id);
+        let problem = link.filter(|_| progress.is_some()).and_then(participation_problem);
+        let reachable = progress.is_some() && problem.is_none();
+        let progress = progress.unwrap_or_default();
+        v1::Peer {
+            id: member.id,
+            name: member.name,
+            address: member.address,
+            role: role.to_owned(),
+            reachable,
+            term: progress.term,
+            last_log_index: progress.last_log_index,
+            applied_index: progress.applied_index,
+            version: progress.version,
+            format: match reachable {
+                true => progress.format.max(codec::FIRST_FORMAT.into()),
+                false => 0,
+            },
+            standing: standing.map_or("", Standing::as_str).to_owned(),
+            backup_problem: progress.backup_problem,
+            round_trip_us: link.map_or(0, |link| link.round_trip_us),
+            fsync_us: progress.fsync_us,
+            problem: problem.unwrap_or_default(),
+        }
     }
+}
+
+/// Why a manager that answers does not take part in Raft.
+fn participation_problem(link: &v1::PeerLink) -> Option<String> {
+    if link.is_reached {
+        return None;
+    }
+    match link.silent_ms {
+        0 => Some("answers, but has not answered the leader's heartbeats yet".to_owned()),
+        silent_ms => Some(format!(
+            "answers, but has not answered the leader's heartbeats for {}",
+            humantime::format_duration(Duration::from_secs(silent_ms.div_ceil(1_000)))
+        )),
+    }
+}
+
+/// Managers whose link or disk makes every change slow, with the figures.
+fn slow_managers(peers: &[v1::Peer]) -> impl Iterator<Item = String> + '_ {
+    let ms = |us: u64| us / 1_000;
+    let links =
+        peers.iter().filter(|peer| peer.reachable && peer.round_trip_us > SLOW_ROUND_TRIP_US).map(move |peer| {
+            format!(
+                "the link between {} and the leader is slow: a round trip takes {} ms",
+                peer.name,
+                ms(peer.round_trip_us)
+            )
+        });
+    let disks = peers.iter().filter(|peer| peer.reachable && peer.fsync_us > SLOW_FSYNC_US).map(move |peer| {
+        format!("the disk of {} is slow: making a log entry durable takes {} ms", peer.name, ms(peer.fsync_us))
+    });
+    links.chain(disks)
 }
 
 /// What is to be said where no worker is heard, or half of them fell silent at once.
@@ -159,6 +207,9 @@ impl Control {
         if !missing.is_empty() {
             warnings.push(format!("managers not reached: {}", missing.join(", ")));
         }
+        let not_taking_part = peers.iter().filter(|peer| !peer.problem.is_empty());
+        warnings.extend(not_taking_part.map(|peer| format!("{} {}", peer.name, peer.problem)));
+        warnings.extend(slow_managers(&peers));
         warnings.extend(mixed_versions(&peers, group.view().read().format()));
         warnings.extend(standing_warnings(&peers));
         let unsaved = peers.iter().filter(|peer| !peer.backup_problem.is_empty());

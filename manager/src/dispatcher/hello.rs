@@ -24,6 +24,8 @@ pub(super) struct Hello {
     pub tasks: Vec<TaskReport>,
     pub origins: HashMap<TaskId, Origin>,
     stopping: HashSet<TaskId>,
+    /// The worker understands that its registration is in progress.
+    pub awaits_registration: bool,
 }
 
 fn origin(wire: &v1::TaskOrigin) -> Result<(TaskId, Origin), Status> {
@@ -41,6 +43,7 @@ impl Hello {
         };
         Ok(Self {
             node: convert::parse("node_id", &wire.node_id)?,
+            awaits_registration: wire.awaits_registration,
             cluster,
             term: wire.term,
             name: wire.name,

@@ -169,7 +169,7 @@ impl Active {
         while let Ok(heartbeat) = waiting.try_recv() {
             arrived.push(heartbeat);
         }
-        if let Err(error) = self.group.read_index_here().await {
+        if let Err(error) = self.group.confirm_leadership().await {
             // The workers are not silent: this manager cannot vouch for them. When it can again, they start anew.
             debug!(%error, "heartbeats are not granted");
             *leases = fresh(self);
@@ -250,7 +250,7 @@ impl Active {
             }
         }
         // Without a quorum nobody was heard for this manager's own reason.
-        if has_failed && self.group.read_index_here().await.is_err() {
+        if has_failed && self.group.confirm_leadership().await.is_err() {
             *leases = fresh(self);
         }
     }

@@ -116,6 +116,11 @@ impl Session<'_> {
     ) -> End {
         let _turn = turn.lock().await;
         let name = hello.name.clone();
+        if hello.awaits_registration
+            && let Err(end) = self.announce_registration().await
+        {
+            return end;
+        }
         if let Err(end) = self.register(hello).await {
             return end;
         }
@@ -131,6 +136,12 @@ impl Session<'_> {
             end = self.tell_managers() => end,
             end = self.tell_stance() => end,
         }
+    }
+
+    /// Tells the worker that it has found the leader, once a majority has confirmed that. Else it looks for another one.
+    async fn announce_registration(&self) -> Result<(), End> {
+        self.active.group.confirm_leadership().await?;
+        self.send(manager_message::Message::Registering(v1::Registering {})).await
     }
 
     pub(super) async fn send(&self, message: manager_message::Message) -> Result<(), End> {

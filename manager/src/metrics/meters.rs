@@ -63,7 +63,7 @@ impl Meters {
                 }
             }
             Err(Error::NotLeader | Error::NoLeader) => "not-leader",
-            Err(Error::NoQuorum) => "no-quorum",
+            Err(Error::NoQuorum | Error::Behind { .. }) => "no-quorum",
             Err(Error::Stopped(_)) => "stopped",
             Err(Error::Format { .. }) => "format",
             Err(Error::Membership(_)) => "other",

@@ -75,6 +75,14 @@ fn show_raft(group: &Group, sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.each(&names::RAFT_PROPOSALS, meters.proposals.rows())?;
     sheet.spread(&names::RAFT_COMMIT_SECONDS, &meters.commit)?;
 
+    let reached = members.iter().map(|member| (member, group.link_figures(member.id)));
+    let reached = reached.filter(|(member, link)| member.id != group.id() && link.is_reached);
+    let round_trips = reached.map(|(member, link)| ([member.name.clone()], link.round_trip_us as f64 / 1e6));
+    sheet.each(
+        &names::RAFT_PEER_ROUND_TRIP,
+        round_trips.filter(|_| leader.as_ref().is_some_and(|leader| leader.is_here)),
+    )?;
+    sheet.one(&names::RAFT_FSYNC, group.store().sync_time().as_secs_f64())?;
     let metrics = group.metrics();
     let metrics = metrics.borrow_watched();
     let index = |id: &Option<_>| id.as_ref().map_or(0, openraft::LogId::index);

@@ -27,10 +27,20 @@ pub const RAFT_PEER_LAG: Metric = Metric::gauge(
     &["peer"],
     "Entries of the leader's log that another manager is not known to have; of the leader only",
 );
+pub const RAFT_PEER_ROUND_TRIP: Metric = Metric::gauge(
+    "goat_raft_peer_round_trip_seconds",
+    &["peer"],
+    "A heartbeat to another manager and its answer, on average lately; of the leader only",
+);
+pub const RAFT_FSYNC: Metric = Metric::gauge(
+    "goat_raft_fsync_seconds",
+    &[],
+    "Time that a write of this manager's log takes to become durable, on average lately",
+);
 pub const RAFT_MEMBERS: Metric =
     Metric::gauge("goat_raft_members", &["role"], "Managers in the group: voters, learners");
 pub const RAFT_MISSED_PEERS: Metric =
-    Metric::gauge("goat_raft_missed_peers", &[], "Managers that Raft's last message from here did not reach");
+    Metric::gauge("goat_raft_missed_peers", &[], "Managers that did not answer the last heartbeat or vote from here");
 pub const RAFT_ELECTIONS: Metric =
     Metric::counter("goat_raft_elections_total", &[], "Terms that have begun since this manager started");
 pub const RAFT_LEADER_CHANGES: Metric = Metric::counter(
@@ -139,6 +149,8 @@ pub const ALL: &[Metric] = &[
     RAFT_APPLIED_INDEX,
     RAFT_APPLY_LAG,
     RAFT_PEER_LAG,
+    RAFT_PEER_ROUND_TRIP,
+    RAFT_FSYNC,
     RAFT_MEMBERS,
     RAFT_MISSED_PEERS,
     RAFT_ELECTIONS,

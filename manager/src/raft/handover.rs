@@ -9,7 +9,8 @@ use super::proposer::Error;
 use super::{Group, Leader, leader_of};
 
 impl Group {
-    /// The voter that has most of the log, this manager excepted.
+    /// The voter that has most of the log among those that answer, this manager excepted. `None` if none answers: a leader
+    /// that hands over to a manager that is gone loses the time until the others notice.
     pub fn best_successor(&self) -> Option<u64> {
         let metrics = self.metrics();
         let metrics = metrics.borrow_watched();
@@ -17,7 +18,7 @@ impl Group {
         let matched =
             |id: &u64| replication.and_then(|progress| progress.get(id).copied().flatten()).map(|log_id| log_id.index);
         let voters = metrics.membership_config.membership().voter_ids();
-        voters.filter(|id| *id != self.id()).max_by_key(matched)
+        voters.filter(|id| *id != self.id() && self.inner.reach.figures(*id).is_reached).max_by_key(matched)
     }
 
     /// Makes `to` the leader; this manager must lead. Returns the leader that came of it, `to` as a rule.

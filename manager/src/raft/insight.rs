@@ -3,7 +3,7 @@
 use goat_raft_store::LogStore;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 
-use super::{Group, PeerInfo};
+use super::{Group, LinkFigures, PeerInfo};
 use crate::metrics::meters::Meters;
 
 impl Group {
@@ -22,6 +22,11 @@ impl Group {
         let metrics = self.inner.raft.metrics();
         let watched = metrics.borrow_watched();
         watched.running_state.as_ref().err().map(ToString::to_string)
+    }
+
+    /// The link to another member, as this manager's heartbeats and votes found it.
+    pub fn link_figures(&self, id: u64) -> LinkFigures {
+        self.inner.reach.figures(id)
     }
 
     /// The managers that Raft misses.

@@ -6,16 +6,23 @@
 //!                                                         request id, or one that is harmless twice, only
 //! ```
 
+mod batch;
+mod confirm;
+pub(crate) mod election;
+mod follower;
 mod handover;
+mod heartbeat;
 mod insight;
 mod membership;
 pub mod network;
 pub mod peers;
 pub mod proposer;
+mod reach;
 pub mod seat;
 mod seated;
 pub mod service;
 mod store;
+mod timing;
 pub mod welcome;
 pub mod wire;
 
@@ -29,7 +36,7 @@ use goat_proto::v1::RaftMessage;
 use goat_raft_store::{Base, LogStore, MachineStore, Member, TypeConfig};
 use openraft::alias::WatchReceiverOf;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
-use openraft::{Config as RaftConfig, Instant, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{Instant, RaftMetrics, ServerState};
 use tonic::Status;
 
 use crate::backup::schedule::Account;
@@ -37,17 +44,27 @@ use crate::clock;
 use crate::config::Config;
 use crate::machine::{Machine, View};
 use crate::metrics::meters::Meters;
+use crate::taskset::TaskSet;
 use crate::traced::Traced;
 pub use seated::{Roster, Seated};
 
-use network::{Network, Reach};
+use election::LeaderContact;
+use follower::Acknowledged;
+use network::Network;
 use peers::Peers;
+pub use reach::LinkFigures;
+use reach::Reach;
+use timing::ElectionTiming;
+use welcome::OwnLog;
 
 pub type Raft = openraft::Raft<TypeConfig, MachineStore<Machine>>;
 type Metrics = RaftMetrics<TypeConfig>;
 
 /// How long a request waits for a leader before it is told that there is none.
 pub const LEADER_WAIT: Duration = Duration::from_millis(1_800);
+
+/// Raft's own tasks end at their next await.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -62,8 +79,6 @@ pub enum Error {
     Empty(String),
     #[error("{0} cannot be kept from others' eyes: {1}")]
     Private(String, std::io::Error),
-    #[error("the Raft options do not fit together: {0}")]
-    Options(#[from] openraft::ConfigError),
     #[error("raft: {0}")]
     Raft(String),
 }
@@ -100,7 +115,11 @@ struct Inner {
     raft: Raft,
     store: LogStore,
     peers: Peers,
+    network: Network,
     reach: Reach,
+    contact: Arc<LeaderContact>,
+    acknowledged: Acknowledged,
+    tasks: TaskSet,
     view: View,
     meters: Meters,
     cluster: ClusterId,
@@ -108,28 +127,6 @@ struct Inner {
     heard_ms: AtomicU64,
     backups: Account,
     traced: Traced,
-}
-
-fn raft_config(config: &Config) -> Result<Arc<RaftConfig>, Error> {
-    let config = RaftConfig {
-        cluster_name: "goat".into(),
-        heartbeat_interval: config.heartbeat_interval_ms,
-        election_timeout_min: config.election_timeout_min_ms,
-        election_timeout_max: config.election_timeout_max_ms,
-        enable_pre_vote: Some(true),
-        // A restarted leader asks for votes like everybody else.
-        enable_leader_restore: Some(false),
-        allow_log_reversion: Some(false),
-        max_payload_entries: 512,
-        api_batch_capacity: 512,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
-        // A follower that was away for less than this gets the log's tail instead of a whole snapshot.
-        max_in_snapshot_log_to_keep: config.snapshot_entries,
-        replication_lag_threshold: config.snapshot_entries * 2,
-        install_snapshot_timeout: 30_000,
-        ..RaftConfig::default()
-    };
-    Ok(Arc::new(config.validate()?))
 }
 
 impl Group {
@@ -151,21 +148,37 @@ impl Group {
         let began = clock::boot_ms();
         let (store, machine) = store::open(options, machine, base).await?;
         let ends = store.ends();
-        let last = ends.last.map_or(0, |last| last.index);
+        let own = OwnLog { last_index: ends.last.map_or(0, |last| last.index), vote_term: store.vote_term() };
         store::tell_read(clock::boot_ms().saturating_sub(began), ends, &view);
-        welcome::check(&Roster::new(config, seated, &view), &peers, last).await?;
-        let reach = Reach::default();
-        let network = Network { id, peers: peers.clone(), cluster, reach: reach.clone(), view: view.clone() };
-        let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
+        welcome::check(&Roster::new(config, seated, &view), &peers, own).await?;
+        let (reach, contact) = (Reach::default(), Arc::new(LeaderContact::default()));
+        let network = Network {
+            id,
+            peers: peers.clone(),
+            cluster,
+            reach: reach.clone(),
+            view: view.clone(),
+            contact: contact.clone(),
+        };
+        let raft = Raft::new(id, Arc::new(timing::raft_config(config)), network.clone(), store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
+        let tasks = TaskSet::new("raft");
+        let election = ElectionTiming::new(config);
+        tasks.spawn("election timer", election::run(id, raft.clone(), contact.clone(), election));
+        let interval = Duration::from_millis(config.heartbeat_interval_ms);
+        tasks.spawn("heartbeats", heartbeat::run(raft.clone(), interval));
         let meters = Meters::new(raft.metrics().borrow_watched().current_term);
         let inner = Inner {
             id,
             raft,
             store,
             peers,
+            network,
             reach,
+            contact,
+            acknowledged: Acknowledged::default(),
+            tasks,
             view,
             meters,
             cluster,
@@ -267,6 +280,11 @@ impl Group {
         has_members(&self.inner.raft.metrics().borrow_watched())
     }
 
+    /// Records that this manager gave its vote: the candidate gets the time to become the leader.
+    pub(crate) fn record_vote(&self) {
+        self.inner.contact.record_vote(clock::boot_ms());
+    }
+
     /// A leader has just been heard.
     pub(crate) fn heard_leader(&self) {
         self.inner.heard_ms.store(clock::boot_ms(), Ordering::Relaxed);
@@ -311,6 +329,7 @@ impl Group {
 
     /// Ends Raft; nothing that was acknowledged is lost by it.
     pub async fn shutdown(&self) {
+        self.inner.tasks.stop(STOP_GRACE).await;
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }

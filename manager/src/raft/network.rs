@@ -1,92 +1,69 @@
-//! openraft's network over gRPC: one unary call an append, so that each has its own timeout and a dead link cannot hold
-//! a stream; openraft packs what has piled up meanwhile into the next call.
+//! openraft's network over gRPC: one unary call an append, so that each has its own deadline and a dead link cannot hold
+//! a stream; openraft packs the entries that were added meanwhile into the next call.
+//!
+//! ```text
+//! heartbeats, votes  own connection   deadline 2 s    whether a peer is reached; waits for no fsync
+//! entries            own connection   10 s and more   cut into batches that the link transmits in 0.2 s
+//! snapshots          own connection   30 s a chunk
+//! ```
+//! Calls on the last two end early if heartbeats have not been answered for 4 s: their connections may be dead.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use futures::Stream;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
 
 use goat_core::model::ClusterId;
 use goat_proto::v1;
 use goat_raft_store::{Member, SnapshotFile, TypeConfig};
+use goat_tls::Role;
 use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::entry::RaftEntry as _;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
-use tracing::{info, warn};
 
-use super::peers::Peers;
+use super::batch::{self, BatchSize};
+use super::election::LeaderContact;
+use super::peers::{Peers, Purpose};
+use super::reach::Reach;
+use super::timing::{HEARTBEAT_TIMEOUT, append_timeout};
 use super::wire;
 use crate::machine::View;
 
-/// A piece of a snapshot on the wire.
-const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// A part of a snapshot on the wire.
+const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 const SNAPSHOT_CHUNKS_AHEAD: usize = 4;
+/// Smaller batches say little about the rate of a link.
+const RATE_FROM_BYTES: u64 = 8 << 10;
+/// openraft ends a call at its hard limit without a word. Ours ends before that, so that it is recorded.
+const BEFORE_HARD_LIMIT: Duration = Duration::from_millis(50);
 /// An unreachable peer is tried again so often: a follower that is back must hear from the leader before its election
 /// timeout, else it asks for votes.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Makes a [`Link`] to each peer.
 #[derive(Debug, Clone)]
-pub struct Network {
+pub(super) struct Network {
     pub id: u64,
     pub peers: Peers,
     pub cluster: ClusterId,
     pub reach: Reach,
     /// Knows where managers have moved before the membership does.
     pub view: View,
-}
-
-/// Which peers could not be reached last time: said once, and once more when they are back, and not for every try.
-#[derive(Debug, Clone, Default)]
-pub struct Reach(Arc<Mutex<Missed>>);
-
-#[derive(Debug, Default)]
-struct Missed {
-    peers: BTreeSet<u64>,
-    /// Those that answer, and refuse: why.
-    refusals: BTreeMap<u64, String>,
-}
-
-impl Reach {
-    /// Whether Raft's last message to the peer did not get through.
-    pub fn is_missed(&self, peer: u64) -> bool {
-        self.0.lock().peers.contains(&peer)
-    }
-
-    /// It is there, and somebody other than it should be: whoever runs it has to know.
-    fn refused(&self, peer: u64, address: &str, status: &Status) {
-        let why = status.message();
-        if self.0.lock().refusals.insert(peer, why.to_owned()).as_deref() != Some(why) {
-            warn!(manager_id = peer, address, error = why, "a manager refuses to talk to this one");
-        }
-    }
-
-    fn told<T>(&self, peer: u64, address: &str, outcome: &Result<T, RPCError<TypeConfig>>) {
-        match outcome {
-            Ok(_) => {
-                let mut missed = self.0.lock();
-                missed.refusals.remove(&peer);
-                if missed.peers.remove(&peer) {
-                    info!(manager_id = peer, address, "a manager is reached again");
-                }
-            }
-            Err(error) => {
-                if self.0.lock().peers.insert(peer) {
-                    warn!(manager_id = peer, address, %error, "a manager cannot be reached");
-                }
-            }
-        }
-    }
+    /// Learns that a voter has a longer log than this manager.
+    pub contact: Arc<LeaderContact>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -94,7 +71,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Link {
         let address = self.address_of(target).unwrap_or_else(|| member.address.clone());
-        Link { network: self.clone(), target, address }
+        Link { network: self.clone(), target, address, batch: BatchSize::default() }
     }
 }
 
@@ -106,18 +83,44 @@ impl Network {
 
 /// The way to one peer.
 #[derive(Debug)]
-pub struct Link {
+pub(super) struct Link {
     network: Network,
     target: u64,
     address: String,
+    batch: BatchSize,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
+    /// An append without entries: a heartbeat, a probe, or news of what is committed.
+    Heartbeat,
     Append,
     Vote,
     PreVote,
     TransferLeader,
+}
+
+impl Call {
+    const fn purpose(self) -> Purpose {
+        match self {
+            Self::Append => Purpose::Log,
+            Self::Heartbeat | Self::Vote | Self::PreVote | Self::TransferLeader => Purpose::Raft,
+        }
+    }
+}
+
+/// A peer's answer, and how long it took.
+struct Answer<T> {
+    body: T,
+    elapsed: Duration,
+    /// Of it, the time at the peer.
+    handled: Duration,
+}
+
+impl<T> Answer<T> {
+    fn on_the_way(&self) -> Duration {
+        self.elapsed.saturating_sub(self.handled)
+    }
 }
 
 impl Link {
@@ -128,49 +131,113 @@ impl Link {
             to: self.target,
             from: self.network.id,
             payload: payload.into(),
+            handled_us: 0,
         })
     }
 
-    async fn call<T, U>(&mut self, call: Call, body: &T, option: RPCOption) -> Result<U, RPCError<TypeConfig>>
+    /// Heartbeats and votes: whether they are answered is whether the peer is reached.
+    async fn call<T, U>(&mut self, call: Call, body: &T, timeout: Duration) -> Result<U, RPCError<TypeConfig>>
     where
         T: Serialize,
         U: DeserializeOwned,
     {
-        let outcome = self.ask(call, body, option).await;
-        self.network.reach.told(self.target, &self.address, &outcome);
-        if outcome.is_err()
-            && let Some(address) = self.network.address_of(self.target)
-        {
-            self.address = address;
+        let outcome = self.ask(call, body, timeout).await;
+        let reach = &self.network.reach;
+        match outcome {
+            Ok(answer) => {
+                reach.record_answer(self.target, &self.address, answer.on_the_way());
+                Ok(answer.body)
+            }
+            Err(error) => {
+                reach.record_failure(self.target, &self.address, &error);
+                // Nothing may ever come on the present connection again.
+                self.network.peers.forget_for(call.purpose(), Role::Manager, &self.address);
+                self.look_up_address();
+                Err(error)
+            }
         }
-        outcome
     }
 
-    async fn ask<T, U>(&self, call: Call, body: &T, option: RPCOption) -> Result<U, RPCError<TypeConfig>>
+    pub(super) async fn append_batch(
+        &mut self,
+        request: &AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        if request.entries.is_empty() {
+            return self.call(Call::Heartbeat, request, HEARTBEAT_TIMEOUT - BEFORE_HARD_LIMIT).await;
+        }
+        let bytes = batch::request_bytes(request);
+        let reach = self.network.reach.clone();
+        let outcome = tokio::select! {
+            outcome = self.ask(Call::Append, request, append_timeout(bytes)) => outcome,
+            () = reach.lost(self.target) => Err(Unreachable::new(&Lost).into()),
+        };
+        match outcome {
+            Ok(answer) => {
+                let transmission = answer.on_the_way().saturating_sub(reach.shortest_round_trip(self.target));
+                self.batch.record_success(bytes, transmission);
+                if bytes >= RATE_FROM_BYTES {
+                    let us = transmission.as_micros().max(1) as u64;
+                    reach.record_rate(self.target, bytes.saturating_mul(1_000_000) / us);
+                }
+                Ok(answer.body)
+            }
+            Err(error) => {
+                self.batch.record_failure();
+                self.network.peers.forget_for(Purpose::Log, Role::Manager, &self.address);
+                self.look_up_address();
+                Err(error)
+            }
+        }
+    }
+
+    fn look_up_address(&mut self) {
+        if let Some(address) = self.network.address_of(self.target) {
+            self.address = address;
+        }
+    }
+
+    async fn ask<T, U>(&self, call: Call, body: &T, timeout: Duration) -> Result<Answer<U>, RPCError<TypeConfig>>
     where
         T: Serialize,
         U: DeserializeOwned,
     {
         let message = self.message(body)?;
-        let mut client = self.network.peers.raft(&self.address).map_err(|error| Unreachable::new(&error))?;
+        let client = self.network.peers.raft_for(call.purpose(), &self.address);
+        let mut client = client.map_err(|error| Unreachable::new(&error))?;
+        let since = Instant::now();
         let answer = async {
             match call {
-                Call::Append => client.append(message).await,
+                Call::Heartbeat | Call::Append => client.append(message).await,
                 Call::Vote => client.vote(message).await,
                 Call::PreVote => client.pre_vote(message).await,
                 Call::TransferLeader => client.transfer_leader(message).await,
             }
         };
-        let answer = tokio::time::timeout(option.soft_ttl(), answer)
+        let answer = tokio::time::timeout(timeout, answer)
             .await
             .map_err(|elapsed| Unreachable::new(&elapsed))?
             .map_err(|status| {
                 if status.code() == Code::FailedPrecondition {
-                    self.network.reach.refused(self.target, &self.address, &status);
+                    self.network.reach.record_refusal(self.target, &self.address, &status);
                 }
                 rpc_error(&status)
-            })?;
-        wire::decode(&answer.into_inner().payload).map_err(|status| NetworkError::new(&status).into())
+            })?
+            .into_inner();
+        let body = wire::decode(&answer.payload).map_err(|status| NetworkError::new(&status))?;
+        Ok(Answer { body, elapsed: since.elapsed(), handled: Duration::from_micros(answer.handled_us) })
+    }
+
+    async fn ask_for_vote(
+        &mut self,
+        call: Call,
+        request: VoteRequest<TypeConfig>,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let reply: VoteResponse<TypeConfig> = self.call(call, &request, before_limit(option)).await?;
+        if reply.last_log_id > request.last_log_id {
+            self.network.contact.record_longer_log();
+        }
+        Ok(reply)
     }
 
     async fn send_snapshot(
@@ -180,7 +247,8 @@ impl Link {
         option: &RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let head = self.message(&(vote, snapshot.meta)).map_err(into_streaming)?;
-        let mut client = self.network.peers.raft(&self.address).map_err(|error| Unreachable::new(&error))?;
+        let client = self.network.peers.raft_for(Purpose::Snapshot, &self.address);
+        let mut client = client.map_err(|error| Unreachable::new(&error))?;
         let mut file = snapshot.snapshot.open().await.map_err(|error| NetworkError::new(&error))?;
         let (chunks, receiver) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
         let send = async {
@@ -195,7 +263,7 @@ impl Link {
                     return Ok::<_, StreamingError<TypeConfig>>(());
                 }
                 let chunk = v1::SnapshotChunk { head: head.take(), offset, data };
-                // The peer takes no chunk for so long: give up, the next try starts anew.
+                // The peer takes no chunk for so long: this attempt ends, the next one starts from the beginning.
                 match tokio::time::timeout(option.hard_ttl(), chunks.send(chunk)).await {
                     Ok(Ok(())) => offset += sent,
                     Ok(Err(_)) => return Ok(()), // the call has ended and says why
@@ -204,11 +272,28 @@ impl Link {
             }
         };
         let call = client.install_snapshot(ReceiverStream::new(receiver));
-        let (sent, answer) = tokio::join!(send, call);
+        let (sent, answer) = tokio::select! {
+            both = async { tokio::join!(send, call) } => both,
+            () = self.network.reach.lost(self.target) => {
+                self.network.peers.forget_for(Purpose::Snapshot, Role::Manager, &self.address);
+                return Err(Unreachable::new(&Lost).into());
+            }
+        };
         let answer = answer.map_err(|status| into_streaming(rpc_error(&status)))?;
         sent?;
         wire::decode(&answer.into_inner().payload).map_err(|status| NetworkError::new(&status).into())
     }
+}
+
+/// The peer does not answer heartbeats.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer has not answered heartbeats for a while")]
+struct Lost;
+
+/// The time that a call may take so that it ends before openraft drops it.
+fn before_limit(option: &RPCOption) -> Duration {
+    let hard = option.hard_ttl();
+    hard.saturating_sub(BEFORE_HARD_LIMIT).max(hard / 2)
 }
 
 fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
@@ -229,15 +314,61 @@ fn into_streaming(error: RPCError<TypeConfig>) -> StreamingError<TypeConfig> {
     }
 }
 
+/// The rest of a stream of appends: what was cut off the last request, and the requests to come.
+struct Appends<'s, S> {
+    link: &'s mut Link,
+    rest: Option<AppendEntriesRequest<TypeConfig>>,
+    input: S,
+}
+
+type Appended = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+
+impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Appends<'_, S> {
+    /// Sends the next batch. After an error nothing more is sent.
+    async fn next(mut self) -> Option<(Appended, Option<Self>)> {
+        let request = match self.rest.take() {
+            Some(rest) => rest,
+            None => self.input.next().await?,
+        };
+        let (request, rest) = batch::split(request, self.link.batch.bytes());
+        self.rest = rest;
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id()).or(previous);
+        let reply = match self.link.append_batch(&request).await {
+            Ok(reply) => reply,
+            Err(error) => return Some((Err(error), None)),
+        };
+        let goes_on = match &reply {
+            AppendEntriesResponse::Success => true,
+            AppendEntriesResponse::PartialSuccess(upto) => *upto == last,
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
+        };
+        Some((Ok(reply.into_stream_result(previous, last)), goes_on.then_some(self)))
+    }
+}
+
 impl RaftNetworkV2<TypeConfig> for Link {
     type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Call::Append, &request, option).await
+        self.append_batch(&request).await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Appended>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let appends = Appends { link: self, rest: None, input };
+        let appended = stream::unfold(Some(appends), |appends| async move { appends?.next().await });
+        Box::pin(async move { Ok(appended.boxed()) })
     }
 
     async fn vote(
@@ -245,7 +376,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Call::Vote, &request, option).await
+        self.ask_for_vote(Call::Vote, request, &option).await
     }
 
     async fn pre_vote(
@@ -253,7 +384,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Call::PreVote, &request, option).await
+        self.ask_for_vote(Call::PreVote, request, &option).await
     }
 
     async fn full_snapshot(
@@ -274,7 +405,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Call::TransferLeader, &request, option).await
+        self.call(Call::TransferLeader, &request, before_limit(&option)).await
     }
 
     fn backoff(&self) -> Option<Backoff> {

@@ -1,4 +1,6 @@
-//! Connections to the other managers, one each, kept and shared by everything that talks to them.
+//! Connections to the other managers: one for each purpose, kept and shared by everything that talks to them for that
+//! purpose. A connection's flow-control window and its queue in the kernel are shared by all of its calls, so that traffic
+//! which may be slow (entries, snapshots) must not share one with traffic that must not be (heartbeats, votes).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,10 +17,36 @@ use goat_tls::{Connector, Role, Transport};
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// TCP and TLS take three round trips, 900 ms at the longest supported one, and the kernel repeats a lost SYN after 1 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection on which nothing answers for interval + timeout is closed, and the next call makes a new one.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// On a connection for bulk a ping waits behind what is queued in the kernel: 2 MiB at 1 Mbit/s. Whether the peer lives is
+/// known from its heartbeats.
+const BULK_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Raft's heartbeats and votes.
+    Raft,
+    /// Raft's log entries.
+    Log,
+    /// Raft's snapshots.
+    Snapshot,
+    /// Everything else: forwarded requests, reads, sessions.
+    Requests,
+}
+
+impl Purpose {
+    const fn keepalive_timeout(self) -> Duration {
+        match self {
+            Self::Raft | Self::Requests => KEEPALIVE_TIMEOUT,
+            Self::Log | Self::Snapshot => BULK_KEEPALIVE_TIMEOUT,
+        }
+    }
+}
 
 /// The address is not a host and a port.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +57,14 @@ pub struct Error {
     source: tonic::transport::Error,
 }
 
+type Key = (Purpose, Role, String);
+
 /// Clients by address.
 #[derive(Debug, Clone)]
 pub struct Peers {
     transport: Transport,
     connector: Connector,
-    channels: Arc<Mutex<HashMap<(Role, String), Channel>>>,
+    channels: Arc<Mutex<HashMap<Key, Channel>>>,
 }
 
 impl Peers {
@@ -50,27 +80,33 @@ impl Peers {
     }
 
     fn channel(&self, address: &str) -> Result<Channel, Error> {
-        self.channel_to(Role::Manager, address)
+        self.channel_to(Purpose::Requests, Role::Manager, address)
     }
 
-    fn channel_to(&self, role: Role, address: &str) -> Result<Channel, Error> {
+    fn channel_to(&self, purpose: Purpose, role: Role, address: &str) -> Result<Channel, Error> {
+        let key = (purpose, role, address.to_owned());
         let mut channels = self.channels.lock();
-        if let Some(channel) = channels.get(&(role, address.to_owned())) {
+        if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|source| Error { address: address.to_owned(), source })?
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_timeout(purpose.keepalive_timeout())
             .keep_alive_while_idle(true);
         let channel = self.connector.to(role).channel(&endpoint);
-        channels.insert((role, address.to_owned()), channel.clone());
+        channels.insert(key, channel.clone());
         Ok(channel)
     }
 
-    /// The peer's Raft service.
+    /// The peer's Raft service, for a request of a follower.
     pub fn raft(&self, address: &str) -> Result<RaftClient<Channel>, Error> {
-        Ok(RaftClient::new(self.channel(address)?)
+        self.raft_for(Purpose::Requests, address)
+    }
+
+    /// The peer's Raft service.
+    pub fn raft_for(&self, purpose: Purpose, address: &str) -> Result<RaftClient<Channel>, Error> {
+        Ok(RaftClient::new(self.channel_to(purpose, Role::Manager, address)?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
     }
@@ -84,12 +120,17 @@ impl Peers {
 
     /// Asks whether someone is there.
     pub fn presence(&self, role: Role, address: &str) -> Result<PresenceClient<Channel>, Error> {
-        Ok(PresenceClient::new(self.channel_to(role, address)?))
+        Ok(PresenceClient::new(self.channel_to(Purpose::Requests, role, address)?))
     }
 
     /// The next call makes a new connection: on the present one nothing may ever come again.
     pub fn forget(&self, role: Role, address: &str) {
-        self.channels.lock().remove(&(role, address.to_owned()));
+        self.forget_for(Purpose::Requests, role, address);
+    }
+
+    /// The same for one purpose.
+    pub fn forget_for(&self, purpose: Purpose, role: Role, address: &str) {
+        self.channels.lock().remove(&(purpose, role, address.to_owned()));
     }
 
     /// The peer's certificates and tokens.

@@ -6,17 +6,27 @@ use goat_core::codec::{self, Versioned as _};
 use goat_core::state::command::{Command, Outcome};
 use goat_proto::v1::{RaftMessage, ReadIndexRequest};
 use goat_raft_store::Payload;
-use openraft::ReadPolicy;
+use openraft::Instant as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tracing::Instrument;
 
+use super::timing::HEARTBEAT_TIMEOUT;
 use super::{Group, LEADER_WAIT, Leader};
 
-/// A commit takes a few milliseconds; one that takes so long has lost its quorum.
-const COMMIT_TIMEOUT: Duration = Duration::from_millis(1_800);
+/// Longest wait for a commit, however slow links and disks are. It ends earlier if a majority stops answering heartbeats.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A majority that has not answered heartbeats for this long is lost: a heartbeat may take [`HEARTBEAT_TIMEOUT`].
+const QUORUM_LOST_AFTER: Duration = HEARTBEAT_TIMEOUT.saturating_add(Duration::from_millis(500));
+/// If the majority was lost before, a write waits this long for it to come back.
+const QUORUM_RETURN_WAIT: Duration = Duration::from_secs(1);
+/// A read waits for one heartbeat that is on its way and for another one.
+const READ_INDEX_TIMEOUT: Duration = HEARTBEAT_TIMEOUT.saturating_add(Duration::from_millis(500));
+/// A request and its reply between a follower and the leader, besides the time that the leader takes.
+const FORWARDING_TIME: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// A command that took effect, was refused, or was answered before.
@@ -35,6 +45,10 @@ pub enum Error {
     NoLeader,
     #[error("the leader cannot reach a majority of the managers")]
     NoQuorum,
+    #[error(
+        "this manager has applied {applied} of {needed} log entries that the read needs; ask another manager, or use --stale"
+    )]
+    Behind { applied: u64, needed: u64 },
     #[error("the membership could not be changed: {0}")]
     Membership(String),
     #[error("raft has stopped on this manager: {0}")]
@@ -50,7 +64,9 @@ impl Error {
     /// The status a client sees; it names the managers that are missing.
     pub fn into_status(self, group: &Group) -> Status {
         let hint = match self {
-            Self::Format { .. } | Self::Membership(_) => return Status::failed_precondition(self.to_string()),
+            Self::Format { needed, in_use } => return format_status(&self, needed, in_use),
+            Self::Membership(_) => return Status::failed_precondition(self.to_string()),
+            Self::Behind { .. } => return Status::unavailable(self.to_string()),
             Self::NotLeader | Self::NoLeader => "no manager leads at present",
             Self::NoQuorum => {
                 "the leader cannot reach a majority, and it is not known whether the request took effect: repeat it"
@@ -59,6 +75,21 @@ impl Error {
         };
         Status::unavailable(format!("{hint}{}", group.missed_text()))
     }
+}
+
+/// Tells a follower which refusal this is; others read the text.
+const FORMATS_KEY: &str = "goat-formats";
+
+fn format_status(error: &Error, needed: u8, in_use: u8) -> Status {
+    let mut status = Status::failed_precondition(error.to_string());
+    let formats = format!("{needed},{in_use}").parse().expect("digits and a comma are ASCII");
+    status.metadata_mut().insert(FORMATS_KEY, formats);
+    status
+}
+
+fn parse_format_status(status: &Status) -> Option<Error> {
+    let (needed, in_use) = status.metadata().get(FORMATS_KEY)?.to_str().ok()?.split_once(',')?;
+    Some(Error::Format { needed: needed.parse().ok()?, in_use: in_use.parse().ok()? })
 }
 
 impl Group {
@@ -83,7 +114,7 @@ impl Group {
             let may_repeat = match error {
                 Error::NotLeader | Error::NoLeader => true,
                 Error::NoQuorum => command.request.is_some(),
-                Error::Stopped(_) | Error::Format { .. } | Error::Membership(_) => false,
+                Error::Stopped(_) | Error::Format { .. } | Error::Membership(_) | Error::Behind { .. } => false,
             };
             if !may_repeat || Instant::now() >= deadline {
                 return Err(error);
@@ -108,7 +139,11 @@ impl Group {
         let span = goat_observe::child!("commit", manager = self.name());
         let trace = goat_observe::traces::header(&span);
         let write = self.raft().client_write(Payload(codec::encode(command).into())).instrument(span);
-        let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await.map_err(|_| Error::NoQuorum)?;
+        self.await_quorum().await?;
+        let written = tokio::select! {
+            written = tokio::time::timeout(COMMIT_TIMEOUT, write) => written.map_err(|_| Error::NoQuorum)?,
+            () = self.quorum_lost(QUORUM_LOST_AFTER) => return Err(Error::NoQuorum),
+        };
         match written {
             Ok(response) => {
                 let outcome =
@@ -126,6 +161,41 @@ impl Group {
         }
     }
 
+    /// Time since a majority, this manager included, last answered; at most since this manager leads, or since `from`.
+    fn quorum_silence(&self, from: Instant) -> Duration {
+        let metrics = self.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.membership_config.membership().voter_ids().count() <= 1 {
+            return Duration::ZERO;
+        }
+        metrics.last_quorum_acked.map_or(from.elapsed(), |acked| acked.elapsed())
+    }
+
+    /// Returns once a majority has been silent for `limit`.
+    async fn quorum_lost(&self, limit: Duration) {
+        let from = Instant::now();
+        loop {
+            let left = limit.saturating_sub(self.quorum_silence(from));
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// Refuses before anything is written if a majority was lost and does not come back soon: what is appended meanwhile
+    /// could only be repeated.
+    async fn await_quorum(&self) -> Result<(), Error> {
+        let from = Instant::now();
+        let is_lost = || self.quorum_silence(from) >= QUORUM_LOST_AFTER;
+        if !is_lost() {
+            return Ok(());
+        }
+        let mut metrics = self.metrics();
+        let returns = async { while is_lost() && metrics.changed().await.is_ok() {} };
+        tokio::time::timeout(QUORUM_RETURN_WAIT, returns).await.map_err(|_| Error::NoQuorum)
+    }
+
     async fn propose_at(&self, leader: &Leader, command: &Command) -> Result<Accepted, Error> {
         let mut client = self.peers().raft(&leader.address).map_err(|_| Error::NoLeader)?;
         let message = RaftMessage {
@@ -133,11 +203,12 @@ impl Group {
             to: leader.id,
             from: self.id(),
             payload: codec::encode(command).into(),
+            handled_us: 0,
         };
         let span = goat_observe::child!("propose", "otel.kind" = "client", leader = leader.name);
         let mut request = Request::new(message);
         span.in_scope(|| goat_observe::traces::inject(request.metadata_mut().as_mut()));
-        let call = tokio::time::timeout(COMMIT_TIMEOUT + RETRY_AFTER, client.propose(request).instrument(span));
+        let call = tokio::time::timeout(COMMIT_TIMEOUT + FORWARDING_TIME, client.propose(request).instrument(span));
         match call.await {
             Err(_) => Err(Error::NoQuorum),
             Ok(Ok(reply)) => {
@@ -147,7 +218,9 @@ impl Group {
                 Ok(Accepted { index: reply.index, outcome })
             }
             // Whether it was carried out before the connection broke is not known.
-            Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(Error::NotLeader),
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+                Err(parse_format_status(&status).unwrap_or(Error::NotLeader))
+            }
             Ok(Err(_)) => Err(Error::NoQuorum),
         }
     }
@@ -172,19 +245,22 @@ impl Group {
             }
         };
         let mut applied = self.view().applied();
-        let caught_up = tokio::time::timeout(COMMIT_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
+        let caught_up = async { applied.wait_for(|applied| *applied >= index).await.map(drop) };
+        let caught_up = tokio::time::timeout(COMMIT_TIMEOUT, caught_up).await;
         match caught_up {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(closed)) => Err(Error::Stopped(closed.to_string())),
-            Err(_) => Err(Error::NoQuorum),
+            Err(_) => Err(Error::Behind { applied: *applied.borrow(), needed: index }),
         }
     }
 
     /// The index that a linearizable read has to wait for; this manager must be the leader, and a majority confirms
     /// that after the call began.
     pub async fn read_index_here(&self) -> Result<u64, Error> {
-        let read = self.raft().get_read_log_id(ReadPolicy::ReadIndex);
-        match tokio::time::timeout(COMMIT_TIMEOUT, read).await {
+        // An acknowledgement of any age is too old: a majority has to answer a heartbeat that is sent from now on.
+        let fresh = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_INDEX_TIMEOUT);
+        let read = self.raft().get_read_log_id(fresh);
+        match tokio::time::timeout(READ_INDEX_TIMEOUT, read).await {
             Err(_) => Err(Error::NoQuorum),
             Ok(Ok((read, _))) => Ok(read.index()),
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(Error::NotLeader),
@@ -195,7 +271,12 @@ impl Group {
 
     async fn read_index_at(&self, leader: &Leader) -> Result<u64, Error> {
         let mut client = self.peers().raft(&leader.address).map_err(|_| Error::NoLeader)?;
-        match tokio::time::timeout(COMMIT_TIMEOUT, client.read_index(ReadIndexRequest { to: leader.id })).await {
+        match tokio::time::timeout(
+            READ_INDEX_TIMEOUT + FORWARDING_TIME,
+            client.read_index(ReadIndexRequest { to: leader.id }),
+        )
+        .await
+        {
             Ok(Ok(reply)) => Ok(reply.into_inner().index),
             Ok(Err(_)) => Err(Error::NotLeader),
             Err(_) => Err(Error::NoQuorum),

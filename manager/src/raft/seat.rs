@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::codec;
-use goat_proto::v1::{ProgressReply, ProgressRequest};
+use goat_proto::v1::{PeerLink, ProgressReply, ProgressRequest};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use parking_lot::RwLock;
 
 use super::Group;
 use super::peers::Peers;
 
-const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A new connection takes three round trips of up to 300 ms, and the question one more.
+const ASK_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 const STARTING: &str = "starting";
 const WAITING: &str = "waiting";
@@ -48,20 +49,45 @@ impl Seat {
 impl Group {
     /// How far this manager is, for those who ask it and for its own users.
     pub fn progress(&self) -> ProgressReply {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        ProgressReply {
+        let mut reply = ProgressReply {
             id: self.id(),
             name: self.name(),
-            term: metrics.current_term,
-            last_log_index: metrics.last_log_index.unwrap_or(0),
-            applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
             cluster_id: self.cluster().to_string(),
             stance: self.stance(),
             backup_problem: self.backups().read().error.unwrap_or_default(),
-            phase: if super::has_members(&metrics) { MEMBER } else { WAITING }.to_owned(),
+            fsync_us: self.inner.store.sync_time().as_micros() as u64,
+            links: self.links(),
             ..of_this_build()
-        }
+        };
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        reply.term = metrics.current_term;
+        reply.last_log_index = metrics.last_log_index.unwrap_or(0);
+        reply.applied_index = metrics.last_applied.map_or(0, |log_id| log_id.index);
+        reply.phase = if super::has_members(&metrics) { MEMBER } else { WAITING }.to_owned();
+        reply
+    }
+
+    /// A leader's links to the other members; empty if this manager does not lead.
+    fn links(&self) -> Vec<PeerLink> {
+        let matched: Vec<_> = {
+            let metrics = self.inner.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let matched = metrics.replication.iter().flatten().filter(|(id, _)| **id != self.inner.id);
+            matched.map(|(id, matched)| (*id, matched.as_ref().map_or(0, |log_id| log_id.index))).collect()
+        };
+        let link = |(id, matched_index)| {
+            let figures = self.inner.reach.figures(id);
+            PeerLink {
+                id,
+                is_reached: figures.is_reached,
+                silent_ms: figures.silent_ms.unwrap_or(0),
+                round_trip_us: figures.round_trip_us,
+                matched_index,
+                bytes_per_second: figures.bytes_per_second,
+            }
+        };
+        matched.into_iter().map(link).collect()
     }
 }
 

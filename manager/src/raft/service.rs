@@ -1,5 +1,7 @@
 //! What the other managers call: Raft's own messages, and what a follower asks of the leader.
 
+use std::time::Instant;
+
 use goat_core::codec;
 use goat_core::state::command::Command;
 use goat_proto::v1::raft_server::Raft as RaftService;
@@ -9,7 +11,7 @@ use goat_proto::v1::{
 use goat_raft_store::{IncomingSnapshot, TypeConfig};
 use goat_tls::Caller;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf, VoteOf};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -54,13 +56,15 @@ fn check_certificate(caller: Option<Caller>, message: &RaftMessage) -> Result<()
     }
 }
 
-fn answer<T: Serialize>(group: &Group, to: u64, body: &T) -> Result<Response<RaftMessage>, Status> {
+/// `since`: when the request arrived.
+fn answer<T: Serialize>(group: &Group, to: u64, body: &T, since: Instant) -> Result<Response<RaftMessage>, Status> {
     let payload = wire::encode(body).map_err(|error| Status::internal(error.to_string()))?;
     Ok(Response::new(RaftMessage {
         cluster_id: group.cluster().to_string(),
         to,
         from: group.id(),
         payload: payload.into(),
+        handled_us: since.elapsed().as_micros() as u64,
     }))
 }
 
@@ -71,33 +75,37 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 #[async_trait]
 impl RaftService for Service {
     async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let since = Instant::now();
         let (caller, message) = opened(request);
         let (group, body) = self.open::<AppendEntriesRequest<TypeConfig>>(caller, &message)?;
-        let reply = group.raft().append_entries(body).await.map_err(stopped)?;
-        if matches!(reply, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
-            group.heard_leader();
-        }
-        answer(&group, message.from, &reply)
+        let reply = group.append(body).await.map_err(stopped)?;
+        answer(&group, message.from, &reply, since)
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let since = Instant::now();
         let (caller, message) = opened(request);
         let (group, body) = self.open::<VoteRequest<TypeConfig>>(caller, &message)?;
         let reply = group.raft().vote(body).await.map_err(stopped)?;
-        answer(&group, message.from, &reply)
+        if reply.vote_granted {
+            group.record_vote();
+        }
+        answer(&group, message.from, &reply, since)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let since = Instant::now();
         let (caller, message) = opened(request);
         let (group, body) = self.open::<VoteRequest<TypeConfig>>(caller, &message)?;
         let reply = group.raft().pre_vote(body).await.map_err(stopped)?;
-        answer(&group, message.from, &reply)
+        answer(&group, message.from, &reply, since)
     }
 
     async fn install_snapshot(
         &self,
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<RaftMessage>, Status> {
+        let since = Instant::now();
         let (caller, mut chunks) = opened(request);
         let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("a snapshot without a chunk"))?;
         let head = first.head.ok_or_else(|| Status::invalid_argument("a snapshot without a head"))?;
@@ -112,14 +120,15 @@ impl RaftService for Service {
         let file = incoming.finish().await.map_err(|error| Status::data_loss(error.to_string()))?;
         let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: file };
         let reply = group.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        answer(&group, head.from, &reply)
+        answer(&group, head.from, &reply, since)
     }
 
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let since = Instant::now();
         let (caller, message) = opened(request);
         let (group, body) = self.open::<TransferLeaderRequest<TypeConfig>>(caller, &message)?;
         let reply = group.raft().handle_transfer_leader(body).await.map_err(stopped)?;
-        answer(&group, message.from, &reply)
+        answer(&group, message.from, &reply, since)
     }
 
     async fn propose(&self, request: Request<RaftMessage>) -> Result<Response<ProposeReply>, Status> {

@@ -14,7 +14,8 @@ use super::seat::ask;
 use super::{Group, Roster};
 
 /// Nobody has to answer: without the others this manager may be needed for a quorum.
-const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// A new connection takes three round trips of up to 300 ms, and the question one more.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
 /// No word of a leader for so long: ask why.
 const SILENCE_MS: u64 = 3_000;
 /// The same, where the own state says why already.
@@ -36,8 +37,16 @@ pub enum Error {
     OldDisk { id: u64, dir: String, last: u64, matched: u64 },
 }
 
-/// Asks the others before Raft starts. `last`: the last index of the own log.
-pub async fn check(roster: &Roster, peers: &Peers, last: u64) -> Result<(), Error> {
+/// Where this manager's log ends and what it voted for last, as its disk has it.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnLog {
+    pub last_index: u64,
+    pub vote_term: u64,
+}
+
+/// Asks the others before Raft starts.
+pub async fn check(roster: &Roster, peers: &Peers, own: OwnLog) -> Result<(), Error> {
+    let OwnLog { last_index: last, vote_term } = own;
     let id = roster.id;
     let asked = roster.others.iter().map(|address| tokio::time::timeout(ANSWER_WITHIN, ask(peers, id, address)));
     for reply in join_all(asked).await.into_iter().filter_map(|asked| asked.ok().flatten()) {
@@ -48,7 +57,9 @@ pub async fn check(roster: &Roster, peers: &Peers, last: u64) -> Result<(), Erro
         if reply.is_caller_removed {
             return Err(Error::Removed { id, cluster: roster.cluster.clone(), dir: roster.dir.clone() });
         }
-        if reply.caller_matched_index > last {
+        // A leader that this manager has left behind by a later vote may know entries that a later leader took back.
+        let is_deposed = reply.term < vote_term;
+        if reply.caller_matched_index > last && !is_deposed {
             let matched = reply.caller_matched_index;
             return Err(Error::OldDisk { id, dir: roster.dir.clone(), last, matched });
         }

@@ -26,6 +26,7 @@ use crate::identity::IdentityFile;
 use crate::snapshot::{IncomingSnapshot, SnapshotDir};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use crate::view::RowsView;
+use stats::SyncTime;
 pub use stats::{FamilyStats, LogEnds, StoreStats};
 use tail::{CacheLimit, ReadLimit, Tail, next_index, size_bytes};
 use writer::Job;
@@ -35,7 +36,7 @@ const QUEUED_JOBS: usize = 1_024;
 /// What entries that wait for the writer may take, in KiB.
 const QUEUED_KIB: usize = 64 << 10;
 /// One piece of a long read.
-const CHUNK: ReadLimit = ReadLimit { entries: 1_024, bytes: 4 << 20 };
+const CHUNK: ReadLimit = ReadLimit { entries: 1_024, bytes: 1 << 20 };
 /// A read is overtaken by a truncation about never; twice in a row is a mistake.
 const READ_ATTEMPTS: usize = 8;
 
@@ -52,6 +53,7 @@ struct Inner {
     snapshots: Arc<SnapshotDir>,
     tail: Arc<Mutex<Tail>>,
     budget: Arc<Semaphore>,
+    sync_time: Arc<SyncTime>,
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -83,10 +85,11 @@ impl LogStore {
         let limit = CacheLimit { entries: options.cached_entries, bytes: options.cached_bytes };
         let tail = Arc::new(Mutex::new(Tail::load(&db, limit)?));
         let (jobs, queue) = mpsc::channel(QUEUED_JOBS);
-        let writer = writer::run(Arc::clone(&db), Arc::clone(&tail), queue);
+        let sync_time = Arc::new(SyncTime::default());
+        let writer = writer::run(Arc::clone(&db), Arc::clone(&tail), queue, Arc::clone(&sync_time));
         let writer = db.workshop().run_writer(Box::pin(writer)).map_err(Error::io("start a thread for", db.path()))?;
         let budget = Arc::new(Semaphore::new(QUEUED_KIB));
-        let inner = Inner { db, identity, snapshots, tail, budget, jobs: Some(jobs), writer };
+        let inner = Inner { db, identity, snapshots, tail, budget, sync_time, jobs: Some(jobs), writer };
         Ok(Self { inner: Arc::new(inner) })
     }
 

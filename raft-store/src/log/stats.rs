@@ -2,6 +2,8 @@
 //! read from disk, and sizes are RocksDB's estimates.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rocksdb::properties;
 
@@ -43,7 +45,30 @@ pub struct StoreStats {
     pub snapshot_bytes: u64,
 }
 
+/// The time that a synced write takes, as an average in which each new one weighs an eighth.
+#[derive(Debug, Default)]
+pub(super) struct SyncTime(AtomicU64);
+
+impl SyncTime {
+    /// Called by the writer alone.
+    pub(super) fn record(&self, took: Duration) {
+        let (average_us, took_us) = (self.0.load(Ordering::Relaxed), took.as_micros() as u64);
+        let average_us = if average_us == 0 { took_us } else { (average_us * 7 + took_us) / 8 };
+        self.0.store(average_us, Ordering::Relaxed);
+    }
+}
+
 impl LogStore {
+    /// How long it takes lately to make a write of the log durable; zero if nothing was written yet.
+    pub fn sync_time(&self) -> Duration {
+        Duration::from_micros(self.inner.sync_time.0.load(Ordering::Relaxed))
+    }
+
+    /// The term of the last vote; 0 if there was none yet.
+    pub fn vote_term(&self) -> u64 {
+        self.inner.tail.lock().vote.as_ref().map_or(0, |vote| vote.leader_id.term)
+    }
+
     /// The two ends of the log.
     pub fn ends(&self) -> LogEnds {
         let tail = self.inner.tail.lock();

@@ -14,6 +14,7 @@
 //! a guess. Every later request gets the first error, and Raft stops.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::error;
 
 use super::disk;
+use super::stats::SyncTime;
 use super::tail::Tail;
 use crate::db::{self, Db};
 use crate::engine::{Batch, Family};
@@ -83,7 +85,7 @@ struct Group {
 }
 
 /// Runs until every sender is gone; what was queued by then is still written.
-pub(super) async fn run(db: Arc<Db>, tail: Arc<Mutex<Tail>>, mut jobs: mpsc::Receiver<Job>) {
+pub(super) async fn run(db: Arc<Db>, tail: Arc<Mutex<Tail>>, mut jobs: mpsc::Receiver<Job>, sync_time: Arc<SyncTime>) {
     let (mut witness, mut failed) = match Witness::open(&db) {
         Ok(witness) => (Some(witness), None),
         Err(error) => (None, Some(Arc::new(error))),
@@ -95,11 +97,15 @@ pub(super) async fn run(db: Arc<Db>, tail: Arc<Mutex<Tail>>, mut jobs: mpsc::Rec
             let Ok(job) = jobs.try_recv() else { break };
             group.add(job);
         }
+        let (is_synced, since) = (group.is_synced, Instant::now());
         if let Some(witness) = witness.as_mut().filter(|_| failed.is_none())
             && let Err(error) = group.write(&db, witness).await
         {
             error!(%error, "writing the raft log failed");
             failed = Some(Arc::new(error));
+        }
+        if is_synced && failed.is_none() {
+            sync_time.record(since.elapsed());
         }
         if failed.is_none()
             && let Some(index) = group.written

@@ -1,6 +1,7 @@
 //! One manager asked: from the first packet to its welcome, its redirect or its refusal.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use goat_core::model::TaskId;
@@ -20,9 +21,10 @@ use crate::identity;
 use crate::reconciler::{Gone, Seen};
 use crate::runtime::{FoundState, Runtimes};
 
-/// From the first packet to the leader's welcome.
-const OPEN: Duration = Duration::from_secs(5);
-const CONNECT: Duration = Duration::from_secs(2);
+/// From the first packet to the leader's welcome: with connecting, confirming and two commits, about ten round trips of up to
+/// 300 ms and eight fsyncs of up to 200 ms.
+const OPEN: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// For a runtime to say what runs. Longer than a listing takes on a busy machine.
 const LOOK: Duration = Duration::from_secs(2);
@@ -48,16 +50,34 @@ pub(super) struct Answer {
     pub result: Result<Opened, Refusal>,
 }
 
-/// Opens a session with one manager, or through it with the leader, up to the first answer.
-pub(super) async fn ask(address: String, is_relayed: bool, parts: &Parts) -> Answer {
-    let result = match tokio::time::timeout(OPEN, open(address.clone(), is_relayed, parts)).await {
+/// Opens a session with one manager, or through it with the leader, up to the first answer. `registering` counts the
+/// leaders that are registering this worker.
+pub(super) async fn ask(address: String, is_relayed: bool, registering: &AtomicU32, parts: &Parts) -> Answer {
+    let opening = open(address.clone(), is_relayed, registering, parts);
+    let result = match tokio::time::timeout(OPEN, opening).await {
         Ok(answer) => answer,
         Err(_) => Err(Refusal::Unreachable(format!("{address}: no answer within {} s", OPEN.as_secs()))),
     };
     Answer { from: address, result }
 }
 
-async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened, Refusal> {
+/// While it lives, a leader is registering this worker.
+struct Registering<'a>(&'a AtomicU32);
+
+impl<'a> Registering<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Registering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn open(address: String, is_relayed: bool, registering: &AtomicU32, parts: &Parts) -> Result<Opened, Refusal> {
     let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| unreachable(error.to_string()))?
@@ -75,8 +95,16 @@ async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let response = client.session(ReceiverStream::new(messages)).await.map_err(|status| refusal(&address, &status))?;
     let mut from_leader = response.into_inner();
-    let first = from_leader.message().await.map_err(|status| refusal(&address, &status))?;
-    let first = first.ok_or_else(|| unreachable("it ended the session at once".into()))?;
+    let mut registration = None;
+    let first = loop {
+        let message = from_leader.message().await.map_err(|status| refusal(&address, &status))?;
+        let message = message.ok_or_else(|| unreachable("it ended the session at once".into()))?;
+        match message.message {
+            Some(manager_message::Message::Registering(_)) => registration = Some(Registering::begin(registering)),
+            _ => break message,
+        }
+    };
+    drop(registration);
     let term = first.term;
     match first.message {
         Some(manager_message::Message::Redirect(redirect)) => Err(Refusal::Redirect(redirect)),
@@ -138,6 +166,7 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
         cluster_id: parts.identity.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
         term: parts.identity.term(),
         relay: is_relayed,
+        awaits_registration: true,
     })
 }
 

@@ -6,6 +6,7 @@
 //! answer (they are electing), longer, up to a second, while none does.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -19,8 +20,9 @@ use crate::clock;
 
 /// A manager that says nothing for so long no longer keeps the next from being asked.
 const STAGGER: Duration = Duration::from_millis(150);
-/// A leader that was named is given so long before it is asked through the manager that named it.
-const RELAY_AFTER: Duration = Duration::from_millis(400);
+/// A leader that was named is given this long before it is asked through the manager that named it. It confirms that it leads
+/// in one round trip (up to 300 ms) and then says that it is registering this worker.
+const RELAY_AFTER: Duration = Duration::from_millis(600);
 /// Once somebody has answered, those who say nothing for so long are not waited for.
 const LAST_ANSWER: Duration = Duration::from_millis(700);
 /// Between rounds, doubled each time.
@@ -143,30 +145,40 @@ impl Dialer {
         let mut queue = self.addresses(parts);
         // Nobody is asked twice: two sessions with one leader would end each other.
         let mut known: BTreeSet<String> = queue.iter().cloned().collect();
+        let registering = AtomicU32::new(0);
         let mut asked: FuturesUnordered<_> = FuturesUnordered::new();
         let mut round = Round::default();
         // Through whom the leader that was named is asked, and from when on.
         let mut relay: Option<(Instant, String)> = None;
         let mut answered = Instant::now();
         loop {
+            // A session through another manager would only end the one that a leader has begun.
+            let is_registering = || registering.load(Ordering::Relaxed) > 0;
+            let may_relay = !is_registering();
             if asked.is_empty() {
                 match queue.pop_front().map(|address| (address, false)).or_else(|| Some((relay.take()?.1, true))) {
-                    Some((address, is_relayed)) => asked.push(ask(address, is_relayed, parts)),
+                    Some((address, is_relayed)) => asked.push(ask(address, is_relayed, &registering, parts)),
                     None => return Err(Stop::Vain(round)),
                 }
             }
             let answer = tokio::select! {
                 Some(answer) = asked.next() => answer,
                 () = tokio::time::sleep(STAGGER), if !queue.is_empty() => {
-                    asked.extend(queue.pop_front().map(|address| ask(address, false, parts)));
+                    asked.extend(queue.pop_front().map(|address| ask(address, false, &registering, parts)));
                     continue;
                 }
-                () = until(relay.as_ref().map(|(due, _)| *due)) => {
-                    asked.extend(relay.take().map(|(_, through)| ask(through, true, parts)));
+                () = until(relay.as_ref().map(|(due, _)| *due)), if may_relay && relay.is_some() => {
+                    if is_registering() {
+                        continue;
+                    }
+                    asked.extend(relay.take().map(|(_, through)| ask(through, true, &registering, parts)));
                     answered = Instant::now();
                     continue;
                 }
-                () = tokio::time::sleep_until(answered + LAST_ANSWER), if round.has_answer && queue.is_empty() && relay.is_none() => {
+                () = tokio::time::sleep_until(answered + LAST_ANSWER), if may_relay && round.has_answer && queue.is_empty() && relay.is_none() => {
+                    if is_registering() {
+                        continue;
+                    }
                     return Err(Stop::Vain(round));
                 }
             };
@@ -189,14 +201,14 @@ impl Dialer {
                             relay = Some((Instant::now(), answer.from));
                         } else {
                             relay = Some((Instant::now() + RELAY_AFTER, answer.from));
-                            asked.push(ask(leader, false, parts));
+                            asked.push(ask(leader, false, &registering, parts));
                         }
                     }
                 }
             }
             // Whoever said no is followed by the next at once.
             if let Some(address) = queue.pop_front() {
-                asked.push(ask(address, false, parts));
+                asked.push(ask(address, false, &registering, parts));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One session: what is received, and what is sent beside it. Four loops, of which the first to end ends it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use goat_core::model::Inventory;
@@ -16,10 +17,12 @@ use crate::identity::PeerWorker;
 use crate::task::Assignment;
 use crate::taskset::TaskSet;
 
-/// Heartbeats without a word back, after which another way to a leader is sought. It has to be found, by way of another
+/// Heartbeats without an answer, after which another way to a leader is sought. It has to be found, by way of another
 /// manager if need be, before the lease has run out.
 const SILENT_HEARTBEATS: u32 = 2;
 const MIN_SILENCE: Duration = Duration::from_secs(1);
+/// A leader that needs long for a grant, since the other managers are far away, gets as much more: up to this.
+const MAX_GRANT_DELAY_MS: u64 = 1_000;
 /// Between inventories.
 const INVENTORY_EVERY: Duration = Duration::from_secs(2);
 /// Heartbeats whose answers are waited for.
@@ -36,7 +39,15 @@ struct Session<'a> {
     lease_ttl_ms: u64,
     /// When each heartbeat was sent (CLOCK_BOOTTIME, ms).
     sent: Mutex<BTreeMap<u64, u64>>,
+    /// The longest time from a heartbeat to its grant lately (ms): each grant takes an eighth off, if it came sooner.
+    grant_delay_ms: AtomicU64,
     logs: TaskSet,
+}
+
+/// How long nothing may come from the leader.
+fn silence(heartbeat_interval: Duration, grant_delay_ms: u64) -> Duration {
+    let delay = Duration::from_millis(grant_delay_ms.min(MAX_GRANT_DELAY_MS));
+    (heartbeat_interval * SILENT_HEARTBEATS).max(MIN_SILENCE) + delay
 }
 
 /// Holds the session for as long as it lasts.
@@ -49,6 +60,7 @@ pub(super) async fn hold(opened: Opened, parts: &Parts) -> End {
         heartbeat_interval: opened.heartbeat_interval,
         lease_ttl_ms: opened.lease_ttl_ms,
         sent: Mutex::default(),
+        grant_delay_ms: AtomicU64::new(0),
         logs: parts.tasks.child("session-logs"),
     };
     parts.outbox.begin_session();
@@ -119,9 +131,9 @@ impl Session<'_> {
     }
 
     async fn receive(&self, mut from_leader: tonic::Streaming<v1::ManagerMessage>) -> End {
-        let silence = (self.heartbeat_interval * SILENT_HEARTBEATS).max(MIN_SILENCE);
         let mut sequence = None;
         loop {
+            let silence = silence(self.heartbeat_interval, self.grant_delay_ms.load(Ordering::Relaxed));
             let message = match tokio::time::timeout(silence, from_leader.message()).await {
                 Err(_) => return End::Silent(silence.as_millis() as u64),
                 Ok(Err(status)) => return End::Lost(status.message().to_owned()),
@@ -168,6 +180,8 @@ impl Session<'_> {
         use manager_message::Message;
         match message {
             Message::Welcome(_) => Err(End::Nonsense("it welcomed this worker twice".into())),
+            // Before the welcome, and of no use after it.
+            Message::Registering(_) => Ok(()),
             Message::Redirect(redirect) => Err(End::Redirected { leader: redirect.leader_address }),
             Message::Assignments(all) => {
                 *sequence = Some(all.sequence);
@@ -222,6 +236,9 @@ impl Session<'_> {
         let later = sent.split_off(&(heartbeat_sequence + 1));
         *sent = later;
         drop(sent);
+        let delay_ms = clock::boot_ms().saturating_sub(sent_ms);
+        let longest_ms = self.grant_delay_ms.load(Ordering::Relaxed);
+        self.grant_delay_ms.store(delay_ms.max(longest_ms - longest_ms / 8), Ordering::Relaxed);
         debug!(raft_term = self.term, heartbeat_sequence, "the lease was granted");
         let ttl_ms = if grant.ttl_ms == 0 { self.lease_ttl_ms } else { u64::from(grant.ttl_ms) };
         self.parts.lease.granted(sent_ms, ttl_ms);
@@ -238,4 +255,18 @@ fn parsed(assignments: Vec<v1::Assignment>) -> Vec<Assignment> {
         }
     };
     assignments.into_iter().filter_map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_needs_long_for_a_grant_is_not_called_silent_sooner_than_that() {
+        let every = Duration::from_millis(500);
+        assert_eq!(silence(every, 0), Duration::from_secs(1));
+        assert_eq!(silence(every, 600), Duration::from_millis(1_600));
+        assert_eq!(silence(every, 60_000), Duration::from_secs(2), "the lease has to last until another way is found");
+        assert_eq!(silence(Duration::from_secs(2), 0), Duration::from_secs(4));
+    }
 }
