@@ -9,6 +9,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::codec::BOUNDED_FORMAT;
 use crate::model::{Desired, NodeId, NodeState, Port, Protocol, Resources, ServiceId, Task, TaskId, TaskState};
 use crate::state::State;
 
@@ -113,7 +114,8 @@ fn place_problem(state: &State, task: &Task) -> Option<&'static str> {
     let Some(service) = state.services().find(|service| service.id == task.service) else {
         return Some("has no service");
     };
-    if service.removed && task.desired == Desired::Running {
+    // From that format on the planner stops them, in bounded plans.
+    if service.removed && task.desired == Desired::Running && state.format() < BOUNDED_FORMAT {
         return Some("is wanted although its service was removed");
     }
     if state.spec_of(task).is_none() {

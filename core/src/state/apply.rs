@@ -121,10 +121,6 @@ impl Apply<'_> {
         let before = self.state.tasks.remove(&task.id);
         if let Some(before) = &before {
             self.state.index.remove_task(before);
-            let ends = task.state.is_terminal() && !before.state.is_terminal();
-            if ends && let Some(old) = self.state.old_specs.get_mut(&(task.service, task.spec_version)) {
-                old.live -= 1;
-            }
         }
         self.changes.tasks.push(TaskChange {
             task: task.id,
@@ -150,12 +146,8 @@ impl Apply<'_> {
         self.state.index.remove_task(&task);
         self.delete(task_key(id));
         let key = (task.service, task.spec_version);
-        if let Some(old) = self.state.old_specs.get_mut(&key) {
-            old.tasks -= 1;
-            if old.tasks == 0 {
-                self.state.old_specs.remove(&key);
-                self.delete(old_spec_key(key.0, key.1));
-            }
+        if !self.state.index.spec_use.contains_key(&key) && self.state.old_specs.remove(&key).is_some() {
+            self.delete(old_spec_key(key.0, key.1));
         }
         self.changes.tasks.push(TaskChange {
             task: id,

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "next-format")]
+use crate::codec::NEXT_FORMAT;
 use crate::codec::{FIRST_FORMAT, Versioned};
 use crate::model::{
     Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId,
@@ -194,7 +196,7 @@ impl Versioned for Command {
     fn format(&self) -> u8 {
         match self.action {
             #[cfg(feature = "next-format")]
-            Action::Rehearse { .. } => 2,
+            Action::Rehearse { .. } => NEXT_FORMAT,
             _ => FIRST_FORMAT,
         }
     }

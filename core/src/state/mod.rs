@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{FIRST_FORMAT, Versioned};
+use crate::codec::{BOUNDED_FORMAT, FIRST_FORMAT, Versioned};
 use crate::model::{
     ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
 };
@@ -123,22 +123,13 @@ impl Versioned for Revoked {}
 impl Versioned for Service {}
 impl Versioned for Remembered {}
 
-#[derive(Debug, Clone)]
-struct OldSpec {
-    spec: Arc<ServiceSpec>,
-    /// Tasks of this spec, ended ones that are remembered included: the row goes with the last of them.
-    tasks: usize,
-    /// Those among them that have not ended.
-    live: usize,
-}
-
 /// Every table, with its indexes.
 #[derive(Debug, Default)]
 pub struct State {
     meta: Meta,
     services: BTreeMap<ServiceId, Service>,
-    /// Specs that a service has moved on from and tasks still run.
-    old_specs: BTreeMap<(ServiceId, u64), OldSpec>,
+    /// Specs that a service has moved on from. The row goes with the last task of it, ended ones that are remembered included.
+    old_specs: BTreeMap<(ServiceId, u64), Arc<ServiceSpec>>,
     tasks: BTreeMap<TaskId, Task>,
     nodes: BTreeMap<NodeId, Node>,
     managers: BTreeMap<u64, Manager>,
@@ -182,6 +173,11 @@ impl State {
     /// The newest format that commands and rows may have.
     pub fn format(&self) -> u8 {
         Versioned::format(&self.meta)
+    }
+
+    /// Whether commands are applied as [`BOUNDED_FORMAT`] says.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.format() >= BOUNDED_FORMAT
     }
 
     /// What certificates rest on; None where the managers run unencrypted.
@@ -247,7 +243,7 @@ impl State {
         if service.spec_version == task.spec_version {
             return Some(&service.spec);
         }
-        self.old_specs.get(&(task.service, task.spec_version)).map(|old| &old.spec)
+        self.old_specs.get(&(task.service, task.spec_version))
     }
 
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
@@ -291,7 +287,7 @@ impl State {
 
     /// Whether some tasks of a service run an older spec than it has; ended ones do not count.
     pub fn is_updating(&self, service: ServiceId) -> bool {
-        self.old_specs.range((service, 0)..=(service, u64::MAX)).any(|(_, old)| old.live > 0)
+        self.old_specs.range((service, 0)..=(service, u64::MAX)).any(|(key, _)| self.index.is_live(*key))
     }
 
     /// How many tasks are in each state, ended ones that are remembered included; states without one are left out.

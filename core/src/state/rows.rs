@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::change::RowChange;
 use super::command::Outcome;
-use super::{Meta, OldSpec, Remembered, Revoked, Service, State, security};
+use super::{Meta, Remembered, Revoked, Service, State, security};
 use crate::codec::{self, Versioned};
 use crate::model::{Manager, Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
 
@@ -156,8 +156,7 @@ impl State {
                 let service = parse_u64(&rest[..8]).ok_or_else(unknown)?;
                 let version = parse_u64(&rest[8..]).ok_or_else(unknown)?;
                 let spec: ServiceSpec = codec::decode("spec row", value)?;
-                let old = OldSpec { spec: Arc::new(spec), tasks: 0, live: 0 };
-                self.old_specs.insert((ServiceId::from_random(service), version), old);
+                self.old_specs.insert((ServiceId::from_random(service), version), Arc::new(spec));
             }
             Some((&TASK, _)) => {
                 let task: Task = codec::decode("task row", value)?;
@@ -203,12 +202,9 @@ impl State {
             let Some(service) = self.services.get(&task.service) else {
                 return Err(LoadError::Contradiction(format!("task {} has no service {}", task.id, task.service)));
             };
-            if service.spec_version != task.spec_version {
-                let Some(old) = self.old_specs.get_mut(&(task.service, task.spec_version)) else {
-                    return Err(LoadError::Contradiction(format!("task {} runs a spec that is not there", task.id)));
-                };
-                old.tasks += 1;
-                old.live += usize::from(!task.state.is_terminal());
+            let is_old = service.spec_version != task.spec_version;
+            if is_old && !self.old_specs.contains_key(&(task.service, task.spec_version)) {
+                return Err(LoadError::Contradiction(format!("task {} runs a spec that is not there", task.id)));
             }
             let tasks = &self.tasks;
             self.index.add_task(task, |id| tasks.get(&id).map_or(0, |task| task.attempt));
@@ -224,7 +220,7 @@ impl State {
         rows.extend(
             self.old_specs
                 .iter()
-                .map(|((service, version), old)| row(old_spec_key(*service, *version), codec::encode(&*old.spec))),
+                .map(|((service, version), old)| row(old_spec_key(*service, *version), codec::encode(&**old))),
         );
         rows.extend(self.tasks.values().map(|task| row(task_key(task.id), codec::encode(task))));
         rows.extend(self.nodes.values().map(|node| row(node_key(node.id), codec::encode(node))));

@@ -2,6 +2,7 @@
 
 use goat_core::codec::{self, FIRST_FORMAT, FORMAT};
 use goat_core::model::ClusterId;
+use goat_core::orchestrator::Policy;
 use goat_core::state::State;
 use goat_core::state::command::{Action, Command, Outcome, Refusal};
 
@@ -19,14 +20,14 @@ fn rows_of(leader: &Leader) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn what_an_older_version_can_read_is_written_as_it_would_write_it() {
     let bytes = codec::encode(&command(Action::InitCluster { id: ClusterId::from_random(1) }));
     assert_eq!(bytes.first(), Some(&FIRST_FORMAT));
-    let leader = Leader::new();
+    let leader = Leader::of_the_first_format(Policy::default());
     assert_eq!(leader.state.format(), FIRST_FORMAT);
     assert!(rows_of(&leader).iter().all(|(_, value)| value.first() == Some(&FIRST_FORMAT)));
 }
 
 #[test]
 fn a_format_is_raised_and_never_lowered() {
-    let mut leader = Leader::new();
+    let mut leader = Leader::of_the_first_format(Policy::default());
     for format in [0, FIRST_FORMAT] {
         let refused = leader.refused(Action::SetFormat { format });
         assert!(matches!(refused, Refusal::Impossible { .. }), "{refused:?}");

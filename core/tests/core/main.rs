@@ -10,6 +10,7 @@ mod fencing;
 mod formats;
 mod managers;
 mod pending;
+mod pieces;
 mod properties;
 mod refusals;
 mod reports;
