@@ -113,7 +113,7 @@ impl<'a> Judge<'a> {
         must(of_slot().all(has_ended), "creates beside a task that may run")?;
         let newest = of_slot().max_by_key(|task| task.attempt);
         must(newest.map(|task| task.id) == new.previous, "does not follow the newest of its slot")?;
-        must(new.attempt == newest.map_or(0, |task| task.attempt) + 1, "miscounts its attempts")?;
+        must(newest.map_or(0, |task| task.attempt).checked_add(1) == Some(new.attempt), "miscounts its attempts")?;
         match new.node {
             None => Ok(()),
             Some(node) => self.give(node, new.service, row.spec_version, (row.spec.reservations, &row.spec.ports)),

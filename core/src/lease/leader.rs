@@ -113,7 +113,7 @@ impl LeaderLeases {
     fn others_heard_since_ms(&self, now_ms: u64) -> Option<u64> {
         let knows_it_is_alone = |entry: &Entry| {
             let told_since_ms = entry.heard_since_ms.map(|at_ms| at_ms.max(self.known_since_ms));
-            told_since_ms.is_some_and(|at_ms| entry.granted_ms >= at_ms + TOLD_WITHIN_MS)
+            told_since_ms.is_some_and(|at_ms| entry.granted_ms >= at_ms.saturating_add(TOLD_WITHIN_MS))
         };
         if self.nodes.len() == 1 && self.nodes.values().all(knows_it_is_alone) {
             return Some(0);
@@ -185,7 +185,7 @@ impl LeaderLeases {
             let waited_ms = now_ms.saturating_sub(entry.granted_ms.max(others_ms.unwrap_or(now_ms)));
             let is_reached = entry.reached_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < OPINION_FRESH_MS)
                 && waited_ms < down_after_ms.saturating_add(patience_ms);
-            let next_ms = last_down_ms.map_or(0, |last_ms| last_ms + policy.mass_interval_ms);
+            let next_ms = last_down_ms.map_or(0, |last_ms| last_ms.saturating_add(policy.mass_interval_ms));
             let waits_its_turn = is_mass_loss && now_ms < next_ms;
             let is_down = waited_ms >= down_after_ms && !is_reached && !waits_its_turn;
             let state = if is_down { NodeState::Down } else { NodeState::Disconnected };
@@ -215,13 +215,14 @@ impl LeaderLeases {
         let policy = &self.policy;
         let next_ms = match self.doubtful(now_ms).is_empty() {
             true => None,
-            false => self.last_down_ms.map(|last_ms| last_ms + policy.mass_interval_ms),
+            false => self.last_down_ms.map(|last_ms| last_ms.saturating_add(policy.mass_interval_ms)),
         };
         let others_ms = self.others_heard_since_ms(now_ms).unwrap_or_default();
         let deadlines = self.nodes.values().filter(|entry| entry.told != NodeState::Down).flat_map(move |entry| {
             let wait_ms = policy.manager_wait_for_ms(entry.ttl_ms);
-            let waits = [policy.down_after_ms, wait_ms].map(|after_ms| entry.granted_ms.max(others_ms) + after_ms);
-            waits.into_iter().chain([entry.granted_ms + policy.disconnected_after_ms])
+            let since_ms = entry.granted_ms.max(others_ms);
+            let waits = [policy.down_after_ms, wait_ms].map(|after_ms| since_ms.saturating_add(after_ms));
+            waits.into_iter().chain([entry.granted_ms.saturating_add(policy.disconnected_after_ms)])
         });
         deadlines.chain(next_ms).filter(|deadline_ms| *deadline_ms > now_ms).min()
     }

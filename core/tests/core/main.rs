@@ -6,6 +6,7 @@ mod causes;
 mod checker;
 mod cures;
 mod drains;
+mod extremes;
 mod fencing;
 mod formats;
 mod managers;
