@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use goat_core::check::check_state;
 use goat_core::codec::{FIRST_FORMAT, FORMAT};
 use goat_core::model::{
     Constraint, Driver, Inventory, Mode, NodeId, NodeState, Resources, ServiceId, ServiceSpec, TaskId, TaskState,
@@ -232,6 +233,9 @@ fn measure(mut world: World) {
     let loaded = loads.take(|| State::from_rows(&world.rows).expect("its own rows"));
     loads.tell("state from its rows");
     assert_eq!(loaded.tasks().len(), world.state.tasks().len());
+    let mut checks = Times::default();
+    assert_eq!(checks.take(|| check_state(&world.state)), []);
+    checks.tell("the checker");
     let bytes: usize = world.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
     println!("  rows: {}, {:.1} MiB", world.rows.len(), bytes as f64 / (1 << 20) as f64);
     if let Some(kib) = resident_kib() {

@@ -3,10 +3,10 @@
 
 use super::change::{ChangeSet, RowChange, TaskChange};
 use super::command::{Action, Answer, Command, Outcome, Refusal};
-use super::rows::{old_spec_key, request_key, task_key};
-use super::{At, REQUESTS_REMEMBERED, Remembered, State};
+use super::rows::{old_spec_key, task_key};
+use super::{At, State};
 use crate::codec;
-use crate::model::{Cause, Desired, RequestId, Task, TaskId, TaskState};
+use crate::model::{Cause, Desired, Task, TaskId, TaskState};
 
 pub(super) type Done = Result<Answer, Refusal>;
 
@@ -25,8 +25,8 @@ impl State {
         self.meta.applied_index = at.index;
         self.meta.clock_ms = self.meta.clock_ms.max(command.now_ms);
         rows.push(Self::meta_row(&self.meta));
-        if let Some(first) = command.request.and_then(|id| self.requests.get(&id)) {
-            return (first.outcome.clone(), ChangeSet { index: at.index, term: at.term, ..ChangeSet::default() });
+        if let Some(first) = command.request.and_then(|id| self.requests.get(id)) {
+            return (first.clone(), ChangeSet { index: at.index, term: at.term, ..ChangeSet::default() });
         }
         let now_ms = self.meta.clock_ms;
         let base = self.meta.index_base;
@@ -85,19 +85,6 @@ impl Apply<'_> {
             #[cfg(feature = "next-format")]
             Action::Rehearse { .. } => Ok(Answer::Nothing),
             Action::Plan { steps } => Ok(self.plan(steps)),
-        }
-    }
-
-    fn remember(&mut self, request: RequestId, outcome: Outcome) {
-        let remembered = Remembered { index: self.at.index, outcome };
-        self.write(request_key(request), codec::encode(&remembered));
-        self.state.requests.insert(request, remembered);
-        self.state.request_order.push_back((self.at.index, request));
-        while self.state.request_order.len() > REQUESTS_REMEMBERED {
-            if let Some((_, oldest)) = self.state.request_order.pop_front() {
-                self.state.requests.remove(&oldest);
-                self.delete(request_key(oldest));
-            }
         }
     }
 

@@ -14,13 +14,14 @@ mod parts;
 mod plan_steps;
 mod refusal;
 mod reports;
+mod requests;
 mod restore;
 mod rows;
 mod security;
 mod services;
 mod undo;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -28,19 +29,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{BOUNDED_FORMAT, FIRST_FORMAT, Versioned};
 use crate::model::{
-    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
+    ClusterId, Manager, Node, NodeId, Protocol, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
 };
-use command::Outcome;
 use index::Indexes;
+use requests::Requests;
 
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
+pub use nodes::MAX_REVOKED;
 pub use restore::Restored;
 pub use rows::{LoadError, Table, newest_version_in};
 pub use security::{Rotation, Security};
 
-/// How many requests are remembered for the sake of retries.
+/// The requests that are remembered for the sake of retries however old they are; under the first format no others are.
 pub const REQUESTS_REMEMBERED: usize = 20_000;
+/// A request is remembered for so long, by the state's clock, however many follow it: longer than any client repeats one.
+pub const REQUESTS_REMEMBERED_MS: u64 = 5 * 60_000;
+/// The most that remembered requests take in memory, by estimate. The oldest are forgotten beyond, whatever their number and
+/// age: at 3,400 requests a second those of the last 45 s are left.
+pub const REQUESTS_REMEMBERED_BYTES: usize = 32 << 20;
 
 /// Where in the log a command stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,21 +114,17 @@ pub struct Freeze {
     pub version: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Remembered {
-    index: u64,
-    outcome: Outcome,
-}
-
 /// A removed node's row.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Revoked {
     at_ms: u64,
+    /// The version at which it was removed; 0 under the first format.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    version: u64,
 }
 
 impl Versioned for Revoked {}
 impl Versioned for Service {}
-impl Versioned for Remembered {}
 
 /// Every table, with its indexes.
 #[derive(Debug, Default)]
@@ -133,13 +136,11 @@ pub struct State {
     tasks: BTreeMap<TaskId, Task>,
     nodes: BTreeMap<NodeId, Node>,
     managers: BTreeMap<u64, Manager>,
-    /// Nodes that were removed and may still have a certificate, and when (Unix ms).
-    revoked: BTreeMap<NodeId, u64>,
+    /// Nodes that were removed and may still have a certificate.
+    revoked: BTreeMap<NodeId, Revoked>,
     /// None where the managers run unencrypted.
     security: Option<Security>,
-    requests: HashMap<RequestId, Remembered>,
-    /// Oldest first.
-    request_order: VecDeque<(u64, RequestId)>,
+    requests: Requests,
     index: Indexes,
 }
 

@@ -16,6 +16,7 @@ mod properties;
 mod refusals;
 mod reports;
 mod restored;
+mod retries;
 mod returns;
 mod security;
 mod stale;
