@@ -15,7 +15,7 @@ mod slots;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
-use crate::model::{Cause, Desired, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Availability, Cause, Desired, ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
 use crate::state::State;
 use crate::state::change::ChangeSet;
@@ -116,6 +116,11 @@ impl Planner {
         }
         for change in &changes.nodes {
             self.pending.room_may_have_changed();
+            let drains = state.node(change.node).is_some_and(|node| node.availability == Availability::Drain);
+            if change.from == change.to && !drains {
+                // What it has and what it says of itself moves none of its tasks.
+                continue;
+            }
             for task in state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal()) {
                 self.slots.insert(task.service, task.slot);
             }

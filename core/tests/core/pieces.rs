@@ -275,3 +275,15 @@ fn the_search_for_other_nodes_counts_as_what_a_plan_looks_at() {
     leader.settle();
     assert_eq!(draining(&leader), 0);
 }
+
+#[test]
+fn what_a_worker_says_of_its_disk_has_none_of_its_tasks_looked_at() {
+    let mut leader = Leader::new();
+    let node = leader.nodes(1)[0];
+    leader.service(1, spec("web", 3));
+    leader.work();
+    leader.done(Action::UpdateInventory { node, inventory: sized(5_000, 0) });
+    assert!(!leader.planner.has_work(leader.now_ms));
+    leader.done(Action::SetAvailability { node, availability: Availability::Drain });
+    assert!(leader.planner.has_work(leader.now_ms));
+}
