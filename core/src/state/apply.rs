@@ -76,6 +76,7 @@ impl Apply<'_> {
             Action::ReportTasks { node, reports } => Ok(self.report_tasks(*node, reports)),
             Action::SetNodeState { node, seen_version, state } => self.set_node_state(*node, *seen_version, *state),
             Action::Freeze { for_ms } => self.freeze(*for_ms),
+            Action::StopFreeze => self.stop_freeze(),
             Action::EndFreeze { seen_version } => self.end_freeze(*seen_version),
             Action::SetFormat { format } => self.set_format(*format),
             Action::InitSecurity { authority, secrets } => self.init_security(authority, secrets),

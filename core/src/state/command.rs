@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "next-format")]
 use crate::codec::NEXT_FORMAT;
-use crate::codec::{FIRST_FORMAT, Versioned};
+use crate::codec::{BOUNDED_FORMAT, FIRST_FORMAT, Versioned};
 use crate::model::{
     Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId,
     Secret, ServiceId, ServiceSpec, Standing, TaskId,
@@ -168,6 +168,10 @@ pub enum Action {
     Freeze {
         for_ms: u64,
     },
+    /// A user's: no more leases for the length of the freeze. Those that were granted are waited for (see [`Freeze`]).
+    ///
+    /// [`Freeze`]: super::Freeze
+    StopFreeze,
     /// No lease of that freeze can last any more. Proposed by a leader that has led for its whole length.
     EndFreeze {
         seen_version: u64,
@@ -197,6 +201,7 @@ impl Versioned for Command {
         match self.action {
             #[cfg(feature = "next-format")]
             Action::Rehearse { .. } => NEXT_FORMAT,
+            Action::StopFreeze => BOUNDED_FORMAT,
             _ => FIRST_FORMAT,
         }
     }

@@ -112,6 +112,15 @@ pub struct Freeze {
     pub began_at_ms: u64,
     /// The log index at which it began.
     pub version: u64,
+    /// Leases are granted for their ordinary length again. Longer ones may have been granted before, and are waited for
+    /// until their workers confirm shorter ones, or until the freeze would have ended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stopped: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A removed node's row.

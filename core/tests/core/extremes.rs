@@ -136,6 +136,7 @@ fn action(state: &State, numbers: Numbers) -> Action {
         7 => Action::UpdateInventory { node, inventory: extreme_inventory(b, c) },
         8 | 9 => Action::TakeStock { node, known: known(state, b, c, d) },
         10 => Action::Freeze { for_ms: b },
+        11 if b.is_multiple_of(2) => Action::StopFreeze,
         11 => Action::EndFreeze { seen_version: b },
         12 => Action::DrainNode { node, within_ms: b },
         13 => Action::SetAvailability { node, availability: Availability::Active },

@@ -1,10 +1,10 @@
 //! Replicated bytes of several versions: what is written, and who can still read it.
 
-use goat_core::codec::{self, FIRST_FORMAT, FORMAT};
+use goat_core::codec::{self, BOUNDED_FORMAT, FIRST_FORMAT, FORMAT, Versioned as _};
 use goat_core::model::ClusterId;
 use goat_core::orchestrator::Policy;
-use goat_core::state::State;
 use goat_core::state::command::{Action, Command, Outcome, Refusal};
+use goat_core::state::{Freeze, State};
 
 use crate::support::Leader;
 
@@ -51,4 +51,28 @@ fn an_outcome_of_a_newer_format_is_refused() {
     let mut bytes = codec::encode(&Outcome::Refused(Refusal::Impossible { what: String::new() }));
     bytes[0] = FORMAT + 1;
     assert!(matches!(codec::decode::<Outcome>("outcome", &bytes), Err(codec::Error::Newer { .. })));
+}
+
+#[test]
+fn a_command_that_older_versions_do_not_know_needs_the_format_that_has_it() {
+    assert_eq!(codec::encode(&command(Action::StopFreeze)).first(), Some(&BOUNDED_FORMAT));
+    assert_eq!(command(Action::StopFreeze).format(), BOUNDED_FORMAT);
+    assert_eq!(command(Action::Freeze { for_ms: 1 }).format(), FIRST_FORMAT);
+}
+
+#[test]
+fn a_freeze_that_is_stopped_is_remembered_until_its_length_has_passed() {
+    let mut leader = Leader::new();
+    leader.refused(Action::StopFreeze);
+    leader.done(Action::Freeze { for_ms: 60_000 });
+    let announced = leader.state.freeze().expect("it is on");
+    leader.done(Action::StopFreeze);
+    let stopped = leader.reload().freeze().expect("longer leases may be out");
+    assert_eq!(stopped, Freeze { stopped: true, ..announced });
+    // Announced again: for as long as before at least, since that may have been granted.
+    leader.done(Action::Freeze { for_ms: 1_000 });
+    let again = leader.state.freeze().expect("it is on");
+    assert_eq!((again.for_ms, again.stopped), (60_000, false));
+    leader.done(Action::EndFreeze { seen_version: again.version });
+    assert_eq!(leader.state.freeze(), None);
 }

@@ -1,6 +1,7 @@
 //! One session: what is received, and what is sent beside it. Four loops, of which the first to end ends it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use goat_core::model::Inventory;
@@ -36,6 +37,8 @@ struct Session<'a> {
     lease_ttl_ms: u64,
     /// When each heartbeat was sent (CLOCK_BOOTTIME, ms).
     sent: Mutex<BTreeMap<u64, u64>>,
+    /// The heartbeat from whose grant the lease counts; 0 before the first one of this session.
+    leased_from: AtomicU64,
     logs: TaskSet,
 }
 
@@ -49,6 +52,7 @@ pub(super) async fn hold(opened: Opened, parts: &Parts) -> End {
         heartbeat_interval: opened.heartbeat_interval,
         lease_ttl_ms: opened.lease_ttl_ms,
         sent: Mutex::default(),
+        leased_from: AtomicU64::new(0),
         logs: parts.tasks.child("session-logs"),
     };
     parts.outbox.begin_session();
@@ -82,7 +86,8 @@ impl Session<'_> {
                 }
             }
             let stance = self.parts.transport.credentials().map(|own| own.stance()).unwrap_or_default();
-            let heartbeat = v1::Heartbeat { sequence, stance };
+            let lease_sequence = self.leased_from.load(Ordering::Acquire);
+            let heartbeat = v1::Heartbeat { sequence, stance, lease_sequence };
             if let Err(end) = self.send(worker_message::Message::Heartbeat(heartbeat)).await {
                 return end;
             }
@@ -224,7 +229,9 @@ impl Session<'_> {
         drop(sent);
         debug!(raft_term = self.term, heartbeat_sequence, "the lease was granted");
         let ttl_ms = if grant.ttl_ms == 0 { self.lease_ttl_ms } else { u64::from(grant.ttl_ms) };
-        self.parts.lease.granted(sent_ms, ttl_ms);
+        if self.parts.lease.granted(sent_ms, ttl_ms) {
+            self.leased_from.store(heartbeat_sequence, Ordering::Release);
+        }
     }
 }
 
