@@ -12,7 +12,7 @@ use crate::state::command::{NewTask, Step};
 /// What it costs to look for a node, in terms of a look at a slot: it takes all nodes into view.
 const NODES_PER_LOOK: usize = 40;
 
-/// How much a plan may hold, or one queue's share of it.
+/// The size of a plan, or of one queue's share of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
     steps: usize,
@@ -56,7 +56,7 @@ pub(super) struct Draft<'a> {
     pub(super) state: &'a State,
     pub(super) now_ms: u64,
     pub(super) seed: u64,
-    /// Where the queue that is planned now ends its share.
+    /// The end of the share of the queue that is planned now.
     pub(super) limit: Limit,
     pub(super) plan: Plan,
     /// Slots that were looked at, and what it costs to look for nodes.

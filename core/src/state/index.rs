@@ -10,7 +10,7 @@ pub(super) struct Indexes {
     pub node_names: HashMap<String, NodeId>,
     /// Oldest first within a slot.
     pub slots: HashMap<ServiceId, BTreeMap<u32, Vec<TaskId>>>,
-    /// Which specs tasks run, by service and version; those without a task are left out.
+    /// The use of each spec, by service and version; specs without a task are left out.
     pub spec_use: HashMap<(ServiceId, u64), SpecUse>,
     pub by_node: HashMap<NodeId, BTreeSet<TaskId>>,
     pub pending: BTreeSet<TaskId>,
@@ -20,7 +20,7 @@ pub(super) struct Indexes {
     pub by_state: BTreeMap<TaskState, usize>,
 }
 
-/// How many tasks run a spec.
+/// The number of tasks that run a spec.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SpecUse {
     /// Ended ones that are remembered included.

@@ -11,7 +11,7 @@ use super::{REQUESTS_REMEMBERED, REQUESTS_REMEMBERED_BYTES, REQUESTS_REMEMBERED_
 use crate::codec::{self, Versioned};
 use crate::model::RequestId;
 
-/// What an answer takes in memory besides the bytes of its row: its place in the table and in the order.
+/// Memory that an answer takes besides the bytes of its row: its place in the table and in the order.
 const ENTRY_BYTES: usize = 160;
 /// Answers that are forgotten with one command because their time is over. More than one, so that there are fewer of them
 /// after a time with many; bounded, so that none pays for all.
@@ -51,7 +51,7 @@ impl Requests {
         self.by_id.iter()
     }
 
-    /// `row_bytes`: how long the row's value is.
+    /// `row_bytes`: the length of the row's value.
     pub fn insert(&mut self, id: RequestId, remembered: Remembered, row_bytes: usize) {
         let bytes = row_bytes.saturating_add(ENTRY_BYTES);
         self.order.push_back((remembered.index, id, bytes));
@@ -80,7 +80,7 @@ impl Requests {
         Some(id)
     }
 
-    /// The next one to forget; `forgotten`: how many were for this command.
+    /// Takes out the next one to forget. `forgotten`: the number that were forgotten with this command.
     fn surplus(&mut self, is_by_time: bool, now_ms: u64, forgotten: usize) -> Option<RequestId> {
         let is_surplus = self.order.len() > REQUESTS_REMEMBERED;
         let is_over = match is_by_time {
