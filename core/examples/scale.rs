@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use goat_core::check::check_state;
+use goat_core::codec::{FIRST_FORMAT, FORMAT};
 use goat_core::model::{
-    Constraint, Driver, Inventory, Mode, NodeId, Resources, ServiceId, ServiceSpec, TaskId, TaskState,
+    Constraint, Driver, Inventory, Mode, NodeId, NodeState, Resources, ServiceId, ServiceSpec, TaskId, TaskState,
 };
 use goat_core::orchestrator::{Planner, Policy};
 use goat_core::state::command::{Action, Command, TaskReport};
@@ -23,6 +25,39 @@ fn main() {
     measure(World::new(tasks, true));
     println!("{tasks} tasks that run, {PER_NODE} a node:");
     measure(World::new(tasks, false));
+    for (is_stuck, what) in [(true, "pending"), (false, "running")] {
+        for format in [FIRST_FORMAT, FORMAT] {
+            println!("{tasks} {what} tasks of one service, format {format}:");
+            measure_removal(World::with(tasks, is_stuck, tasks, format));
+        }
+    }
+}
+
+/// Removes the only service, and looks at its largest node before.
+fn measure_removal(mut world: World) {
+    let node = world.state.nodes().map(|node| (node.id, node.version)).next();
+    let service = world.state.services().next().expect("there is one").id;
+    world.applied = Times::default();
+    let spec = Box::new((*world.state.service(service).expect("it is there").spec).clone());
+    world.apply(Action::UpdateService {
+        id: service,
+        seen_version: None,
+        spec: Box::new(ServiceSpec { args: vec!["new".into()], ..*spec }),
+    });
+    world.applied.tell("an update of the service");
+    if let Some((node, seen_version)) = node {
+        world.applied = Times::default();
+        world.apply(Action::SetNodeState { node, seen_version, state: NodeState::Down });
+        world.applied.tell("a node is down");
+    }
+    (world.applied, world.plans) = (Times::default(), Times::default());
+    world.apply(Action::RemoveService { id: service });
+    world.applied.tell("the removal itself");
+    world.settle();
+    world.stop_all();
+    assert_eq!((world.state.services().len(), world.state.tasks().len()), (0, 0));
+    world.plans.tell("plans until nothing of it is left");
+    world.applied.tell("commands applied until then");
 }
 
 /// The longest one, and all of them together.
@@ -65,15 +100,22 @@ struct World {
 
 impl World {
     fn new(tasks: u32, is_stuck: bool) -> Self {
+        Self::with(tasks, is_stuck, PER_SERVICE, FORMAT)
+    }
+
+    fn with(tasks: u32, is_stuck: bool, per_service: u32, format: u8) -> Self {
         let state = State::new();
         let planner = Planner::new(&state, Policy::default());
         let (plans, applied) = (Times::default(), Times::default());
         let mut world = Self { state, planner, rows: BTreeMap::new(), index: 0, seed: 0, plans, applied };
+        if format > FIRST_FORMAT {
+            world.apply(Action::SetFormat { format });
+        }
         for number in 0..u64::from(tasks) / PER_NODE {
             world.register(number);
         }
-        for number in 0..tasks.div_ceil(PER_SERVICE) {
-            let replicas = PER_SERVICE.min(tasks - number * PER_SERVICE);
+        for number in 0..tasks.div_ceil(per_service) {
+            let replicas = per_service.min(tasks - number * per_service);
             world.apply(Action::CreateService {
                 id: ServiceId::from_random(u64::from(number) + 1),
                 spec: spec(number, replicas, is_stuck),
@@ -134,15 +176,24 @@ impl World {
         let nodes: Vec<NodeId> = self.state.nodes().map(|node| node.id).collect();
         for node in nodes {
             let of_node = self.state.tasks_of_node(node);
-            let reports = of_node.map(|task| runs(task.id)).collect();
+            let reports = of_node.map(|task| report(task.id, TaskState::Running)).collect();
+            self.apply(Action::ReportTasks { node, reports });
+        }
+        self.settle();
+    }
+
+    fn stop_all(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes().map(|node| node.id).collect();
+        for node in nodes {
+            let live = self.state.tasks_of_node(node).filter(|task| !task.state.is_terminal());
+            let reports = live.map(|task| report(task.id, TaskState::Stopped)).collect();
             self.apply(Action::ReportTasks { node, reports });
         }
         self.settle();
     }
 }
 
-fn runs(task: TaskId) -> TaskReport {
-    let state = TaskState::Running;
+fn report(task: TaskId, state: TaskState) -> TaskReport {
     TaskReport { task, state, exit_code: None, reason: None, error: None, container_id: None, at_ms: 1_000_000 }
 }
 
@@ -182,6 +233,9 @@ fn measure(mut world: World) {
     let loaded = loads.take(|| State::from_rows(&world.rows).expect("its own rows"));
     loads.tell("state from its rows");
     assert_eq!(loaded.tasks().len(), world.state.tasks().len());
+    let mut checks = Times::default();
+    assert_eq!(checks.take(|| check_state(&world.state)), []);
+    checks.tell("the checker");
     let bytes: usize = world.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
     println!("  rows: {}, {:.1} MiB", world.rows.len(), bytes as f64 / (1 << 20) as f64);
     if let Some(kib) = resident_kib() {

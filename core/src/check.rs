@@ -9,8 +9,9 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::{Desired, NodeId, NodeState, Port, Protocol, Resources, ServiceId, Task, TaskId, TaskState};
-use crate::state::State;
+use crate::codec::BOUNDED_FORMAT;
+use crate::model::{Desired, Node, NodeId, NodeState, Port, Protocol, Resources, ServiceId, Task, TaskId, TaskState};
+use crate::state::{Service, State};
 
 pub use plan::check_plan;
 
@@ -51,28 +52,61 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Judges the whole state; empty means that it is as it must be. O(rows).
+/// Judges the whole state; empty means that it is as it must be. Each row is looked at a fixed number of times, and looked
+/// up in maps: O(rows log rows).
 pub fn check_state(state: &State) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut by_slot: BTreeMap<(ServiceId, u32), Vec<&Task>> = BTreeMap::new();
-    let mut holders: BTreeMap<NodeId, Vec<&Task>> = BTreeMap::new();
+    let mut rows = Rows::new(state);
     for task in state.tasks() {
-        let problems = [own_problem(task), place_problem(state, task), version_problem(state, task)];
+        let problems = [own_problem(task), place_problem(state, &rows, task), version_problem(state, task)];
         found.extend(problems.into_iter().flatten().map(|problem| Violation::Task { task: task.id, problem }));
-        by_slot.entry((task.service, task.slot)).or_default().push(task);
-        if let Some(node) = task.node.filter(|_| !has_ended(task)) {
-            holders.entry(node).or_default().push(task);
-        }
     }
-    for ((service, slot), tasks) in &mut by_slot {
+    for ((service, slot), tasks) in &mut rows.by_slot {
         check_slot(*service, *slot, tasks, &mut found);
     }
-    for (node, tasks) in &holders {
-        check_node(state, *node, tasks, &mut found);
+    for (node, tasks) in &rows.holders {
+        check_node(&rows, *node, tasks, &mut found);
     }
     check_names(state, &mut found);
-    indexes::check(state, &by_slot, &holders, &mut found);
+    indexes::check(state, &rows, &mut found);
     found
+}
+
+/// The rows in the checker's own order: the indexes of the state are what it checks.
+struct Rows<'a> {
+    services: BTreeMap<ServiceId, &'a Service>,
+    nodes: BTreeMap<NodeId, &'a Node>,
+    /// All tasks; each slot's in the order of attempts, once it was checked.
+    by_slot: BTreeMap<(ServiceId, u32), Vec<&'a Task>>,
+    by_node: BTreeMap<NodeId, BTreeSet<TaskId>>,
+    /// Tasks that have a node and have not ended.
+    holders: BTreeMap<NodeId, Vec<&'a Task>>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(state: &'a State) -> Self {
+        let mut rows = Self {
+            services: state.services().map(|service| (service.id, service)).collect(),
+            nodes: state.nodes().map(|node| (node.id, node)).collect(),
+            by_slot: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            holders: BTreeMap::new(),
+        };
+        for task in state.tasks() {
+            rows.by_slot.entry((task.service, task.slot)).or_default().push(task);
+            if let Some(node) = task.node {
+                rows.by_node.entry(node).or_default().insert(task.id);
+                if !has_ended(task) {
+                    rows.holders.entry(node).or_default().push(task);
+                }
+            }
+        }
+        rows
+    }
+
+    fn of_service(&self, service: ServiceId) -> impl Iterator<Item = (u32, &[&'a Task])> {
+        self.by_slot.range((service, 0)..=(service, u32::MAX)).map(|((_, slot), tasks)| (*slot, tasks.as_slice()))
+    }
 }
 
 /// Listed anew rather than asked of the model.
@@ -109,11 +143,12 @@ fn own_problem(task: &Task) -> Option<&'static str> {
 }
 
 /// What contradicts its service or its node.
-fn place_problem(state: &State, task: &Task) -> Option<&'static str> {
-    let Some(service) = state.services().find(|service| service.id == task.service) else {
+fn place_problem(state: &State, rows: &Rows<'_>, task: &Task) -> Option<&'static str> {
+    let Some(service) = rows.services.get(&task.service) else {
         return Some("has no service");
     };
-    if service.removed && task.desired == Desired::Running {
+    // From that format on the planner stops them, in bounded plans.
+    if service.removed && task.desired == Desired::Running && state.format() < BOUNDED_FORMAT {
         return Some("is wanted although its service was removed");
     }
     if state.spec_of(task).is_none() {
@@ -123,7 +158,7 @@ fn place_problem(state: &State, task: &Task) -> Option<&'static str> {
         return Some("runs a spec newer than its service's");
     }
     let id = task.node.filter(|_| !has_ended(task))?;
-    match state.nodes().find(|node| node.id == id) {
+    match rows.nodes.get(&id) {
         None => Some("may run on a node that is not there"),
         Some(node) if node.state == NodeState::Down => Some("may run on a node that is down"),
         Some(_) => None,
@@ -175,14 +210,14 @@ fn check_slot(service: ServiceId, slot: u32, tasks: &mut [&Task], found: &mut Ve
 /// A node may come back with less than it had, and what it holds by then stays. Afterwards nothing may be granted of
 /// what has run out; `fencing_token` tells which grants came after the node's row last changed, and `returned` which tasks
 /// were taken back with it.
-fn check_node(state: &State, node: NodeId, tasks: &[&Task], found: &mut Vec<Violation>) {
+fn check_node(rows: &Rows<'_>, node: NodeId, tasks: &[&Task], found: &mut Vec<Violation>) {
     let mut ports: BTreeSet<(u16, Protocol)> = BTreeSet::new();
     for Port { host_port, protocol, .. } in tasks.iter().flat_map(|task| &task.ports) {
         if !ports.insert((*host_port, *protocol)) {
             found.push(Violation::PortTwice { node, port: *host_port });
         }
     }
-    let Some(row) = state.nodes().find(|row| row.id == node) else {
+    let Some(row) = rows.nodes.get(&node) else {
         return;
     };
     let total = row.inventory.total;

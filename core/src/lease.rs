@@ -88,15 +88,18 @@ impl LeasePolicy {
 
     /// `L_m` for a grant of `lease_ttl_ms` instead of the policy's.
     pub const fn manager_wait_for_ms(&self, lease_ttl_ms: u64) -> u64 {
-        const MILLION: u64 = 1_000_000;
-        let worker_at_most = (lease_ttl_ms * MILLION).div_ceil(MILLION - self.rate_error_ppm);
-        ((worker_at_most + self.kill_ms) * (MILLION + self.rate_error_ppm)).div_ceil(MILLION)
+        const MILLION: u128 = 1_000_000;
+        // A clock's rate is wrong by less than half (see `validate`).
+        let error = if self.rate_error_ppm < 500_000 { self.rate_error_ppm as u128 } else { 500_000 };
+        let worker_at_most = (lease_ttl_ms as u128 * MILLION).div_ceil(MILLION - error);
+        let wait_ms = ((worker_at_most + self.kill_ms as u128) * (MILLION + error)).div_ceil(MILLION);
+        if wait_ms > u64::MAX as u128 { u64::MAX } else { wait_ms as u64 }
     }
 
     /// Whether the lengths fit together.
     pub fn validate(&self) -> Result<(), Invalid> {
         let invalid = |field, problem: String| Err(Invalid { field, problem });
-        if self.heartbeat_ms == 0 || self.lease_ttl_ms < 3 * self.heartbeat_ms {
+        if self.heartbeat_ms == 0 || self.lease_ttl_ms < self.heartbeat_ms.saturating_mul(3) {
             return invalid(
                 "lease_ttl_ms",
                 format!("{} ms must be at least three heartbeats of {} ms", self.lease_ttl_ms, self.heartbeat_ms),
@@ -111,7 +114,9 @@ impl LeasePolicy {
         if self.rate_error_ppm >= 500_000 || self.lease_ttl_ms > 3_600_000 || self.kill_ms > 3_600_000 {
             return invalid("lease_ttl_ms", "leases are limited to one hour and rate errors to a half".into());
         }
-        if self.disconnected_after_ms < 2 * self.heartbeat_ms || self.down_after_ms < self.disconnected_after_ms {
+        if self.disconnected_after_ms < self.heartbeat_ms.saturating_mul(2)
+            || self.down_after_ms < self.disconnected_after_ms
+        {
             return invalid(
                 "down_after_ms",
                 "disconnected_after_ms must be at least two heartbeats, and down_after_ms not shorter".into(),

@@ -140,7 +140,7 @@ async fn run_cluster(context: &Context, command: ClusterCommand, file: Option<&P
         ClusterCommand::JoinToken { role, rotate, quiet } => authority::join_token(context, role, rotate, quiet).await,
         ClusterCommand::Ca { command } => authority::ca(context, command, file).await,
         ClusterCommand::IssueClient { name, file } => authority::issue_client(context, name, file).await,
-        ClusterCommand::Freeze { length } => cluster::freeze(context, length).await,
+        ClusterCommand::Freeze { length, .. } => cluster::freeze(context, length).await,
         ClusterCommand::Leave { name, role, deadline, wait } => {
             leave::leave(context, name, role, deadline, &wait).await
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use goat_core::codec;
 use goat_core::model::{Authority, ClusterId, JoinSecrets, Secret};
 use goat_core::state::Security;
 use goat_core::state::command::{Action, Command, Outcome};
@@ -95,6 +96,10 @@ async fn fill(group: &Group, newcomer: &Newcomer, client: &Path) -> anyhow::Resu
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let mut actions = vec![Action::InitCluster { id: group.cluster() }];
+    // There is no older manager yet that would have to read it.
+    if group.view().read().format() < codec::FORMAT {
+        actions.push(Action::SetFormat { format: codec::FORMAT });
+    }
     if group.view().read().manager(FIRST).is_none() {
         actions.push(Action::AddManager { name: newcomer.name.clone(), address: newcomer.address.clone() });
     }

@@ -241,7 +241,7 @@ impl Client {
 
     /// For that long tasks outlive the managers, whatever they chose.
     pub async fn freeze(&self, length: Duration) -> Result<v1::FreezeReply, Error> {
-        let request = v1::FreezeRequest { request_id: request_id(), for_ms: length.as_millis() as u64 };
+        let request = v1::FreezeRequest { request_id: request_id(), for_ms: length.as_millis() as u64, stop: false };
         self.call("freeze the cluster", request, |mut control, request| async move { control.freeze(request).await })
             .await
     }

@@ -102,14 +102,14 @@ impl Lease {
     }
 
     /// A heartbeat sent at `sent_ms` (CLOCK_BOOTTIME) was granted for `ttl_ms`. An answer that comes late or twice
-    /// changes nothing.
-    pub fn granted(&self, sent_ms: u64, ttl_ms: u64) {
+    /// changes nothing. Returns whether the lease counts from it from now on, for the watchdog too.
+    pub fn granted(&self, sent_ms: u64, ttl_ms: u64) -> bool {
         let mut current = self.current.lock();
         if current.lease.is_some_and(|lease| lease.sent_ms >= sent_ms) {
-            return;
+            return false;
         }
         current.lease = Some(WorkerLease { sent_ms, ttl_ms });
-        self.write(&current);
+        self.write(&current)
     }
 
     /// Other workers said, when asked at or after `until_ms` less the time for which that counts, that the managers are
@@ -134,8 +134,9 @@ impl Lease {
         lease.map_or(0, |lease| lease.deadline_ms().saturating_sub(clock::boot_ms()))
     }
 
-    /// Before anything acts on it: whoever outlives this process must know it. The lock keeps writes in order.
-    fn write(&self, current: &Current) {
+    /// Before anything acts on it: whoever outlives this process must know it. The lock keeps writes in order. Returns whether
+    /// it was written.
+    fn write(&self, current: &Current) -> bool {
         let lease = current.lease.unwrap_or(WorkerLease { sent_ms: 0, ttl_ms: 0 });
         let file = LeaseFile {
             boot_id: self.boot_id.clone(),
@@ -143,10 +144,12 @@ impl Lease {
             ttl_ms: lease.ttl_ms,
             sheltered_until_ms: current.sheltered_until_ms,
         };
-        if let Err(error) = file.write(&self.file) {
+        let written = file.write(&self.file);
+        if let Err(error) = &written {
             warn!(%error, "the lease could not be kept for the watchdog: it will end earlier there");
         }
         self.changed.notify_one();
+        written.is_ok()
     }
 
     /// Tells [`Lease::validity`] of each change; never ends. The runtime's timers do not count suspend as the lease does,
@@ -195,7 +198,7 @@ mod tests {
         });
         for _ in 0..2 {
             let sent_ms = clock::boot_ms();
-            lease.granted(sent_ms, 150);
+            assert!(lease.granted(sent_ms, 150));
             until(&mut validity, true).await;
             until(&mut validity, false).await;
             assert!(clock::boot_ms() >= sent_ms + 150);
@@ -208,8 +211,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let lease = Lease::open(dir.path()).expect("opened");
         let now_ms = clock::boot_ms();
-        lease.granted(now_ms, 60_000);
-        lease.granted(now_ms - 10, 1);
+        assert!(lease.granted(now_ms, 60_000));
+        assert!(!lease.granted(now_ms - 10, 1), "it came late");
         assert!(lease.grant_age_ms().is_some_and(|age_ms| age_ms < 10_000));
         let file = LeaseFile::read(dir.path()).expect("read").expect("written");
         assert_eq!(file.end_ms(false), now_ms + 60_000);

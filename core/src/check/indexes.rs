@@ -2,18 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Violation, has_ended, sum};
+use super::{Rows, Violation, has_ended, sum};
 use crate::model::{Desired, NodeId, Protocol, ServiceId, Task, TaskId, TaskState};
 use crate::state::State;
 
-type BySlot<'a> = BTreeMap<(ServiceId, u32), Vec<&'a Task>>;
-type Holders<'a> = BTreeMap<NodeId, Vec<&'a Task>>;
-
-/// `by_slot` is in the order of attempts; `holders` are tasks that have not ended, by node.
-pub(super) fn check(state: &State, by_slot: &BySlot<'_>, holders: &Holders<'_>, found: &mut Vec<Violation>) {
+/// Each slot's tasks are in the order of attempts by now.
+pub(super) fn check(state: &State, rows: &Rows<'_>, found: &mut Vec<Violation>) {
     let mut wrong = |problem: String| found.push(Violation::Index { problem });
-    check_services(state, by_slot, &mut wrong);
-    check_nodes(state, holders, &mut wrong);
+    check_services(state, rows, &mut wrong);
+    check_nodes(state, rows, &mut wrong);
     let pending: BTreeSet<TaskId> = state.tasks().filter(|task| waits_for_a_node(task)).map(|task| task.id).collect();
     if state.pending().len() != pending.len() || !state.pending().all(|id| pending.contains(&id)) {
         wrong("pending tasks".into());
@@ -32,19 +29,19 @@ fn waits_for_a_node(task: &Task) -> bool {
     task.state == TaskState::Pending && task.desired == Desired::Running
 }
 
-fn check_services(state: &State, by_slot: &BySlot<'_>, wrong: &mut impl FnMut(String)) {
+fn check_services(state: &State, rows: &Rows<'_>, wrong: &mut impl FnMut(String)) {
     for service in state.services() {
         let id = service.id;
         if state.service_by_name(&service.spec.name).map(|found| found.id) != Some(id) {
             wrong(format!("the name of service {id}"));
         }
-        let slots = by_slot.range((id, 0)..=(id, u32::MAX));
+        let slots = rows.of_service(id);
         let counted: Vec<(u32, Vec<TaskId>)> =
-            slots.map(|((_, slot), tasks)| (*slot, tasks.iter().map(|task| task.id).collect())).collect();
+            slots.map(|(slot, tasks)| (slot, tasks.iter().map(|task| task.id).collect())).collect();
         if !state.slots(id).map(|(slot, tasks)| (slot, tasks.to_vec())).eq(counted) {
             wrong(format!("the slots of service {id}"));
         }
-        let tasks = || state.tasks().filter(|task| task.service == id);
+        let tasks = || rows.of_service(id).flat_map(|(_, tasks)| tasks);
         let running = tasks().filter(|task| task.state == TaskState::Running).count();
         if state.running(id) as usize != running {
             wrong(format!("running tasks of service {id}"));
@@ -56,21 +53,19 @@ fn check_services(state: &State, by_slot: &BySlot<'_>, wrong: &mut impl FnMut(St
     }
 }
 
-fn check_nodes(state: &State, holders: &Holders<'_>, wrong: &mut impl FnMut(String)) {
+fn check_nodes(state: &State, rows: &Rows<'_>, wrong: &mut impl FnMut(String)) {
     for node in state.nodes() {
         if state.node_by_name(&node.name).map(|found| found.id) != Some(node.id) {
             wrong(format!("the name of node {}", node.id));
         }
     }
-    let assigned_ever = state.tasks().filter_map(|task| task.node);
-    let nodes: BTreeSet<NodeId> = state.nodes().map(|node| node.id).chain(assigned_ever).collect();
+    let nodes: BTreeSet<NodeId> = rows.nodes.keys().chain(rows.by_node.keys()).copied().collect();
     for id in nodes {
-        let of_node: BTreeSet<TaskId> =
-            state.tasks().filter(|task| task.node == Some(id)).map(|task| task.id).collect();
+        let of_node = rows.by_node.get(&id).into_iter().flatten().copied();
         if !state.tasks_of_node(id).map(|task| task.id).eq(of_node) {
             wrong(format!("tasks of node {id}"));
         }
-        check_use(state, id, holders.get(&id).map_or(&[], Vec::as_slice), wrong);
+        check_use(state, id, rows.holders.get(&id).map_or(&[], Vec::as_slice), wrong);
     }
 }
 

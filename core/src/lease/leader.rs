@@ -37,11 +37,24 @@ struct Entry {
     reached_ms: Option<u64>,
     /// When this leader called it down.
     down_ms: Option<u64>,
+    /// The first of its heartbeats from which on each grant was of the policy's length. Cleared by longer grants.
+    short_since: Option<u64>,
+    /// It said that its lease counts from one of those: no longer one can be counted on any more.
+    is_short: bool,
 }
 
 impl Entry {
     const fn new(granted_ms: u64, ttl_ms: u64, told: NodeState) -> Self {
-        Self { granted_ms, ttl_ms, told, heard_since_ms: None, reached_ms: None, down_ms: None }
+        Self {
+            granted_ms,
+            ttl_ms,
+            told,
+            heard_since_ms: None,
+            reached_ms: None,
+            down_ms: None,
+            short_since: None,
+            is_short: false,
+        }
     }
 
     const fn silent_ms(&self, now_ms: u64) -> u64 {
@@ -75,6 +88,36 @@ impl LeaderLeases {
         self.lease_ttl_ms = lease_ttl_ms.max(self.policy.lease_ttl_ms);
         for entry in self.nodes.values_mut() {
             entry.ttl_ms = entry.ttl_ms.max(self.lease_ttl_ms);
+            if self.lease_ttl_ms > self.policy.lease_ttl_ms {
+                (entry.short_since, entry.is_short) = (None, false);
+            }
+        }
+    }
+
+    /// From now on grants are the policy's again. Every node may hold a lease that lasts for `lease_ttl_ms` yet, unless it
+    /// has confirmed a shorter one.
+    pub fn outlast(&mut self, lease_ttl_ms: u64) {
+        self.shorten();
+        for entry in self.nodes.values_mut().filter(|entry| !entry.is_short) {
+            entry.ttl_ms = entry.ttl_ms.max(lease_ttl_ms);
+        }
+    }
+
+    /// A grant of this account's present length was sent for a node's heartbeat. `sequence` counts the heartbeats of one
+    /// session; a session begins when the grants of the one before can arrive no more.
+    pub fn sent(&mut self, node: NodeId, sequence: u64) {
+        let is_short = self.lease_ttl_ms <= self.policy.lease_ttl_ms;
+        if let Some(entry) = self.nodes.get_mut(&node).filter(|_| is_short) {
+            entry.short_since = Some(entry.short_since.map_or(sequence, |since| since.min(sequence)));
+        }
+    }
+
+    /// The node's lease counts from the grant of that heartbeat, and whatever ends its tasks knows that. A later grant
+    /// replaces an earlier one, so that a longer lease before it does not have to be waited for.
+    pub fn confirmed(&mut self, node: NodeId, sequence: u64) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        if entry.short_since.is_some_and(|since| sequence >= since) {
+            (entry.is_short, entry.ttl_ms) = (true, self.policy.lease_ttl_ms);
         }
     }
 
@@ -97,7 +140,8 @@ impl LeaderLeases {
         let has_gap = entry.silent_ms(now_ms) >= self.policy.disconnected_after_ms;
         let heard_since_ms = entry.heard_since_ms.filter(|_| !has_gap);
         let granted = Entry::new(entry.granted_ms.max(now_ms), ttl_ms.max(left_ms), NodeState::Ready);
-        *entry = Entry { heard_since_ms, ..granted };
+        let (short_since, is_short) = (entry.short_since, entry.is_short);
+        *entry = Entry { heard_since_ms, short_since, is_short, ..granted };
     }
 
     /// Its heartbeat was granted at `now_ms`.
@@ -113,7 +157,7 @@ impl LeaderLeases {
     fn others_heard_since_ms(&self, now_ms: u64) -> Option<u64> {
         let knows_it_is_alone = |entry: &Entry| {
             let told_since_ms = entry.heard_since_ms.map(|at_ms| at_ms.max(self.known_since_ms));
-            told_since_ms.is_some_and(|at_ms| entry.granted_ms >= at_ms + TOLD_WITHIN_MS)
+            told_since_ms.is_some_and(|at_ms| entry.granted_ms >= at_ms.saturating_add(TOLD_WITHIN_MS))
         };
         if self.nodes.len() == 1 && self.nodes.values().all(knows_it_is_alone) {
             return Some(0);
@@ -185,7 +229,7 @@ impl LeaderLeases {
             let waited_ms = now_ms.saturating_sub(entry.granted_ms.max(others_ms.unwrap_or(now_ms)));
             let is_reached = entry.reached_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < OPINION_FRESH_MS)
                 && waited_ms < down_after_ms.saturating_add(patience_ms);
-            let next_ms = last_down_ms.map_or(0, |last_ms| last_ms + policy.mass_interval_ms);
+            let next_ms = last_down_ms.map_or(0, |last_ms| last_ms.saturating_add(policy.mass_interval_ms));
             let waits_its_turn = is_mass_loss && now_ms < next_ms;
             let is_down = waited_ms >= down_after_ms && !is_reached && !waits_its_turn;
             let state = if is_down { NodeState::Down } else { NodeState::Disconnected };
@@ -215,13 +259,14 @@ impl LeaderLeases {
         let policy = &self.policy;
         let next_ms = match self.doubtful(now_ms).is_empty() {
             true => None,
-            false => self.last_down_ms.map(|last_ms| last_ms + policy.mass_interval_ms),
+            false => self.last_down_ms.map(|last_ms| last_ms.saturating_add(policy.mass_interval_ms)),
         };
         let others_ms = self.others_heard_since_ms(now_ms).unwrap_or_default();
         let deadlines = self.nodes.values().filter(|entry| entry.told != NodeState::Down).flat_map(move |entry| {
             let wait_ms = policy.manager_wait_for_ms(entry.ttl_ms);
-            let waits = [policy.down_after_ms, wait_ms].map(|after_ms| entry.granted_ms.max(others_ms) + after_ms);
-            waits.into_iter().chain([entry.granted_ms + policy.disconnected_after_ms])
+            let since_ms = entry.granted_ms.max(others_ms);
+            let waits = [policy.down_after_ms, wait_ms].map(|after_ms| since_ms.saturating_add(after_ms));
+            waits.into_iter().chain([entry.granted_ms.saturating_add(policy.disconnected_after_ms)])
         });
         deadlines.chain(next_ms).filter(|deadline_ms| *deadline_ms > now_ms).min()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Resources;
+use super::{Node, Resources};
 
 /// A service: an image or a command, a count, policies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +176,14 @@ pub struct Constraint {
     pub label: String,
     pub equal: bool,
     pub value: String,
+}
+
+impl Constraint {
+    /// Whether the node satisfies it.
+    pub fn holds_on(&self, node: &Node) -> bool {
+        let found = if self.label == "node.name" { Some(&node.name) } else { node.labels.get(&self.label) };
+        (found == Some(&self.value)) == self.equal
+    }
 }
 
 /// What happens to a task when its node hears from no manager (see docs/fencing.md).

@@ -31,12 +31,19 @@ pub(super) fn way(state: &State, node: NodeId, now_ms: u64) -> Option<Way> {
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     slots: HashMap<ServiceId, Vec<u32>>,
+    /// Slots that were looked through so far.
+    pub(super) glances: usize,
 }
 
 impl Unsettled {
     /// Another slot of the task's service that does not run, with what `wanted` is about to stop.
     pub(super) fn beside(&mut self, state: &State, task: &Task, wanted: &HashSet<TaskId>) -> Option<u32> {
-        let slots = self.slots.entry(task.service).or_insert_with(|| unsettled(state, task.service, wanted));
+        let glances = &mut self.glances;
+        let slots = self.slots.entry(task.service).or_insert_with(|| {
+            let replicas = state.service(task.service).map_or(0, |service| service.spec.replicas());
+            *glances += replicas as usize;
+            unsettled(state, task.service, replicas, wanted)
+        });
         slots.iter().copied().find(|slot| *slot != task.slot)
     }
 
@@ -47,8 +54,7 @@ impl Unsettled {
 }
 
 /// Two are enough: one of them is another's.
-fn unsettled(state: &State, service: ServiceId, wanted: &HashSet<TaskId>) -> Vec<u32> {
-    let replicas = state.service(service).map_or(0, |service| service.spec.replicas());
+fn unsettled(state: &State, service: ServiceId, replicas: u32, wanted: &HashSet<TaskId>) -> Vec<u32> {
     let is_settled = |slot: &u32| {
         let newest = state.slot(service, *slot).last().and_then(|id| state.task(*id));
         newest.is_some_and(|task| {

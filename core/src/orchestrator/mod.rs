@@ -8,22 +8,25 @@ mod draft;
 mod drain;
 mod pending;
 mod placing;
+mod queue;
 mod restart;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
-use crate::model::{Cause, Desired, ServiceId, TaskId, TaskState};
+use crate::model::{Availability, Cause, Desired, ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
 use crate::state::State;
 use crate::state::change::ChangeSet;
 use crate::state::command::Step;
 
-use draft::Draft;
+use draft::{Draft, Limit};
 use drain::Unsettled;
 use pending::Pending;
 use placing::{Placing, placed};
-use slots::Progress;
+use queue::SlotQueue;
+use slots::{Progress, SLOTS_PER_LOOK};
 
 pub use drain::waits_for;
 pub use restart::{Decision, decide};
@@ -51,10 +54,15 @@ impl Default for Policy {
 pub struct Planner {
     policy: Policy,
     services: BTreeMap<ServiceId, Walk>,
-    slots: BTreeSet<(ServiceId, u32)>,
+    /// The service whose walk went on last.
+    walked: Option<ServiceId>,
+    /// Slots that changed.
+    slots: SlotQueue,
     pending: Pending,
     /// Slots with a task that is to leave its node and still waits for its turn: each change may be what it waits for.
-    leaving: BTreeSet<(ServiceId, u32)>,
+    leaving: SlotQueue,
+    /// Those of them that are looked at again, since something has changed.
+    leaving_due: SlotQueue,
     has_changed: bool,
     /// When the first node's deadline comes (Unix ms).
     deadline_ms: Option<u64>,
@@ -91,10 +99,11 @@ impl Planner {
                 Some(TaskState::Pending) => self.pending.said(change.service, change.task, change.detail.as_deref()),
                 _ => self.pending.forget(change.service, change.task),
             }
-            if state.is_updating(change.service) {
+            let is_removed = state.service(change.service).is_some_and(|service| service.removed);
+            if state.is_updating(change.service) && !is_removed {
                 self.look_at(change.service);
             } else {
-                self.slots.insert((change.service, change.slot));
+                self.slots.insert(change.service, change.slot);
             }
             // Where one begins, others may wait for another reason than before.
             let begins = change.to == Some(TaskState::Assigned);
@@ -107,8 +116,13 @@ impl Planner {
         }
         for change in &changes.nodes {
             self.pending.room_may_have_changed();
+            let drains = state.node(change.node).is_some_and(|node| node.availability == Availability::Drain);
+            if change.from == change.to && !drains {
+                // What it has and what it says of itself moves none of its tasks.
+                continue;
+            }
             for task in state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal()) {
-                self.slots.insert((task.service, task.slot));
+                self.slots.insert(task.service, task.slot);
             }
         }
     }
@@ -123,6 +137,7 @@ impl Planner {
         !self.services.is_empty()
             || !self.slots.is_empty()
             || self.pending.has_work(self.at_ms(now_ms))
+            || !self.leaving_due.is_empty()
             || (!self.leaving.is_empty() && self.is_a_turn(self.at_ms(now_ms)))
     }
 
@@ -148,7 +163,7 @@ impl Planner {
 
     fn plan_at(&mut self, state: &State, now_ms: u64, seed: u64) -> Plan {
         if self.is_a_turn(now_ms) {
-            self.slots.append(&mut self.leaving);
+            self.leaving_due.append(&mut self.leaving);
             (self.has_changed, self.deadline_ms) = (false, None);
         }
         let mut draft = Draft::new(state, self.policy, now_ms, seed);
@@ -164,35 +179,80 @@ impl Planner {
         for at_ms in self.pending.wakes_at_ms().into_iter().chain(self.deadline_ms) {
             plan.wake_at(at_ms);
         }
-        let is_left = !self.services.is_empty() || !self.slots.is_empty() || self.pending.has_due();
+        let is_left = !self.services.is_empty()
+            || !self.slots.is_empty()
+            || !self.leaving_due.is_empty()
+            || self.pending.has_due();
         if is_left || (self.has_changed && !self.leaving.is_empty()) {
             plan.wake_at(now_ms);
         }
         plan
     }
 
+    /// Each queue has a share of the plan before one of them has what is left, so that none waits for another's end:
+    ///
+    /// | queue | eighths of a plan |
+    /// | --- | --- |
+    /// | slots that changed | 2 |
+    /// | services that are looked at as a whole | 2 |
+    /// | tasks that are to leave their nodes | 1 to look at, 1 to look for other nodes |
+    /// | pending tasks | 2 |
     fn orchestrate(&mut self, draft: &mut Draft<'_>) {
-        let mut again = Vec::new();
-        while let Some((service, walk)) = self.services.pop_first() {
-            if let Some(at) = draft.plan_service(service, walk.at, &mut self.slots) {
-                self.services.insert(service, Walk { at, ..walk });
-                break;
-            }
-            if walk.again {
-                again.push(service);
-            }
-        }
-        self.services.extend(again.into_iter().map(|service| (service, Walk::default())));
+        let whole = Limit::of(self.policy);
+        draft.begin_share(whole.eighths(2));
+        self.plan_slots(draft);
+        draft.begin_share(whole.eighths(2));
+        self.walk(draft, whole.eighths(1));
+        draft.begin_share(whole.eighths(1));
         while !draft.is_full()
-            && let Some((service, slot)) = self.slots.pop_first()
+            && let Some((service, slot)) = self.leaving_due.pop()
+        {
+            draft.plan_slot_of(service, slot);
+        }
+        let places = !draft.pending.is_empty() || self.pending.has_work(draft.now_ms);
+        let kept = if places { 2 } else { 0 } + usize::from(!draft.leaving.is_empty());
+        draft.limit = whole.eighths(8 - kept);
+        self.plan_slots(draft);
+        self.walk(draft, whole.eighths(1));
+    }
+
+    fn plan_slots(&mut self, draft: &mut Draft<'_>) {
+        while !draft.is_full()
+            && let Some((service, slot)) = self.slots.pop()
         {
             draft.plan_slot_of(service, slot);
         }
     }
 
+    /// Goes on with the walks over whole services, `turn` of each at a time.
+    fn walk(&mut self, draft: &mut Draft<'_>, turn: Limit) {
+        let (limit, mut again) = (draft.limit, Vec::new());
+        while !limit.is_reached(draft.plan.steps.len(), draft.looks)
+            && let Some((service, walk)) = self.next_walk()
+        {
+            draft.begin_share(turn);
+            draft.limit = draft.limit.least(limit);
+            if let Some(at) = draft.plan_service(service, walk.at, &mut self.slots) {
+                self.services.insert(service, Walk { at, ..walk });
+            } else if walk.again {
+                again.push(service);
+            }
+            self.walked = Some(service);
+        }
+        draft.limit = limit;
+        self.services.extend(again.into_iter().map(|service| (service, Walk::default())));
+    }
+
+    /// Takes out the walk of the service after the one that was served last.
+    fn next_walk(&mut self) -> Option<(ServiceId, Walk)> {
+        let after = self.walked.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.services.range((after, Bound::Unbounded)).next().map(|(id, _)| *id);
+        let service = next.or_else(|| self.services.first_key_value().map(|(id, _)| *id))?;
+        self.services.remove_entry(&service)
+    }
+
     fn place(&mut self, draft: Draft<'_>) -> Plan {
-        let Draft { state, seed, mut plan, created, now_ms, policy, mut wanted, mut looks, search, leaving, .. } =
-            draft;
+        let Draft { state, seed, mut plan, created, now_ms, mut wanted, mut looks, search, leaving, .. } = draft;
         if created.is_empty() && leaving.is_empty() && !self.pending.has_due() {
             return plan;
         }
@@ -202,44 +262,58 @@ impl Planner {
                 new.node = placing.node_for(&task).and_then(Result::ok);
             }
         }
-        while plan.steps.len() < policy.max_steps && looks < policy.max_looks {
+        let whole = Limit::of(self.policy);
+        let limit = whole.eighths(8 - usize::from(!leaving.is_empty()));
+        // One at least, however full the plan is.
+        let limit = limit.greatest(Limit::ONE.after(plan.steps.len(), looks));
+        while !limit.is_reached(plan.steps.len(), looks) {
             let Some((kind, id)) = self.pending.next() else { break };
             looks += 1;
+            let is_removed = |task: &Task| state.service(task.service).is_none_or(|service| service.removed);
             let task = state.task(id).filter(|task| task.state == TaskState::Pending && !wanted.contains(&id));
-            let Some(task) = task else { continue };
+            let Some(task) = task.filter(|task| !is_removed(task)) else { continue };
             if task.not_before_ms > now_ms {
                 self.pending.wait(task.not_before_ms, id);
-            } else if let Some(found) = placing.node_for(task) {
+                continue;
+            }
+            looks += if placing.is_refused(task) { 0 } else { search };
+            if let Some(found) = placing.node_for(task) {
                 match found {
-                    Ok(_) => {
-                        looks += search;
-                        self.pending.sent(kind, id);
-                    }
+                    Ok(_) => self.pending.sent(kind, id),
                     Err(why) => self.pending.refused(kind, id, why),
                 }
                 plan.steps.extend(placed(task, found));
             }
         }
-        self.let_go(&mut placing, leaving, &mut wanted, &mut plan);
+        let limit = whole.greatest(Limit::ONE.after(plan.steps.len(), looks));
+        self.let_go(&mut placing, leaving, (limit, looks, search), &mut wanted, &mut plan);
         plan
     }
 
-    /// Tasks that are to leave nodes that drain until a deadline: those whose turn it is.
+    /// Tasks that are to leave nodes that drain until a deadline: those whose turn it is. What the plan has no room for comes
+    /// with the next one.
     fn let_go(
         &mut self,
         placing: &mut Placing<'_>,
         leaving: Vec<(TaskId, u64)>,
+        (limit, mut looks, search): (Limit, usize, usize),
         wanted: &mut HashSet<TaskId>,
         plan: &mut Plan,
     ) {
         let (state, mut unsettled) = (placing.state, Unsettled::default());
         for (id, until_ms) in leaving {
             let Some(task) = state.task(id).filter(|task| !wanted.contains(&task.id)) else { continue };
-            let is_full = plan.steps.len() >= self.policy.max_steps;
-            self.has_changed |= is_full;
+            if limit.is_reached(plan.steps.len(), looks + unsettled.glances / SLOTS_PER_LOOK) {
+                self.leaving_due.insert(task.service, task.slot);
+                continue;
+            }
+            looks += 1;
             let waits = task.state == TaskState::Running && unsettled.beside(state, task, wanted).is_some();
-            if is_full || waits || !matches!(placing.node_for(task), Some(Ok(_))) {
-                self.leaving.insert((task.service, task.slot));
+            if !waits && !placing.is_refused(task) {
+                looks += search;
+            }
+            if waits || !matches!(placing.node_for(task), Some(Ok(_))) {
+                self.leaving.insert(task.service, task.slot);
                 self.deadline_ms = Some(self.deadline_ms.map_or(until_ms, |earlier| earlier.min(until_ms)));
                 continue;
             }

@@ -4,6 +4,7 @@
 //! many wait. Decides nothing: it only knows whom to look at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::model::{ServiceId, Task, TaskId};
 
@@ -19,6 +20,8 @@ pub(super) struct Pending {
     kinds: BTreeMap<Kind, Kindred>,
     /// Those with some that are due.
     due: BTreeSet<Kind>,
+    /// The kind that was served last.
+    last: Option<Kind>,
     /// Tasks whose wait ends at a time (Unix ms).
     waiting: BTreeSet<(u64, TaskId)>,
     /// Room may have appeared since the last look.
@@ -141,16 +144,18 @@ impl Pending {
         }
     }
 
-    /// The next that is due. It is to be given back by one of the three below, or it is forgotten.
+    /// The next that is due, of each kind in turn. It is to be given back by one of the three below, or it is forgotten.
     pub(super) fn next(&mut self) -> Option<(Kind, TaskId)> {
-        while let Some(kind) = self.due.first().copied() {
+        loop {
+            let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+            let kind = *self.due.range((after, Bound::Unbounded)).next().or_else(|| self.due.first())?;
+            self.last = Some(kind);
             if let Some(task) = self.kinds.get_mut(&kind).and_then(|kindred| kindred.due.pop_first()) {
                 return Some((kind, task));
             }
             self.due.remove(&kind);
             self.sweep(kind.0);
         }
-        None
     }
 
     pub(super) fn wait(&mut self, not_before_ms: u64, task: TaskId) {

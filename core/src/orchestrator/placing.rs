@@ -35,6 +35,11 @@ impl<'a> Placing<'a> {
         Self { state, scheduler: Scheduler::new(state, seed), refusals: HashMap::new() }
     }
 
+    /// Whether it is known already, without another look at the nodes, that none fits.
+    pub fn is_refused(&self, task: &Task) -> bool {
+        self.state.restored().is_some() || self.refusals.contains_key(&kind_of(task))
+    }
+
     /// A node, or why there is none; None where the task's spec is not there.
     pub fn node_for(&mut self, task: &Task) -> Option<Result<NodeId, &str>> {
         if self.state.restored().is_some() {

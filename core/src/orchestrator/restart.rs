@@ -62,7 +62,7 @@ pub fn backoff_ms(policy: &RestartPolicy, failures: u32, random: u64) -> u64 {
     };
     let wait_ms = policy.delay_ms.saturating_mul(1 << doublings).min(policy.max_delay_ms);
     let tenth = wait_ms / 10;
-    wait_ms - tenth + random % (2 * tenth + 1)
+    (wait_ms - tenth).saturating_add(random % (2 * tenth + 1))
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! One service's slots: what is missing, outdated, draining, surplus or forgotten.
 
-use std::collections::BTreeSet;
-
 use super::draft::Draft;
 use super::drain::{self, Way};
+use super::queue::SlotQueue;
 use super::restart::{Decision, decide};
 use crate::model::{Cause, Desired, ServiceId, Task, TaskId, TaskState};
 use crate::state::Service;
 use crate::state::command::{NewTask, Step};
+
+/// A glance at the newest task of so many slots costs as much as one look at a slot.
+pub(super) const SLOTS_PER_LOOK: usize = 8;
 
 /// Where the look at a service goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +31,13 @@ impl Default for Progress {
 impl Draft<'_> {
     /// A whole service, or what the plan has room for: then it says where to go on. What is looked at here is taken out of
     /// `slots`, which are planned by themselves.
-    pub(super) fn plan_service(
-        &mut self,
-        id: ServiceId,
-        at: Progress,
-        slots: &mut BTreeSet<(ServiceId, u32)>,
-    ) -> Option<Progress> {
+    pub(super) fn plan_service(&mut self, id: ServiceId, at: Progress, slots: &mut SlotQueue) -> Option<Progress> {
         let service = self.state.service(id)?;
         let wanted = service.spec.replicas();
         let mut at = match at {
             Progress::Wanted(_) | Progress::Surplus(_) if service.removed => Progress::Removed(0),
+            // It is wanted again.
+            Progress::Removed(_) if !service.removed => Progress::default(),
             at => at,
         };
         if let Progress::Wanted(from) = at {
@@ -46,7 +45,7 @@ impl Draft<'_> {
                 if self.is_full() {
                     return Some(Progress::Wanted(slot));
                 }
-                slots.remove(&(id, slot));
+                slots.remove(id, slot);
                 self.plan_slot(service, slot);
             }
             at = Progress::Surplus(u32::MAX);
@@ -56,7 +55,7 @@ impl Draft<'_> {
                 if self.is_full() {
                     return Some(Progress::Surplus(slot));
                 }
-                slots.remove(&(id, slot));
+                slots.remove(id, slot);
                 self.plan_slot(service, slot);
             }
             if self.is_full() {
@@ -83,19 +82,14 @@ impl Draft<'_> {
         }
     }
 
-    fn plan_removed(
-        &mut self,
-        service: &Service,
-        from: u32,
-        slots: &mut BTreeSet<(ServiceId, u32)>,
-    ) -> Option<Progress> {
+    fn plan_removed(&mut self, service: &Service, from: u32, slots: &mut SlotQueue) -> Option<Progress> {
         // Where some come with a later plan, the service goes with the last of them (see `plan_slot_of`).
         let mut is_clear = from == 0;
         for (slot, _) in self.state.slots_in(service.id, from..) {
             if self.is_full() {
                 return Some(Progress::Removed(slot));
             }
-            slots.remove(&(service.id, slot));
+            slots.remove(service.id, slot);
             is_clear &= self.clear_slot(service.id, slot);
         }
         if is_clear {
@@ -104,14 +98,18 @@ impl Draft<'_> {
         None
     }
 
-    /// Forgets what has ended; whether nothing is left then.
+    /// Forgets the slot's tasks that have ended and stops the others. Returns whether none is left then.
     fn clear_slot(&mut self, service: ServiceId, slot: u32) -> bool {
-        self.looks += 1;
+        let is_first_look = self.begin_slot(service, slot);
         let mut is_clear = true;
         for task in self.state.slot(service, slot).iter().filter_map(|id| self.state.task(*id)) {
             match task.state.is_terminal() {
+                true if !is_first_look => {}
                 true => self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version }),
-                false => is_clear = false,
+                false => {
+                    self.want(task, Desired::Removed, Cause::User);
+                    is_clear = false;
+                }
             }
         }
         is_clear
@@ -124,7 +122,9 @@ impl Draft<'_> {
     }
 
     fn plan_slot(&mut self, service: &Service, slot: u32) {
-        self.looks += 1;
+        if !self.begin_slot(service.id, slot) {
+            return;
+        }
         let state = self.state;
         let tasks: Vec<&Task> = state.slot(service.id, slot).iter().filter_map(|id| state.task(*id)).collect();
         if slot > service.spec.replicas() {
@@ -140,7 +140,7 @@ impl Draft<'_> {
         }
         let ended: Vec<&&Task> = tasks.iter().filter(|task| task.state.is_terminal()).collect();
         // The newest tells that the slot was not forgotten but rests.
-        let kept = self.policy.history_per_slot.max(1);
+        let kept = self.history_per_slot.max(1);
         for task in &ended[..ended.len().saturating_sub(kept)] {
             self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
         }
@@ -157,7 +157,8 @@ impl Draft<'_> {
     }
 
     fn plan_ended(&mut self, service: &Service, newest: &Task) {
-        let attempt = newest.attempt + 1;
+        // Nobody restarts so often: a number that a worker made up, under the first format.
+        let Some(attempt) = newest.attempt.checked_add(1) else { return };
         let id = self.task_id(service.id, newest.slot, attempt);
         // What failed or was given up under another spec says nothing of this one.
         let decision = if newest.spec_version == service.spec_version {
@@ -176,7 +177,7 @@ impl Draft<'_> {
             previous: Some(newest.id),
             attempt,
             failures,
-            not_before_ms: if wait_ms == 0 { 0 } else { self.now_ms + wait_ms },
+            not_before_ms: if wait_ms == 0 { 0 } else { self.now_ms.saturating_add(wait_ms) },
             cause,
             node: None,
         });
@@ -208,6 +209,7 @@ impl Draft<'_> {
         if !state.is_updating(service.id) {
             return;
         }
+        self.looks += service.spec.replicas() as usize / SLOTS_PER_LOOK;
         let newest = |tasks: &[TaskId]| tasks.last().and_then(|id| state.task(*id));
         let live: Vec<&Task> = state.slots(service.id).filter_map(|(_, tasks)| newest(tasks)).collect();
         let stays = |task: &&Task| task.desired == Desired::Running && !self.wanted.contains(&task.id);

@@ -1,7 +1,7 @@
 //! The filters, in the order in which they are asked. A node counts for the first that refuses it.
 
 use super::{Candidate, Want};
-use crate::model::{Availability, Constraint, Driver, NodeState, Protocol};
+use crate::model::{Availability, Driver, NodeState, Protocol};
 
 /// One reason to refuse a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +101,7 @@ impl Filter {
             Self::Active => node.availability == Availability::Active,
             Self::Condition => node.inventory.conditions.is_empty(),
             Self::Driver => node.inventory.drivers.contains(&want.spec.driver),
-            Self::Constraint => want.spec.placement.constraints.iter().all(|constraint| holds(constraint, candidate)),
+            Self::Constraint => want.spec.placement.constraints.iter().all(|constraint| constraint.holds_on(node)),
             Self::Cpu => wanted.cpu_millis <= free.cpu_millis,
             Self::Memory => wanted.memory_bytes <= free.memory_bytes,
             Self::Disk => {
@@ -163,12 +163,6 @@ impl Filter {
             }
         }
     }
-}
-
-fn holds(constraint: &Constraint, candidate: &Candidate<'_>) -> bool {
-    let node = candidate.node;
-    let found = if constraint.label == "node.name" { Some(&node.name) } else { node.labels.get(&constraint.label) };
-    (found == Some(&constraint.value)) == constraint.equal
 }
 
 fn missing_image_bytes(candidate: &Candidate<'_>, want: &Want<'_>) -> u64 {

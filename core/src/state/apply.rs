@@ -3,10 +3,10 @@
 
 use super::change::{ChangeSet, RowChange, TaskChange};
 use super::command::{Action, Answer, Command, Outcome, Refusal};
-use super::rows::{old_spec_key, request_key, task_key};
-use super::{At, REQUESTS_REMEMBERED, Remembered, State};
+use super::rows::{old_spec_key, task_key};
+use super::{At, State};
 use crate::codec;
-use crate::model::{Cause, Desired, RequestId, Task, TaskId, TaskState};
+use crate::model::{Cause, Desired, Task, TaskId, TaskState};
 
 pub(super) type Done = Result<Answer, Refusal>;
 
@@ -25,8 +25,8 @@ impl State {
         self.meta.applied_index = at.index;
         self.meta.clock_ms = self.meta.clock_ms.max(command.now_ms);
         rows.push(Self::meta_row(&self.meta));
-        if let Some(first) = command.request.and_then(|id| self.requests.get(&id)) {
-            return (first.outcome.clone(), ChangeSet { index: at.index, term: at.term, ..ChangeSet::default() });
+        if let Some(first) = command.request.and_then(|id| self.requests.get(id)) {
+            return (first.clone(), ChangeSet { index: at.index, term: at.term, ..ChangeSet::default() });
         }
         let now_ms = self.meta.clock_ms;
         let base = self.meta.index_base;
@@ -76,6 +76,7 @@ impl Apply<'_> {
             Action::ReportTasks { node, reports } => Ok(self.report_tasks(*node, reports)),
             Action::SetNodeState { node, seen_version, state } => self.set_node_state(*node, *seen_version, *state),
             Action::Freeze { for_ms } => self.freeze(*for_ms),
+            Action::StopFreeze => self.stop_freeze(),
             Action::EndFreeze { seen_version } => self.end_freeze(*seen_version),
             Action::SetFormat { format } => self.set_format(*format),
             Action::InitSecurity { authority, secrets } => self.init_security(authority, secrets),
@@ -85,19 +86,6 @@ impl Apply<'_> {
             #[cfg(feature = "next-format")]
             Action::Rehearse { .. } => Ok(Answer::Nothing),
             Action::Plan { steps } => Ok(self.plan(steps)),
-        }
-    }
-
-    fn remember(&mut self, request: RequestId, outcome: Outcome) {
-        let remembered = Remembered { index: self.at.index, outcome };
-        self.write(request_key(request), codec::encode(&remembered));
-        self.state.requests.insert(request, remembered);
-        self.state.request_order.push_back((self.at.index, request));
-        while self.state.request_order.len() > REQUESTS_REMEMBERED {
-            if let Some((_, oldest)) = self.state.request_order.pop_front() {
-                self.state.requests.remove(&oldest);
-                self.delete(request_key(oldest));
-            }
         }
     }
 
@@ -121,10 +109,6 @@ impl Apply<'_> {
         let before = self.state.tasks.remove(&task.id);
         if let Some(before) = &before {
             self.state.index.remove_task(before);
-            let ends = task.state.is_terminal() && !before.state.is_terminal();
-            if ends && let Some(old) = self.state.old_specs.get_mut(&(task.service, task.spec_version)) {
-                old.live -= 1;
-            }
         }
         self.changes.tasks.push(TaskChange {
             task: task.id,
@@ -150,12 +134,8 @@ impl Apply<'_> {
         self.state.index.remove_task(&task);
         self.delete(task_key(id));
         let key = (task.service, task.spec_version);
-        if let Some(old) = self.state.old_specs.get_mut(&key) {
-            old.tasks -= 1;
-            if old.tasks == 0 {
-                self.state.old_specs.remove(&key);
-                self.delete(old_spec_key(key.0, key.1));
-            }
+        if !self.state.index.spec_use.contains_key(&key) && self.state.old_specs.remove(&key).is_some() {
+            self.delete(old_spec_key(key.0, key.1));
         }
         self.changes.tasks.push(TaskChange {
             task: id,

@@ -36,7 +36,14 @@ impl Apply<'_> {
         // A longer one may have been granted already: it is waited for in any case.
         let granted_ms = self.state.meta.freeze.map_or(0, |freeze| freeze.for_ms);
         let for_ms = for_ms.max(granted_ms);
-        self.set_freeze(Some(Freeze { for_ms, began_at_ms: self.now_ms, version: self.at.index }))
+        self.set_freeze(Some(Freeze { for_ms, began_at_ms: self.now_ms, version: self.at.index, stopped: false }))
+    }
+
+    pub(super) fn stop_freeze(&mut self) -> Done {
+        match self.state.meta.freeze {
+            Some(freeze) => self.set_freeze(Some(Freeze { stopped: true, ..freeze })),
+            None => Err(Refusal::Impossible { what: "the cluster is not frozen".into() }),
+        }
     }
 
     pub(super) fn end_freeze(&mut self, seen: u64) -> Done {

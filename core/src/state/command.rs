@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{FIRST_FORMAT, Versioned};
+#[cfg(feature = "next-format")]
+use crate::codec::NEXT_FORMAT;
+use crate::codec::{BOUNDED_FORMAT, FIRST_FORMAT, Versioned};
 use crate::model::{
     Authority, Availability, Cause, ClusterId, Desired, Inventory, Invited, JoinSecrets, NodeId, NodeState, RequestId,
     Secret, ServiceId, ServiceSpec, Standing, TaskId,
@@ -166,6 +168,10 @@ pub enum Action {
     Freeze {
         for_ms: u64,
     },
+    /// A user's: no more leases for the length of the freeze. Those that were granted are waited for (see [`Freeze`]).
+    ///
+    /// [`Freeze`]: super::Freeze
+    StopFreeze,
     /// No lease of that freeze can last any more. Proposed by a leader that has led for its whole length.
     EndFreeze {
         seen_version: u64,
@@ -194,7 +200,8 @@ impl Versioned for Command {
     fn format(&self) -> u8 {
         match self.action {
             #[cfg(feature = "next-format")]
-            Action::Rehearse { .. } => 2,
+            Action::Rehearse { .. } => NEXT_FORMAT,
+            Action::StopFreeze => BOUNDED_FORMAT,
             _ => FIRST_FORMAT,
         }
     }

@@ -10,12 +10,22 @@ pub(super) struct Indexes {
     pub node_names: HashMap<String, NodeId>,
     /// Oldest first within a slot.
     pub slots: HashMap<ServiceId, BTreeMap<u32, Vec<TaskId>>>,
+    /// The use of each spec, by service and version; specs without a task are left out.
+    pub spec_use: HashMap<(ServiceId, u64), SpecUse>,
     pub by_node: HashMap<NodeId, BTreeSet<TaskId>>,
     pub pending: BTreeSet<TaskId>,
     pub running: HashMap<ServiceId, u32>,
     pub node_use: HashMap<NodeId, NodeUse>,
     /// States without a task are left out.
     pub by_state: BTreeMap<TaskState, usize>,
+}
+
+/// The number of tasks that run a spec.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SpecUse {
+    /// Ended ones that are remembered included.
+    tasks: u32,
+    live: u32,
 }
 
 /// What a node's tasks hold: those that are assigned and not known to have ended.
@@ -63,6 +73,9 @@ impl Indexes {
         let slot = self.slots.entry(task.service).or_default().entry(task.slot).or_default();
         let at = slot.partition_point(|id| attempt_of(*id) < task.attempt);
         slot.insert(at, task.id);
+        let spec_use = self.spec_use.entry((task.service, task.spec_version)).or_default();
+        spec_use.tasks += 1;
+        spec_use.live += u32::from(!task.state.is_terminal());
         if let Some(node) = task.node {
             self.by_node.entry(node).or_default().insert(task.id);
             if task.holds_resources() {
@@ -117,6 +130,23 @@ impl Indexes {
             }
         }
         self.uncount(task.state);
+        self.uncount_spec(task);
+    }
+
+    /// Whether a task of this spec has not ended.
+    pub fn is_live(&self, spec: (ServiceId, u64)) -> bool {
+        self.spec_use.get(&spec).is_some_and(|spec_use| spec_use.live > 0)
+    }
+
+    fn uncount_spec(&mut self, task: &Task) {
+        let spec = (task.service, task.spec_version);
+        if let Some(spec_use) = self.spec_use.get_mut(&spec) {
+            spec_use.tasks -= 1;
+            spec_use.live -= u32::from(!task.state.is_terminal());
+            if spec_use.tasks == 0 {
+                self.spec_use.remove(&spec);
+            }
+        }
     }
 
     fn uncount(&mut self, state: TaskState) {

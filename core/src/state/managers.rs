@@ -56,7 +56,8 @@ impl Apply<'_> {
                 what: format!("there are {count} managers already, the most that a cluster may have; remove one first"),
             });
         }
-        let id = self.state.managers.last_key_value().map_or(1, |(last, _)| last + 1);
+        let id = self.state.managers.last_key_value().map_or(Some(1), |(last, _)| last.checked_add(1));
+        let id = id.ok_or_else(|| Refusal::Impossible { what: "the numbers of managers have run out".into() })?;
         let id = id.max(self.state.meta.next_manager);
         self.put_manager(Manager {
             id,

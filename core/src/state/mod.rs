@@ -14,33 +14,40 @@ mod parts;
 mod plan_steps;
 mod refusal;
 mod reports;
+mod requests;
 mod restore;
 mod rows;
 mod security;
 mod services;
 mod undo;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{FIRST_FORMAT, Versioned};
+use crate::codec::{BOUNDED_FORMAT, FIRST_FORMAT, Versioned};
 use crate::model::{
-    ClusterId, Manager, Node, NodeId, Protocol, RequestId, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
+    ClusterId, Manager, Node, NodeId, Protocol, Resources, ServiceId, ServiceSpec, Task, TaskId, TaskState,
 };
-use command::Outcome;
 use index::Indexes;
+use requests::Requests;
 
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
+pub use nodes::MAX_REVOKED;
 pub use restore::Restored;
 pub use rows::{LoadError, Table, newest_version_in};
 pub use security::{Rotation, Security};
 
-/// How many requests are remembered for the sake of retries.
+/// The requests that are remembered for the sake of retries however old they are; under the first format no others are.
 pub const REQUESTS_REMEMBERED: usize = 20_000;
+/// A request is remembered for so long, by the state's clock, however many follow it: longer than any client repeats one.
+pub const REQUESTS_REMEMBERED_MS: u64 = 5 * 60_000;
+/// The most that remembered requests take in memory, by estimate. The oldest are forgotten beyond, whatever their number and
+/// age: at 3,400 requests a second those of the last 45 s are left.
+pub const REQUESTS_REMEMBERED_BYTES: usize = 32 << 20;
 
 /// Where in the log a command stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,50 +112,44 @@ pub struct Freeze {
     pub began_at_ms: u64,
     /// The log index at which it began.
     pub version: u64,
+    /// Leases are granted for their ordinary length again. Longer ones may have been granted before, and are waited for
+    /// until their workers confirm shorter ones, or until the freeze would have ended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stopped: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Remembered {
-    index: u64,
-    outcome: Outcome,
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A removed node's row.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Revoked {
     at_ms: u64,
+    /// The version at which it was removed; 0 under the first format.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    version: u64,
 }
 
 impl Versioned for Revoked {}
 impl Versioned for Service {}
-impl Versioned for Remembered {}
-
-#[derive(Debug, Clone)]
-struct OldSpec {
-    spec: Arc<ServiceSpec>,
-    /// Tasks of this spec, ended ones that are remembered included: the row goes with the last of them.
-    tasks: usize,
-    /// Those among them that have not ended.
-    live: usize,
-}
 
 /// Every table, with its indexes.
 #[derive(Debug, Default)]
 pub struct State {
     meta: Meta,
     services: BTreeMap<ServiceId, Service>,
-    /// Specs that a service has moved on from and tasks still run.
-    old_specs: BTreeMap<(ServiceId, u64), OldSpec>,
+    /// Specs that a service has moved on from. The row goes with the last task of it, ended ones that are remembered included.
+    old_specs: BTreeMap<(ServiceId, u64), Arc<ServiceSpec>>,
     tasks: BTreeMap<TaskId, Task>,
     nodes: BTreeMap<NodeId, Node>,
     managers: BTreeMap<u64, Manager>,
-    /// Nodes that were removed and may still have a certificate, and when (Unix ms).
-    revoked: BTreeMap<NodeId, u64>,
+    /// Nodes that were removed and may still have a certificate.
+    revoked: BTreeMap<NodeId, Revoked>,
     /// None where the managers run unencrypted.
     security: Option<Security>,
-    requests: HashMap<RequestId, Remembered>,
-    /// Oldest first.
-    request_order: VecDeque<(u64, RequestId)>,
+    requests: Requests,
     index: Indexes,
 }
 
@@ -182,6 +183,11 @@ impl State {
     /// The newest format that commands and rows may have.
     pub fn format(&self) -> u8 {
         Versioned::format(&self.meta)
+    }
+
+    /// Whether commands are applied as [`BOUNDED_FORMAT`] says.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.format() >= BOUNDED_FORMAT
     }
 
     /// What certificates rest on; None where the managers run unencrypted.
@@ -247,7 +253,7 @@ impl State {
         if service.spec_version == task.spec_version {
             return Some(&service.spec);
         }
-        self.old_specs.get(&(task.service, task.spec_version)).map(|old| &old.spec)
+        self.old_specs.get(&(task.service, task.spec_version))
     }
 
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
@@ -291,7 +297,7 @@ impl State {
 
     /// Whether some tasks of a service run an older spec than it has; ended ones do not count.
     pub fn is_updating(&self, service: ServiceId) -> bool {
-        self.old_specs.range((service, 0)..=(service, u64::MAX)).any(|(_, old)| old.live > 0)
+        self.old_specs.range((service, 0)..=(service, u64::MAX)).any(|(key, _)| self.index.is_live(*key))
     }
 
     /// How many tasks are in each state, ended ones that are remembered included; states without one are left out.

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Revoked;
 use super::apply::{Apply, Done};
 use super::change::NodeChange;
 use super::command::{Answer, Refusal};
@@ -19,8 +20,10 @@ use crate::model::{
     Availability, Cause, Desired, Inventory, Node, NodeId, NodeState, OnDisconnect, Task, TaskId, TaskState, reason,
 };
 
-/// Longer than a worker's certificate lasts.
+/// Longer than a worker's certificate lasts. Under the first format a removed node was forgotten then.
 const REVOKED_FOR_MS: u64 = 120 * 24 * 3_600_000;
+/// Removed nodes whose certificates may still be valid. One more is removed only after a rotation of the authority.
+pub const MAX_REVOKED: usize = 100_000;
 
 const MAX_DRAIN_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -54,28 +57,55 @@ impl Apply<'_> {
         if node.state != NodeState::Down && !is_left {
             return Err(Refusal::NodeNotDown { name: node.name.clone(), state: node.state });
         }
+        let is_secured = self.state.security.is_some();
+        if is_secured && self.state.is_bounded() && self.state.revoked.len() >= MAX_REVOKED {
+            return Err(Refusal::Impossible {
+                what: format!(
+                    "{MAX_REVOKED} removed nodes are remembered, the most there may be, since their certificates may be \
+                     valid: after `goatctl cluster ca rotate` they are not, and are forgotten"
+                ),
+            });
+        }
         let node = node.clone();
         self.state.nodes.remove(&id);
         self.state.index.node_names.remove(&node.name);
         self.delete(node_key(id));
         self.changes.nodes.push(NodeChange { node: id, from: Some(node.state), to: None });
-        if self.state.security.is_some() {
+        if is_secured {
             self.revoke(id);
         }
         Ok(Answer::Node { id, version: self.at.index })
     }
 
-    /// Its certificate is refused from now on, for as long as it could be valid.
+    /// Its certificate is refused from now on, until the authority that signed it is not believed any more. How long it is
+    /// valid is not asked: clocks may be wrong.
     fn revoke(&mut self, id: NodeId) {
+        if !self.state.is_bounded() {
+            self.forget_expired();
+        }
+        let version = if self.state.is_bounded() { self.at.index } else { 0 };
+        let revoked = Revoked { at_ms: self.now_ms, version };
+        self.state.revoked.insert(id, revoked);
+        self.rows.push(revoked_row(id, revoked));
+    }
+
+    /// A rotation has ended: what was signed before another authority began to sign is worth nothing.
+    pub(super) fn forget_revoked_before(&mut self, version: u64) {
+        let (before, left) =
+            std::mem::take(&mut self.state.revoked).into_iter().partition(|(_, row)| row.version < version);
+        self.state.revoked = left;
+        let before: BTreeMap<NodeId, Revoked> = before;
+        before.into_keys().for_each(|id| self.delete(revoked_key(id)));
+    }
+
+    fn forget_expired(&mut self) {
         let expired_ms = self.now_ms.saturating_sub(REVOKED_FOR_MS);
         let expired: Vec<NodeId> =
-            self.state.revoked.iter().filter(|(_, at_ms)| **at_ms < expired_ms).map(|(id, _)| *id).collect();
+            self.state.revoked.iter().filter(|(_, row)| row.at_ms < expired_ms).map(|(id, _)| *id).collect();
         for old in expired {
             self.state.revoked.remove(&old);
             self.delete(revoked_key(old));
         }
-        self.state.revoked.insert(id, self.now_ms);
-        self.rows.push(revoked_row(id, self.now_ms));
     }
 
     pub(super) fn register_node(

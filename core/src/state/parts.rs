@@ -9,7 +9,7 @@ use crate::model::{Node, NodeId, RequestId, ServiceId, Task, TaskId};
 impl State {
     /// The answer to a request that is remembered.
     pub fn remembered(&self, request: RequestId) -> Option<&Outcome> {
-        self.requests.get(&request).map(|remembered| &remembered.outcome)
+        self.requests.get(request)
     }
 
     /// Those whose ids are within bounds, in the order of their ids.

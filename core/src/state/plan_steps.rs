@@ -75,7 +75,7 @@ impl Apply<'_> {
             return false;
         }
         let mut task = new.row(service, self.now_ms);
-        if let Some(node) = new.node.filter(|node| self.may_begin() && self.can_take(*node, &task)) {
+        if let Some(node) = new.node.filter(|node| self.may_begin() && self.can_begin(*node, &task)) {
             self.give(&mut task, node);
         }
         self.put_task(task, new.cause);
@@ -87,7 +87,7 @@ impl Apply<'_> {
             return false;
         };
         let is_pending = task.state == TaskState::Pending && task.desired == Desired::Running;
-        if !is_pending || !self.may_begin() || !self.can_take(node, task) {
+        if !is_pending || !self.may_begin() || !self.can_begin(node, task) {
             return false;
         }
         let mut task = task.clone();
@@ -107,6 +107,23 @@ impl Apply<'_> {
         task.state = TaskState::Assigned;
         task.error = None;
         task.fencing_token = self.at.index;
+    }
+
+    /// Whether a task may begin on a node as both are now. What its spec asks of the node may have changed since the plan.
+    fn can_begin(&self, id: NodeId, task: &Task) -> bool {
+        self.can_take(id, task) && (!self.state.is_bounded() || self.suits(id, task))
+    }
+
+    fn suits(&self, id: NodeId, task: &Task) -> bool {
+        let is_wanted = self.state.service(task.service).is_some_and(|service| !service.removed);
+        let (Some(node), Some(spec)) = (self.state.node(id), self.state.spec_of(task)) else { return false };
+        let here = self.state.node_use(id).by_service.get(&task.service).copied().unwrap_or(0);
+        let most = spec.placement.max_per_node;
+        is_wanted
+            && node.inventory.conditions.is_empty()
+            && node.inventory.drivers.contains(&spec.driver)
+            && spec.placement.constraints.iter().all(|constraint| constraint.holds_on(node))
+            && (most == 0 || here < most)
     }
 
     /// What must hold whatever a planner thought: the node is there, and nothing is given away twice.

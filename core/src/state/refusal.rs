@@ -11,6 +11,11 @@ pub enum Refusal {
     ClusterExists { id: ClusterId },
     #[error("a service named {name:?} exists already; choose another name, or change it with `goatctl service update`")]
     NameTaken { name: String },
+    #[error(
+        "a service named {name:?} is being removed, and its name is free when its last task has ended: wait until \
+         `goatctl service ls` does not list it, or choose another name"
+    )]
+    NameInRemoval { name: String },
     #[error("no service {id}")]
     NoSuchService { id: ServiceId },
     #[error("service {name:?} is being removed")]

@@ -8,6 +8,8 @@
 //! ```
 //! Until it is settled nothing is given to a node: it could run twice.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::State;
@@ -16,6 +18,9 @@ use super::command::{Answer, KnownTask, Origin, Refusal};
 use super::managers::{NUMBERS_SKIPPED, check_address};
 use crate::model::validate::validate_name;
 use crate::model::{Cause, Desired, Manager, NodeId, NodeState, Resources, Standing, Task, TaskId, TaskState, reason};
+
+/// The largest attempt that is believed of a worker: one more each second counts on from it for 68 years.
+const MAX_ATTEMPT: u32 = u32::MAX / 2;
 
 /// The rows are those of a snapshot, and not settled yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,8 +108,9 @@ impl Apply<'_> {
 
     /// It ran and has ended, and was forgotten since; were the node told of it, it would run for a second time.
     fn lose_unknown(&mut self, node: NodeId, known: &[KnownTask]) {
-        let is_known = |id: TaskId| known.iter().any(|task| task.task == id);
-        let gone = self.state.tasks_of_node(node).filter(|task| !task.state.is_terminal() && !is_known(task.id));
+        let known: BTreeSet<TaskId> = known.iter().map(|task| task.task).collect();
+        let gone = self.state.tasks_of_node(node);
+        let gone = gone.filter(|task| !task.state.is_terminal() && !known.contains(&task.id));
         for mut task in gone.cloned().collect::<Vec<_>>() {
             (task.state, task.fenced) = (TaskState::Lost, true);
             task.reason = Some(reason::NOT_THERE.into());
@@ -164,7 +170,7 @@ impl Apply<'_> {
             node: Some(node),
             desired: Desired::Running,
             state: known.state,
-            attempt: origin.attempt.max(1),
+            attempt: self.plausible(origin.attempt),
             failures: 0,
             not_before_ms: 0,
             cause: Cause::NodeBack,
@@ -184,6 +190,12 @@ impl Apply<'_> {
             returned: self.at.index,
             version: 0,
         })
+    }
+
+    /// An attempt that can be counted on from, whatever the worker said.
+    fn plausible(&self, attempt: u32) -> u32 {
+        let most = if self.state.is_bounded() { MAX_ATTEMPT } else { u32::MAX };
+        attempt.clamp(1, most)
     }
 
     fn newest_of(&self, task: &Task) -> Option<Task> {

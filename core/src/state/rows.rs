@@ -10,7 +10,7 @@
 //! | `06` request | the answer to a request, with its log index |
 //! | `07` manager (8 bytes) | manager, those included that were removed |
 //! | `08` | certificate authorities and join secrets |
-//! | `09` node | when that node was removed (Unix ms) |
+//! | `09` node | when that node was removed (Unix ms, version) |
 //!
 //! Numbers are big-endian. Values are in [`crate::codec`]'s encoding.
 
@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use super::change::RowChange;
 use super::command::Outcome;
-use super::{Meta, OldSpec, Remembered, Revoked, Service, State, security};
+use super::requests::Remembered;
+use super::{Meta, Revoked, Service, State, security};
 use crate::codec::{self, Versioned};
 use crate::model::{Manager, Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
 
@@ -116,8 +117,8 @@ pub(super) fn security_key() -> Vec<u8> {
     vec![SECURITY]
 }
 
-pub(super) fn revoked_row(id: NodeId, at_ms: u64) -> RowChange {
-    RowChange { key: revoked_key(id), value: Some(codec::encode(&Revoked { at_ms })) }
+pub(super) fn revoked_row(id: NodeId, revoked: Revoked) -> RowChange {
+    RowChange { key: revoked_key(id), value: Some(codec::encode(&revoked)) }
 }
 
 fn parse_u64(bytes: &[u8]) -> Option<u64> {
@@ -156,8 +157,7 @@ impl State {
                 let service = parse_u64(&rest[..8]).ok_or_else(unknown)?;
                 let version = parse_u64(&rest[8..]).ok_or_else(unknown)?;
                 let spec: ServiceSpec = codec::decode("spec row", value)?;
-                let old = OldSpec { spec: Arc::new(spec), tasks: 0, live: 0 };
-                self.old_specs.insert((ServiceId::from_random(service), version), old);
+                self.old_specs.insert((ServiceId::from_random(service), version), Arc::new(spec));
             }
             Some((&TASK, _)) => {
                 let task: Task = codec::decode("task row", value)?;
@@ -173,7 +173,7 @@ impl State {
             }
             Some((&REVOKED, rest)) => {
                 let id = NodeId::from_random(parse_u64(rest).ok_or_else(unknown)?);
-                self.revoked.insert(id, codec::decode::<Revoked>("revoked row", value)?.at_ms);
+                self.revoked.insert(id, codec::decode("revoked row", value)?);
             }
             Some((&SECURITY, [])) => self.security = Some(security::read(value)?),
             Some((&REQUEST, rest)) => {
@@ -186,13 +186,12 @@ impl State {
 
     fn load_request(&mut self, id: RequestId, value: &[u8]) -> Result<(), LoadError> {
         let remembered: Remembered = codec::decode("request row", value)?;
-        self.request_order.push_back((remembered.index, id));
-        self.requests.insert(id, remembered);
+        self.requests.insert(id, remembered, value.len());
         Ok(())
     }
 
     fn build_indexes(&mut self) -> Result<(), LoadError> {
-        self.request_order.make_contiguous().sort_unstable();
+        self.requests.sort();
         for service in self.services.values() {
             self.index.service_names.insert(service.spec.name.clone(), service.id);
         }
@@ -203,12 +202,9 @@ impl State {
             let Some(service) = self.services.get(&task.service) else {
                 return Err(LoadError::Contradiction(format!("task {} has no service {}", task.id, task.service)));
             };
-            if service.spec_version != task.spec_version {
-                let Some(old) = self.old_specs.get_mut(&(task.service, task.spec_version)) else {
-                    return Err(LoadError::Contradiction(format!("task {} runs a spec that is not there", task.id)));
-                };
-                old.tasks += 1;
-                old.live += usize::from(!task.state.is_terminal());
+            let is_old = service.spec_version != task.spec_version;
+            if is_old && !self.old_specs.contains_key(&(task.service, task.spec_version)) {
+                return Err(LoadError::Contradiction(format!("task {} runs a spec that is not there", task.id)));
             }
             let tasks = &self.tasks;
             self.index.add_task(task, |id| tasks.get(&id).map_or(0, |task| task.attempt));
@@ -224,12 +220,12 @@ impl State {
         rows.extend(
             self.old_specs
                 .iter()
-                .map(|((service, version), old)| row(old_spec_key(*service, *version), codec::encode(&*old.spec))),
+                .map(|((service, version), old)| row(old_spec_key(*service, *version), codec::encode(&**old))),
         );
         rows.extend(self.tasks.values().map(|task| row(task_key(task.id), codec::encode(task))));
         rows.extend(self.nodes.values().map(|node| row(node_key(node.id), codec::encode(node))));
         rows.extend(self.managers.values().map(|manager| row(manager_key(manager.id), codec::encode(manager))));
-        rows.extend(self.revoked.iter().map(|(id, at_ms)| revoked_row(*id, *at_ms)));
+        rows.extend(self.revoked.iter().map(|(id, revoked)| revoked_row(*id, *revoked)));
         rows.extend(self.security.iter().map(security::row));
         rows.extend(self.requests.iter().map(|(id, remembered)| row(request_key(*id), codec::encode(remembered))));
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::apply::{Apply, Done};
 use super::change::RowChange;
 use super::command::{Answer, Refusal};
+use super::is_zero;
 use super::rows::{LoadError, security_key};
 use crate::codec::{self, Versioned};
 use crate::model::{Authority, Invited, JoinSecrets, Secret};
@@ -29,6 +30,9 @@ pub struct Security {
     /// Which of them signs.
     signer: usize,
     pub secrets: JoinSecrets,
+    /// The version from which the authority that signs has signed; 0 for the first one, and under the first format.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    signs_since: u64,
     /// The log index of its last change.
     pub version: u64,
 }
@@ -73,7 +77,7 @@ impl Apply<'_> {
             check_secret(secrets.of(invited))?;
         }
         let authorities = vec![authority.clone()];
-        self.put_security(Security { authorities, signer: 0, secrets: secrets.clone(), version: 0 })
+        self.put_security(Security { authorities, signer: 0, secrets: secrets.clone(), signs_since: 0, version: 0 })
     }
 
     pub(super) fn rotate_secret(&mut self, invited: Invited, secret: &Secret) -> Done {
@@ -107,10 +111,15 @@ impl Apply<'_> {
             Rotation::None => {
                 return Err(Refusal::Impossible { what: "the certificate authority is not being rotated".into() });
             }
-            Rotation::Announced => security.signer = security.authorities.len() - 1,
+            Rotation::Announced => {
+                security.signer = security.authorities.len() - 1;
+                security.signs_since = if self.state.is_bounded() { self.at.index } else { 0 };
+            }
             Rotation::Signing => {
                 security.authorities.drain(..security.signer);
                 security.signer = 0;
+                // 0: it was begun under the first format, and the next one forgets them.
+                self.forget_revoked_before(security.signs_since);
             }
         }
         self.put_security(security)

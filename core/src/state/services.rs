@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Service;
 use super::apply::{Apply, Done};
 use super::command::{Answer, Refusal};
 use super::rows::{old_spec_key, service_key};
-use super::{OldSpec, Service};
 use crate::codec;
 use crate::model::validate::validate;
 use crate::model::{Cause, Desired, Mode, ServiceId, ServiceSpec, TaskId};
@@ -14,8 +14,10 @@ use crate::model::{Cause, Desired, Mode, ServiceId, ServiceSpec, TaskId};
 impl Apply<'_> {
     pub(super) fn create_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Done {
         check_spec(spec)?;
-        if self.state.index.service_names.contains_key(&spec.name) {
-            return Err(Refusal::NameTaken { name: spec.name.clone() });
+        if let Some(holder) = self.state.service_by_name(&spec.name) {
+            let name = spec.name.clone();
+            let is_going = holder.removed && self.state.is_bounded();
+            return Err(if is_going { Refusal::NameInRemoval { name } } else { Refusal::NameTaken { name } });
         }
         if self.state.services.contains_key(&id) {
             return Err(Refusal::Impossible {
@@ -64,13 +66,10 @@ impl Apply<'_> {
 
     /// Tasks that run the current spec will need it under its version.
     pub(super) fn keep_old_spec(&mut self, service: &Service) {
-        let of_version =
-            || self.state.tasks_of_service(service.id).filter(|task| task.spec_version == service.spec_version);
-        let (tasks, live) = (of_version().count(), of_version().filter(|task| !task.state.is_terminal()).count());
-        if tasks > 0 {
-            let key = (service.id, service.spec_version);
+        let key = (service.id, service.spec_version);
+        if self.state.index.spec_use.contains_key(&key) {
             self.write(old_spec_key(key.0, key.1), codec::encode(&*service.spec));
-            self.state.old_specs.insert(key, OldSpec { spec: service.spec.clone(), tasks, live });
+            self.state.old_specs.insert(key, service.spec.clone());
         }
     }
 
@@ -89,6 +88,10 @@ impl Apply<'_> {
         }
         service.removed = true;
         let answer = self.put_service(service);
+        if self.state.is_bounded() {
+            // The planner stops and forgets its tasks, so many with each plan: nothing is applied while they are changed.
+            return Ok(answer);
+        }
         let tasks: Vec<TaskId> = self.state.tasks_of_service(id).map(|task| task.id).collect();
         for task in tasks {
             self.desire(task, Desired::Removed, Cause::User);

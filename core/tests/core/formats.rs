@@ -1,9 +1,10 @@
 //! Replicated bytes of several versions: what is written, and who can still read it.
 
-use goat_core::codec::{self, FIRST_FORMAT, FORMAT};
+use goat_core::codec::{self, BOUNDED_FORMAT, FIRST_FORMAT, FORMAT, Versioned as _};
 use goat_core::model::ClusterId;
-use goat_core::state::State;
+use goat_core::orchestrator::Policy;
 use goat_core::state::command::{Action, Command, Outcome, Refusal};
+use goat_core::state::{Freeze, State};
 
 use crate::support::Leader;
 
@@ -19,14 +20,14 @@ fn rows_of(leader: &Leader) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn what_an_older_version_can_read_is_written_as_it_would_write_it() {
     let bytes = codec::encode(&command(Action::InitCluster { id: ClusterId::from_random(1) }));
     assert_eq!(bytes.first(), Some(&FIRST_FORMAT));
-    let leader = Leader::new();
+    let leader = Leader::of_the_first_format(Policy::default());
     assert_eq!(leader.state.format(), FIRST_FORMAT);
     assert!(rows_of(&leader).iter().all(|(_, value)| value.first() == Some(&FIRST_FORMAT)));
 }
 
 #[test]
 fn a_format_is_raised_and_never_lowered() {
-    let mut leader = Leader::new();
+    let mut leader = Leader::of_the_first_format(Policy::default());
     for format in [0, FIRST_FORMAT] {
         let refused = leader.refused(Action::SetFormat { format });
         assert!(matches!(refused, Refusal::Impossible { .. }), "{refused:?}");
@@ -50,4 +51,28 @@ fn an_outcome_of_a_newer_format_is_refused() {
     let mut bytes = codec::encode(&Outcome::Refused(Refusal::Impossible { what: String::new() }));
     bytes[0] = FORMAT + 1;
     assert!(matches!(codec::decode::<Outcome>("outcome", &bytes), Err(codec::Error::Newer { .. })));
+}
+
+#[test]
+fn a_command_that_older_versions_do_not_know_needs_the_format_that_has_it() {
+    assert_eq!(codec::encode(&command(Action::StopFreeze)).first(), Some(&BOUNDED_FORMAT));
+    assert_eq!(command(Action::StopFreeze).format(), BOUNDED_FORMAT);
+    assert_eq!(command(Action::Freeze { for_ms: 1 }).format(), FIRST_FORMAT);
+}
+
+#[test]
+fn a_freeze_that_is_stopped_is_remembered_until_its_length_has_passed() {
+    let mut leader = Leader::new();
+    leader.refused(Action::StopFreeze);
+    leader.done(Action::Freeze { for_ms: 60_000 });
+    let announced = leader.state.freeze().expect("it is on");
+    leader.done(Action::StopFreeze);
+    let stopped = leader.reload().freeze().expect("longer leases may be out");
+    assert_eq!(stopped, Freeze { stopped: true, ..announced });
+    // Announced again: for as long as before at least, since that may have been granted.
+    leader.done(Action::Freeze { for_ms: 1_000 });
+    let again = leader.state.freeze().expect("it is on");
+    assert_eq!((again.for_ms, again.stopped), (60_000, false));
+    leader.done(Action::EndFreeze { seen_version: again.version });
+    assert_eq!(leader.state.freeze(), None);
 }

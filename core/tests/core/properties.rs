@@ -4,7 +4,7 @@ mod strokes;
 
 use goat_core::codec;
 use goat_core::model::{ClusterId, RequestId};
-use goat_core::orchestrator::Planner;
+use goat_core::orchestrator::{Planner, Policy};
 use goat_core::state::command::{Action, Command};
 use goat_core::state::{At, State};
 use proptest::prelude::*;
@@ -29,8 +29,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_command_breaks_the_state_and_its_rows_tell_all(strokes in prop::collection::vec((stroke(), 0_u64..60), 1..120)) {
-        let mut leader = Leader::new();
+    fn no_command_breaks_the_state_and_its_rows_tell_all(
+        strokes in prop::collection::vec((stroke(), 0_u64..60), 1..120),
+        is_first in prop::bool::weighted(0.2),
+    ) {
+        let mut leader = if is_first { Leader::of_the_first_format(Policy::default()) } else { Leader::new() };
         leader.nodes(2);
         let mut log = Vec::new();
         for (number, (stroke, request)) in strokes.iter().enumerate() {
@@ -57,7 +60,8 @@ proptest! {
         }
         let init = Command { now_ms: 1_000_000, request: None, action: Action::InitCluster { id: ClusterId::from_random(1) } };
         let mut follower = State::new();
-        for (number, command) in std::iter::once(&init).chain(&log).enumerate() {
+        let raise = Command { action: Action::SetFormat { format: codec::FORMAT }, ..init.clone() };
+        for (number, command) in [&init, &raise].into_iter().chain(&log).enumerate() {
             if number == restart_at {
                 let rows = follower.rows().into_iter().filter_map(|row| Some((row.key, row.value?)));
                 follower = State::from_rows(rows).expect("its own rows");

@@ -3,7 +3,7 @@
 use goat_core::model::{
     Availability, Cause, Desired, NodeState, RestartCondition, RestartPolicy, ServiceId, TaskState,
 };
-use goat_core::state::command::{Action, Answer, Command, Outcome};
+use goat_core::state::command::{Action, Answer, Command};
 
 use crate::support::{Leader, STALE, needing, report_of, roomy, spec, tcp};
 
@@ -274,23 +274,6 @@ fn a_retry_gets_the_first_answer_and_changes_nothing() {
     let mut reloaded = leader.reload();
     let at = goat_core::state::At { index: leader.state.applied_index() + 1, term: 2 };
     assert_eq!(reloaded.apply(at, &create(3), &mut Vec::new()).0, first, "after a restart too");
-}
-
-#[test]
-fn only_the_last_twenty_thousand_requests_are_remembered() {
-    let mut state = goat_core::state::State::new();
-    let mut scale = |number: u64, index: u64| {
-        let action = Action::ScaleService { id: WEB, replicas: 1 };
-        let command = Command { now_ms: 1, request: Some(goat_core::model::RequestId::from_random(number)), action };
-        let mut rows = Vec::new();
-        let (outcome, _) = state.apply(goat_core::state::At { index, term: 1 }, &command, &mut rows);
-        assert!(matches!(outcome, Outcome::Refused(_)));
-        rows.iter().filter(|row| row.value.is_none()).count()
-    };
-    let most = goat_core::state::REQUESTS_REMEMBERED as u64;
-    assert_eq!((1..=most).map(|number| scale(number, number)).sum::<usize>(), 0);
-    assert_eq!(scale(most + 1, most + 1), 1, "the oldest row is deleted");
-    assert_eq!(state.rows().len() as u64, most + 1, "the requests and the meta row");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use goat_core::check::{check_plan, check_state};
+use goat_core::codec::FORMAT;
 use goat_core::model::{
     ClusterId, Driver, Inventory, Mode, NodeId, NodeState, Port, Protocol, Resources, ServiceId, ServiceSpec, Task,
     TaskId, TaskState,
@@ -59,6 +60,13 @@ impl Leader {
     }
 
     pub fn with(policy: Policy) -> Self {
+        let mut leader = Self::of_the_first_format(policy);
+        leader.done(Action::SetFormat { format: FORMAT });
+        leader
+    }
+
+    /// A cluster whose format was never raised.
+    pub fn of_the_first_format(policy: Policy) -> Self {
         let state = State::new();
         let planner = Planner::new(&state, policy);
         let mut leader = Self { state, planner, policy, now_ms: 1_000_000, rows: BTreeMap::new(), index: 0, plans: 0 };

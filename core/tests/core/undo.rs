@@ -103,6 +103,7 @@ fn a_removal_that_is_not_done_yet_ends_and_other_tasks_take_the_places() {
     let saved = leader.reload();
     let before = live(&leader, 1);
     remove(&mut leader, 1);
+    leader.settle();
     let undo = planned(&saved, &leader, &Wish::default());
     assert!(undo.to_string().starts_with("a stays: it is being removed; "), "{undo}");
     restore(&mut leader, &undo);

@@ -61,10 +61,15 @@ pub enum ClusterCommand {
     /// Tasks with `on-disconnect stop` or `stop-if-isolated` stop when their worker hears from no leader for the length of
     /// its lease. This makes leases last longer, so that all managers can be stopped for a while. The price: until it is
     /// over, leased tasks of a worker that is lost are not moved. It ends by itself; a new leader counts from its beginning.
+    /// `--stop` ends it early: workers give back their longer leases with the next heartbeats, and only those that are not
+    /// heard keep them to the end.
     Freeze {
         /// How long the outage may last, a day at the most
-        #[arg(long = "for", value_name = "DURATION", value_parser = values::timeout)]
-        length: Duration,
+        #[arg(long = "for", value_name = "DURATION", value_parser = values::timeout, required_unless_present = "stop")]
+        length: Option<Duration>,
+        /// Stop a freeze that was announced
+        #[arg(long, conflicts_with = "length")]
+        stop: bool,
     },
 }
 

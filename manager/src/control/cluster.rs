@@ -22,6 +22,8 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Each change takes a round trip and two fsyncs. From these averages on, users are told which of them is slow.
 const SLOW_ROUND_TRIP_US: u64 = 50_000;
 const SLOW_FSYNC_US: u64 = 20_000;
+/// The last time that can be written as a date (9999-12-31, Unix ms). A clock that was wrong may be beyond.
+const LATEST_MS: u64 = 253_402_300_799_000;
 
 /// All managers: members, and those that have joined and are none yet.
 pub(super) async fn peers(group: &Group) -> Vec<v1::Peer> {
@@ -224,9 +226,14 @@ impl Control {
         }));
         warnings.extend(state.freeze().map(|freeze| {
             let until = humantime::format_rfc3339_seconds(
-                UNIX_EPOCH + Duration::from_millis(freeze.began_at_ms + freeze.for_ms),
+                UNIX_EPOCH + Duration::from_millis(freeze.began_at_ms.saturating_add(freeze.for_ms).min(LATEST_MS)),
             );
-            format!("frozen until {until} at least: leased tasks of a lost worker are not moved before")
+            match freeze.stopped {
+                false => format!("frozen until {until} at least: leased tasks of a lost worker are not moved before"),
+                true => format!(
+                    "the freeze was stopped: leased tasks of a worker that was not heard since are not moved before {until}"
+                ),
+            }
         }));
         Ok(v1::Status {
             cluster_id: state.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
@@ -245,11 +252,14 @@ impl Control {
 
     pub(super) async fn freeze_(&self, request: v1::FreezeRequest) -> Result<v1::FreezeReply, Status> {
         let group = self.group()?;
-        let action = Action::Freeze { for_ms: request.for_ms };
+        let action = if request.stop { Action::StopFreeze } else { Action::Freeze { for_ms: request.for_ms } };
         let (_, index) = self.mutate(&group, &request.request_id, action).await?;
         group.linearize().await.map_err(|error| error.into_status(&group))?;
         let freeze = group.view().read().freeze();
-        Ok(v1::FreezeReply { index, until_ms: freeze.map_or(0, |freeze| freeze.began_at_ms + freeze.for_ms) })
+        Ok(v1::FreezeReply {
+            index,
+            until_ms: freeze.map_or(0, |freeze| freeze.began_at_ms.saturating_add(freeze.for_ms)),
+        })
     }
 
     pub(super) async fn upgrade_cluster_(

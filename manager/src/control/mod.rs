@@ -109,6 +109,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
         Refusal::NameTaken { .. }
+        | Refusal::NameInRemoval { .. }
         | Refusal::ClusterExists { .. }
         | Refusal::NodeNameTaken { .. }
         | Refusal::ManagerNameTaken { .. }

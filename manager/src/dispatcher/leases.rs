@@ -90,7 +90,7 @@ impl Freezing {
         let (now, now_ms) = (active.group.view().read().freeze(), clock::boot_ms());
         let is_news = now.map(|freeze| freeze.version) != self.known.map(|(freeze, _)| freeze.version);
         if is_news {
-            self.known = now.map(|freeze| (freeze, now_ms + freeze.for_ms));
+            self.known = now.map(|freeze| (freeze, now_ms.saturating_add(freeze.for_ms)));
             if now.is_none() {
                 leases.shorten();
             }
@@ -102,7 +102,11 @@ impl Freezing {
         // What earlier grants last is in each node's account already, except at the beginning.
         // A worker's clock may have been slow all the while.
         let drift_ms = freeze.for_ms * 2 * active.policy.rate_error_ppm / 1_000_000;
-        leases.extend(if is_news { freeze.for_ms } else { left_ms + drift_ms });
+        let longest_ms = if is_news { freeze.for_ms } else { left_ms.saturating_add(drift_ms) };
+        match now.is_some_and(|freeze| freeze.stopped) {
+            false => leases.extend(longest_ms),
+            true => leases.outlast(longest_ms),
+        }
         if left_ms == 0 {
             let ended = active.propose(Action::EndFreeze { seen_version: freeze.version }).await;
             match ended {
@@ -200,8 +204,10 @@ impl Active {
                 heartbeat.entry.end.cancel();
                 continue;
             }
+            leases.confirmed(node, heartbeat.lease_sequence);
             leases.granted(node, now_ms);
             self.send_grant(&heartbeat, leases.lease_ttl_ms() as u32);
+            leases.sent(node, heartbeat.sequence);
         }
         for (node, state, is_told) in self.tell(back).await {
             if is_told {

@@ -101,6 +101,8 @@ impl Entry {
 struct Heartbeat {
     entry: Arc<Entry>,
     sequence: u64,
+    /// The one from whose grant the worker's lease counts; 0 for none.
+    lease_sequence: u64,
 }
 
 /// What there is only while this manager leads.

@@ -205,7 +205,8 @@ impl Session<'_> {
                     // One too many is lost as on a bad network: the next one renews.
                     let entry = self.entry.clone();
                     *entry.stance.lock() = heartbeat.stance;
-                    if self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence }).is_err() {
+                    let v1::Heartbeat { sequence, lease_sequence, .. } = heartbeat;
+                    if self.active.heartbeats.try_send(Heartbeat { entry, sequence, lease_sequence }).is_err() {
                         self.active.meters.heartbeats_dropped.add(1);
                     }
                     continue;

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::seat::Seat;
 use super::{Group, wire};
+use crate::clock;
 
 /// The service before and after this manager belongs to a group: until then it only tells how far it is.
 #[derive(Debug, Clone)]
@@ -138,6 +139,8 @@ impl RaftService for Service {
         group.check_sender(&message)?;
         let command: Command =
             codec::decode("command", &message.payload).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        // The leader's clock counts: the state's never goes back, and would stay where another manager's wrong clock is.
+        let command = Command { now_ms: clock::now_ms(), ..command };
         let accepted = group.propose_here(&command).await.map_err(|error| error.into_status(&group))?;
         Ok(Response::new(ProposeReply { index: accepted.index, outcome: codec::encode(&accepted.outcome).into() }))
     }

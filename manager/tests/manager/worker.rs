@@ -60,7 +60,7 @@ impl Session {
     }
 
     pub async fn beat(&self, sequence: u64) {
-        self.send(worker_message::Message::Heartbeat(Heartbeat { sequence, stance: String::new() })).await;
+        self.send(worker_message::Message::Heartbeat(Heartbeat { sequence, ..Heartbeat::default() })).await;
     }
 
     pub async fn report(&self, sequence: u64, task_id: &str, state: &str) {
@@ -124,7 +124,7 @@ impl Session {
         let to_leader = self.to_leader.clone();
         tokio::spawn(async move {
             for sequence in first.. {
-                let beat = worker_message::Message::Heartbeat(Heartbeat { sequence, stance: String::new() });
+                let beat = worker_message::Message::Heartbeat(Heartbeat { sequence, ..Heartbeat::default() });
                 if to_leader.send(WorkerMessage { message: Some(beat) }).await.is_err() {
                     return;
                 }

@@ -19,6 +19,7 @@ pub const EXPECTED: &[&str] = &[
     "commands refused",
     "elections",
     "freezes ended",
+    "freezes stopped",
     "gaps noticed",
     "grants",
     "grants refused for want of a quorum",

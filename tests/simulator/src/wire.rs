@@ -10,7 +10,11 @@ use goat_core::state::command::TaskReport;
 #[derive(Debug, Clone)]
 pub enum Up {
     Hello(Box<Hello>),
-    Heartbeat(u64),
+    Heartbeat {
+        sequence: u64,
+        /// The heartbeat from whose grant its lease counts; 0 for none.
+        lease_sequence: u64,
+    },
     Reports {
         sequence: u64,
         reports: Vec<TaskReport>,

@@ -41,6 +41,8 @@ struct Session<'a> {
     sent: Mutex<BTreeMap<u64, u64>>,
     /// The longest time from a heartbeat to its grant lately (ms): each grant takes an eighth off, if it came sooner.
     grant_delay_ms: AtomicU64,
+    /// The heartbeat from whose grant the lease counts; 0 before the first one of this session.
+    leased_from: AtomicU64,
     logs: TaskSet,
 }
 
@@ -61,6 +63,7 @@ pub(super) async fn hold(opened: Opened, parts: &Parts) -> End {
         lease_ttl_ms: opened.lease_ttl_ms,
         sent: Mutex::default(),
         grant_delay_ms: AtomicU64::new(0),
+        leased_from: AtomicU64::new(0),
         logs: parts.tasks.child("session-logs"),
     };
     parts.outbox.begin_session();
@@ -94,7 +97,8 @@ impl Session<'_> {
                 }
             }
             let stance = self.parts.transport.credentials().map(|own| own.stance()).unwrap_or_default();
-            let heartbeat = v1::Heartbeat { sequence, stance };
+            let lease_sequence = self.leased_from.load(Ordering::Acquire);
+            let heartbeat = v1::Heartbeat { sequence, stance, lease_sequence };
             if let Err(end) = self.send(worker_message::Message::Heartbeat(heartbeat)).await {
                 return end;
             }
@@ -241,7 +245,9 @@ impl Session<'_> {
         self.grant_delay_ms.store(delay_ms.max(longest_ms - longest_ms / 8), Ordering::Relaxed);
         debug!(raft_term = self.term, heartbeat_sequence, "the lease was granted");
         let ttl_ms = if grant.ttl_ms == 0 { self.lease_ttl_ms } else { u64::from(grant.ttl_ms) };
-        self.parts.lease.granted(sent_ms, ttl_ms);
+        if self.parts.lease.granted(sent_ms, ttl_ms) {
+            self.leased_from.store(heartbeat_sequence, Ordering::Release);
+        }
     }
 }
 

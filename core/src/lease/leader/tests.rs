@@ -202,6 +202,53 @@ fn a_longer_lease_is_waited_for_to_its_end_even_after_a_shorter_grant() {
     assert_eq!(leases.due(until_ms, |_| true), [(NODE, NodeState::Down)]);
 }
 
+/// A freeze is stopped after 10 s: the node is granted ordinary leases and says from which heartbeat its own counts.
+fn stopped(sent: u64, confirms: u64) -> LeaderLeases {
+    let mut leases = beside_another(NodeState::Ready);
+    leases.extend(60_000);
+    (1..=20).for_each(|sequence| {
+        leases.granted(NODE, 500 * sequence);
+        leases.sent(NODE, sequence);
+    });
+    leases.outlast(50_000);
+    leases.granted(NODE, 10_500);
+    leases.sent(NODE, sent);
+    leases.granted(NODE, 11_000);
+    leases.confirmed(NODE, confirms);
+    leases
+}
+
+#[test]
+fn a_worker_that_confirms_a_shorter_lease_is_waited_for_no_longer_than_that() {
+    let policy = LeasePolicy::default();
+    let down = |leases: &mut LeaderLeases, at_ms: u64| leases.due(at_ms, |_| true).contains(&(NODE, NodeState::Down));
+    let short_ms = 11_000 + policy.manager_wait_ms();
+    let mut leases = stopped(21, 21);
+    // A leader says it again with each turn.
+    leases.outlast(49_000);
+    assert!(!down(&mut leases, short_ms - 1) && down(&mut leases, short_ms));
+    // One of the last long grants may have been the one that arrived, or none has since.
+    for confirms in [0, 20] {
+        let mut leases = stopped(21, confirms);
+        let long_ms = 11_000 + policy.manager_wait_for_ms(59_000);
+        assert!(!down(&mut leases, short_ms) && !down(&mut leases, long_ms - 1) && down(&mut leases, long_ms));
+    }
+    // In a new session heartbeats are counted from the beginning.
+    assert!(down(&mut stopped(1, 1), short_ms));
+}
+
+#[test]
+fn a_lease_that_was_confirmed_short_is_long_again_with_the_next_freeze() {
+    let policy = LeasePolicy::default();
+    let mut leases = stopped(21, 21);
+    leases.extend(60_000);
+    leases.granted(NODE, 12_000);
+    leases.outlast(59_000);
+    leases.confirmed(NODE, 21);
+    let due = leases.due(12_000 + policy.manager_wait_for_ms(59_000) - 1, |_| true);
+    assert_eq!(due, [(NODE, NodeState::Disconnected)]);
+}
+
 #[test]
 fn a_grant_makes_a_node_ready_and_its_time_start_again() {
     let policy = LeasePolicy::default();

@@ -45,6 +45,6 @@ pub struct Reported {
 impl Reported {
     /// How many say that the worker is broken, or lies.
     pub const fn untrue(&self) -> u32 {
-        self.foreign + self.backwards + self.absurd
+        self.foreign.saturating_add(self.backwards).saturating_add(self.absurd)
     }
 }

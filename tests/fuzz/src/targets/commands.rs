@@ -137,11 +137,12 @@ fn security(state: &State, who: u8, b: u8) -> Action {
 }
 
 fn cluster(state: &State, who: u8, a: u8, b: u8) -> Action {
-    match who % 5 {
+    match who % 6 {
         0 => Action::InitCluster { id: ClusterId::from_random(u64::from(a)) },
         1 => Action::Freeze { for_ms: u64::from(a) * u64::from(b) },
         2 => Action::EndFreeze { seen_version: state.freeze().map_or(0, |freeze| freeze.version) },
-        3 => Action::SetFormat { format: 1 },
+        3 => Action::SetFormat { format: goat_core::codec::FORMAT },
+        4 => Action::StopFreeze,
         _ => Action::Recover { survivor: u64::from(a % 4), address: None, leap: u64::from(b) },
     }
 }

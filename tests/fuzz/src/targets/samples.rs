@@ -121,6 +121,7 @@ pub(super) fn actions() -> Vec<Action> {
         Action::AnnounceAuthority { authority: authority() },
         Action::AdvanceRotation { seen_version: 5 },
         Action::Freeze { for_ms: 60_000 },
+        Action::StopFreeze,
         Action::EndFreeze { seen_version: 6 },
         Action::SetFormat { format: 1 },
         Action::RemoveService { id: service },

@@ -41,7 +41,7 @@ pub(super) fn up_samples() -> Vec<Vec<u8>> {
     };
     vec![
         said(Up::Hello(hello)),
-        said(Up::Heartbeat(v1::Heartbeat { sequence: 7, stance: "a".into() })),
+        said(Up::Heartbeat(v1::Heartbeat { sequence: 7, stance: "a".into(), lease_sequence: 6 })),
         said(Up::Reports(v1::TaskReports { sequence: 1, reports: vec![report.clone(), report] })),
         said(Up::Inventory((&samples::inventory()).into())),
     ]

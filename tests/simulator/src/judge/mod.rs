@@ -193,6 +193,7 @@ impl World {
             (Action::ReportTasks { .. }, Outcome::Done(Answer::Reported(counts))) => {
                 self.coverage.add("reports without news", u64::from(counts.stale + counts.unknown));
             }
+            (Action::StopFreeze, Outcome::Done(_)) => self.coverage.count("freezes stopped"),
             (Action::EndFreeze { .. }, Outcome::Done(_)) => self.coverage.count("freezes ended"),
             (_, Outcome::Refused(_)) => self.coverage.count("commands refused"),
             _ => {}

@@ -22,12 +22,15 @@ const STOOD_STILL_MS: u64 = 1_000;
 const MAX_WAIT_MS: u64 = 250;
 const QUORUM_TIMEOUT_MS: u64 = 1_800;
 
+/// The number of a heartbeat, and of the one from whose grant the worker's lease counts.
+pub(super) type Beat = (u64, u64);
+
 /// What the loop is at.
 #[derive(Debug)]
 pub(super) enum Doing {
     Waiting,
     /// With the heartbeats that had come by then, by session.
-    Asking(Vec<(u64, u64)>),
+    Asking(Vec<(u64, Beat)>),
     /// So many answers are left; `is_silence`: of those who are silent, else of those who are back.
     Telling {
         left: usize,
@@ -136,7 +139,11 @@ impl World {
         let Some((freeze, until_ms)) = leading.freeze else { return };
         let left_ms = until_ms.saturating_sub(now_ms);
         let drift_ms = freeze.for_ms * 2 * ppm / 1_000_000;
-        leading.leases.extend(if is_news { freeze.for_ms } else { left_ms + drift_ms });
+        let longest_ms = if is_news { freeze.for_ms } else { left_ms + drift_ms };
+        match now.is_some_and(|freeze| freeze.stopped) {
+            false => leading.leases.extend(longest_ms),
+            true => leading.leases.outlast(longest_ms),
+        }
         if left_ms == 0 {
             let (term, seen_version) = (leading.term, freeze.version);
             self.propose_action(manager, term, Action::EndFreeze { seen_version }, Purpose::EndFreeze);
@@ -170,10 +177,10 @@ impl World {
         }
     }
 
-    fn grant(&mut self, manager: usize, arrived: Vec<(u64, u64)>) {
+    fn grant(&mut self, manager: usize, arrived: Vec<(u64, Beat)>) {
         let (now_ms, mut back) = (self.clock_ms(manager), Vec::new());
-        let newest: BTreeMap<u64, u64> = arrived.into_iter().collect();
-        for (number, sequence) in newest {
+        let newest: BTreeMap<u64, Beat> = arrived.into_iter().collect();
+        for (number, (sequence, lease_sequence)) in newest {
             let own = &mut self.managers[manager];
             let Some(leading) = own.leading.as_deref_mut() else { return };
             // A session that was replaced or ended has nothing more to renew.
@@ -190,7 +197,9 @@ impl World {
                     continue;
                 }
             }
+            leading.leases.confirmed(node, lease_sequence);
             leading.leases.granted(node, now_ms);
+            leading.leases.sent(node, sequence);
             let ttl_ms = leading.leases.lease_ttl_ms();
             self.coverage.count("grants");
             self.send_down(connection, term, Down::Lease { sequence, ttl_ms });

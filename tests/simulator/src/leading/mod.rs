@@ -12,6 +12,7 @@ mod sessions;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use goat_core::codec::FORMAT;
 use goat_core::lease::{LeaderLeases, LeasePolicy};
 use goat_core::model::{Authority, JoinSecrets, Secret};
 use goat_core::model::{ClusterId, NodeId};
@@ -22,7 +23,7 @@ use goat_core::state::{Freeze, State};
 
 use crate::script::Bug;
 use crate::world::{Event, ManagerEvent, Purpose, World};
-use leases::Doing;
+use leases::{Beat, Doing};
 use sessions::Session;
 
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct Leading {
     leases: LeaderLeases,
     freeze: Option<(Freeze, u64)>,
     doing: Doing,
-    beats: Vec<(u64, u64)>,
+    beats: Vec<(u64, Beat)>,
     node_changes: VecDeque<NodeChange>,
     reached: Vec<(NodeId, u64)>,
     has_to_look: bool,
@@ -149,6 +150,10 @@ impl World {
         let authority = Authority { certificate: "certificate-0".into(), key: secret("key-0") };
         let secrets = JoinSecrets { manager: secret("for managers"), worker: secret("for workers") };
         self.propose_action(manager, term, Action::InitCluster { id: ClusterId::from_random(1) }, Purpose::Nothing);
+        // Others are old ones, of which some are upgraded later.
+        if self.random.once_in(2) {
+            self.propose_action(manager, term, Action::SetFormat { format: FORMAT }, Purpose::Nothing);
+        }
         self.propose_action(manager, term, Action::InitSecurity { authority, secrets }, Purpose::Nothing);
         for at in 0..self.script.shape.managers {
             let action = Action::AddManager { name: format!("m{at}"), address: format!("10.0.0.{}:7700", at + 1) };

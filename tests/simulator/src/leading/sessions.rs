@@ -59,8 +59,8 @@ impl World {
         let Some(leading) = self.leading(manager) else { return };
         let Some(number) = leading.by_connection.get(&connection).copied() else { return };
         match message {
-            Up::Heartbeat(sequence) => {
-                leading.beats.push((number, sequence));
+            Up::Heartbeat { sequence, lease_sequence } => {
+                leading.beats.push((number, (sequence, lease_sequence)));
                 self.wake_leases(manager);
             }
             Up::Reports { sequence, reports } => {

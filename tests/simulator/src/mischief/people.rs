@@ -43,6 +43,7 @@ pub enum Wish {
     Freeze {
         for_ms: u64,
     },
+    StopFreeze,
     AddManager {
         manager: usize,
     },
@@ -131,7 +132,7 @@ impl Wish {
 
     pub fn draw(random: &mut Random, shape: &Shape) -> Self {
         let (service, worker) = (random.between(1, SERVICES), random.below(shape.workers as u64) as usize);
-        match random.below(24) {
+        match random.below(25) {
             0..=3 => Self::create(random),
             4..=7 => Self::Update { service, image: random.below(3) },
             8..=11 => Self::Scale { service, replicas: random.below(6) as u32 },
@@ -147,6 +148,7 @@ impl Wish {
             }
             21 => Self::RotateSecret,
             22 => Self::RotateAuthority,
+            23 => Self::StopFreeze,
             _ => Self::RaiseFormat,
         }
     }
@@ -159,6 +161,7 @@ impl Wish {
                 Action::CreateService { id: ServiceId::from_random(1_000 + number), spec: Box::new(wanted.spec()) }
             }
             Self::Freeze { for_ms } => Action::Freeze { for_ms: *for_ms },
+            Self::StopFreeze => Action::StopFreeze,
             Self::AddManager { manager } => {
                 Action::AddManager { name: format!("m{manager}"), address: format!("10.0.0.{}:7700", manager + 1) }
             }

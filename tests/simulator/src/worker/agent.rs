@@ -109,8 +109,8 @@ impl World {
         open.beat += 1;
         open.beats_at_ms = now_ms + heartbeat_ms;
         open.sent.insert(open.beat, clock_ms);
-        let (connection, beat) = (open.connection, open.beat);
-        self.send_up(connection, Up::Heartbeat(beat));
+        let (connection, sequence, lease_sequence) = (open.connection, open.beat, open.leased_from);
+        self.send_up(connection, Up::Heartbeat { sequence, lease_sequence });
     }
 
     fn send_reports(&mut self, at: usize) {
@@ -183,6 +183,7 @@ impl World {
                 let sent_ms = open.sent.get(&sequence).copied();
                 open.sent = open.sent.split_off(&(sequence + 1));
                 if let Some(sent_ms) = sent_ms {
+                    open.leased_from = open.leased_from.max(sequence);
                     self.granted(at, sent_ms, ttl_ms);
                 }
             }

@@ -123,6 +123,8 @@ struct Open {
     beats_at_ms: u64,
     beat: u64,
     sent: BTreeMap<u64, u64>,
+    /// The heartbeat from whose grant the lease counts; 0 for none of this session.
+    leased_from: u64,
     sequence: Option<u64>,
 }
 
@@ -195,7 +197,7 @@ impl Machine {
 
 impl Open {
     fn new(connection: u32, now_ms: u64) -> Self {
-        Self { connection, heard_ms: now_ms, beats_at_ms: now_ms, beat: 0, sent: BTreeMap::new(), sequence: None }
+        Self { connection, heard_ms: now_ms, beats_at_ms: now_ms, beat: 0, sent: BTreeMap::new(), leased_from: 0, sequence: None }
     }
 }
 
