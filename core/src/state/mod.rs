@@ -36,7 +36,7 @@ use index::Indexes;
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
 pub use restore::Restored;
-pub use rows::{LoadError, Table, newest_version_in};
+pub use rows::{LoadError, RowHash, Table, newest_version_in};
 pub use security::{Rotation, Security};
 
 /// How many requests are remembered for the sake of retries.

@@ -79,6 +79,7 @@ pub(super) async fn run(active: Arc<Active>, mut asking: Asking) {
 
 impl Active {
     async fn is_reached_by_another(&self, node: NodeId, seed: u64) -> bool {
+        let managers = self.group.members().into_iter().filter(|member| member.id != self.group.id());
         let (address, helpers) = {
             let state = self.group.view().read();
             let address = state.node(node).map(|row| row.inventory.agent_address.clone()).unwrap_or_default();
@@ -91,7 +92,6 @@ impl Active {
                 .collect();
             workers.sort_unstable();
             let workers = workers.into_iter().map(|(_, address)| (Role::Worker, address)).take(WORKERS_ASKED);
-            let managers = self.group.members().into_iter().filter(|member| member.id != self.group.id());
             (address, workers.chain(managers.map(|member| (Role::Manager, member.address))).collect::<Vec<_>>())
         };
         if address.is_empty() {

@@ -44,7 +44,7 @@ use network::{Network, Reach};
 use peers::Peers;
 
 pub type Raft = openraft::Raft<TypeConfig, MachineStore<Machine>>;
-type Metrics = RaftMetrics<TypeConfig>;
+pub type Metrics = RaftMetrics<TypeConfig>;
 
 /// How long a request waits for a leader before it is told that there is none.
 pub const LEADER_WAIT: Duration = Duration::from_millis(1_800);
@@ -159,7 +159,7 @@ impl Group {
         let raft = Raft::new(id, raft_config(config)?, network, store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        let meters = Meters::new(raft.metrics().borrow_watched().current_term);
+        let meters = Meters::new(insight::with_metrics(&raft, |metrics| metrics.current_term));
         let inner = Inner {
             id,
             raft,
@@ -232,7 +232,7 @@ impl Group {
 
     /// This manager's name; empty until it has heard of itself.
     pub fn name(&self) -> String {
-        self.view().read().manager(self.inner.id).map(|manager| manager.name.clone()).unwrap_or_default()
+        self.view().directory().name(self.inner.id).unwrap_or_default().to_owned()
     }
 
     /// Refuses what was meant for another manager, and what comes from another cluster or from a manager that was removed.
@@ -264,7 +264,7 @@ impl Group {
 
     /// Whether a membership is in the log.
     pub fn has_members(&self) -> bool {
-        has_members(&self.inner.raft.metrics().borrow_watched())
+        self.with_metrics(has_members)
     }
 
     /// A leader has just been heard.
@@ -276,8 +276,7 @@ impl Group {
     /// else when it last heard the leader. None where that has never been.
     pub fn age_ms(&self) -> Option<u64> {
         if self.leader().is_some_and(|leader| leader.is_here) {
-            let metrics = self.inner.raft.metrics();
-            let acked = metrics.borrow_watched().last_quorum_acked?;
+            let acked = self.with_metrics(|metrics| metrics.last_quorum_acked)?;
             return Some(acked.elapsed().as_millis() as u64);
         }
         match self.inner.heard_ms.load(Ordering::Relaxed) {
@@ -288,7 +287,7 @@ impl Group {
 
     /// Who leads, as far as this manager knows.
     pub fn leader(&self) -> Option<Leader> {
-        leader_of(&self.inner.raft.metrics().borrow_watched(), self.inner.id)
+        self.with_metrics(|metrics| leader_of(metrics, self.inner.id))
     }
 
     /// The addresses of all members.
@@ -300,8 +299,8 @@ impl Group {
     pub async fn stopped(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.to_string();
+            if let Some(fatal) = self.fatal() {
+                return fatal;
             }
             if metrics.changed().await.is_err() {
                 return "it has ended".into();

@@ -94,21 +94,26 @@ impl Group {
 
     /// Proposes here, which must be the leader.
     pub async fn propose_here(&self, command: &Command) -> Result<Accepted, Error> {
+        self.propose_here_within(command, COMMIT_TIMEOUT).await
+    }
+
+    /// Proposes here, which must be the leader, and waits `patience` for the end of it.
+    pub async fn propose_here_within(&self, command: &Command, patience: Duration) -> Result<Accepted, Error> {
         let since = Instant::now();
-        let result = self.write(command).await;
+        let result = self.write(command, patience).await;
         self.meters().proposed(&result, since.elapsed());
         result
     }
 
-    async fn write(&self, command: &Command) -> Result<Accepted, Error> {
-        let (needed, in_use) = (command.format(), self.view().read().format());
+    async fn write(&self, command: &Command, patience: Duration) -> Result<Accepted, Error> {
+        let (needed, in_use) = (command.format(), self.view().directory().format());
         if needed > in_use {
             return Err(Error::Format { needed, in_use });
         }
         let span = goat_observe::child!("commit", manager = self.name());
         let trace = goat_observe::traces::header(&span);
         let write = self.raft().client_write(Payload(codec::encode(command).into())).instrument(span);
-        let written = tokio::time::timeout(COMMIT_TIMEOUT, write).await.map_err(|_| Error::NoQuorum)?;
+        let written = tokio::time::timeout(patience, write).await.map_err(|_| Error::NoQuorum)?;
         match written {
             Ok(response) => {
                 let outcome =

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use goat_core::codec;
 use goat_proto::v1::{ProgressReply, ProgressRequest};
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 use parking_lot::RwLock;
 
 use super::Group;
@@ -48,19 +47,20 @@ impl Seat {
 impl Group {
     /// How far this manager is, for those who ask it and for its own users.
     pub fn progress(&self) -> ProgressReply {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        ProgressReply {
-            id: self.id(),
-            name: self.name(),
+        let of_raft = self.with_metrics(|metrics| ProgressReply {
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
+            phase: if super::has_members(metrics) { MEMBER } else { WAITING }.to_owned(),
+            ..of_this_build()
+        });
+        ProgressReply {
+            id: self.id(),
+            name: self.name(),
             cluster_id: self.cluster().to_string(),
             stance: self.stance(),
             backup_problem: self.backups().read().error.unwrap_or_default(),
-            phase: if super::has_members(&metrics) { MEMBER } else { WAITING }.to_owned(),
-            ..of_this_build()
+            ..of_raft
         }
     }
 }

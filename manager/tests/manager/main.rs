@@ -3,12 +3,14 @@
 mod check;
 mod cluster;
 mod config;
+mod directory;
 mod group;
 mod leases;
 mod logs;
 mod output;
 mod readdress;
 mod recover;
+mod redirects;
 mod refusals;
 mod restore;
 mod retries;
