@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use goat_core::state::RowHash;
 use goat_observe::Ring;
 use goat_observe::metric::page;
 use goat_proto::v1::{DebugReport, DirectorySize};
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 use prometheus_client::registry::Registry;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tracing::warn;
 
 use crate::clock;
 use crate::config::Config;
@@ -23,16 +25,23 @@ struct Parts {
     config: Config,
     registry: Arc<Registry>,
     log: Ring,
+    /// Held while a report is made.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Debug {
     pub fn new(config: Config, registry: Arc<Registry>, log: Ring) -> Self {
-        Self(Arc::new(Parts { config, registry, log }))
+        Self(Arc::new(Parts { config, registry, log, turn: Arc::default() }))
     }
 
-    /// As of now. Blocks.
-    pub fn report(&self, group: Option<&Group>) -> DebugReport {
-        let Parts { config, registry, log } = &*self.0;
+    /// Waits until no other report is being made: each reads all rows.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        self.0.turn.clone().lock_owned().await
+    }
+
+    /// As of now. Blocks. `_turn`: of [`Debug::turn`].
+    pub fn report(&self, group: Option<&Group>, _turn: &OwnedMutexGuard<()>) -> DebugReport {
+        let Parts { config, registry, log, .. } = &*self.0;
         let own = group.and_then(|group| group.members().into_iter().find(|member| member.id == group.id()));
         let (state_index, state_hash) = group.map(state).unwrap_or_default();
         DebugReport {
@@ -53,16 +62,27 @@ impl Debug {
     }
 }
 
-/// The last command in it, and its hash. Nothing is applied meanwhile: a short time even where there are many rows.
+/// The index of the last command in the state, and the state's hash, from a view of the rows on disk: commands are applied
+/// meanwhile, and no lock of the state is held.
 fn state(group: &Group) -> (u64, u64) {
-    let state = group.view().read();
-    (state.applied_index(), state.hash())
+    let hashed = group.with_rows(|view| {
+        let mut hash = RowHash::default();
+        for row in view.rows() {
+            let (key, value) = row?;
+            hash.add(&key, &value);
+        }
+        let applied = view.applied()?;
+        Ok::<_, goat_raft_store::Error>((applied.map_or(0, |id| id.index), hash.finish()))
+    });
+    hashed.unwrap_or_else(|error| {
+        warn!(%error, "the rows could not be read for a debug report");
+        (0, 0)
+    })
 }
 
 fn raft_metrics(group: &Group) -> String {
-    let metrics = group.metrics();
-    let metrics = metrics.borrow_watched();
-    serde_json::to_string_pretty(&*metrics).unwrap_or_else(|error| format!("{metrics:#?} ({error})"))
+    let metrics = group.with_metrics(Clone::clone);
+    serde_json::to_string_pretty(&metrics).unwrap_or_else(|error| format!("{metrics:#?} ({error})"))
 }
 
 /// Of the directory and those in it; what cannot be read counts as empty.

@@ -129,10 +129,9 @@ pub async fn run_leaders(events: Events, group: Group) {
     let mut metrics = group.metrics();
     let mut told = None;
     loop {
-        let (leader, index) = {
-            let metrics = metrics.borrow_watched();
-            (leader_of(&metrics, group.id()), metrics.last_applied.map_or(0, |log_id| log_id.index))
-        };
+        let (leader, index) = group.with_metrics(|metrics| {
+            (leader_of(metrics, group.id()), metrics.last_applied.map_or(0, |log_id| log_id.index))
+        });
         let is_news = leader.as_ref().is_some_and(|leader| told != Some((leader.id, leader.term)));
         if let Some(leader) = leader
             && is_news
@@ -151,7 +150,8 @@ pub async fn run_leaders(events: Events, group: Group) {
             }]);
         }
         if metrics.changed().await.is_err() {
-            return;
+            // Raft has ended: whoever started this ends it.
+            return std::future::pending().await;
         }
     }
 }

@@ -144,11 +144,11 @@ impl IdentityService for Identity {
         let (group, security) = self.secured().await?;
         check_secret(security.as_ref(), Invited::Worker, &request.secret)?;
         let node: NodeId = convert::parse("node_id", &request.node_id)?;
-        if let Some(known) = group.view().read().node(node) {
+        let known = group.view().read().node(node).map(|known| known.name.clone());
+        if let Some(name) = known {
             return Err(Status::already_exists(format!(
-                "there is a node {} with this id already: if its machine has lost its credentials, `goatctl node rm {}` first, and \
-                 let it join with an empty data directory",
-                known.name, known.name
+                "there is a node {name} with this id already: if its machine has lost its credentials, `goatctl node rm {name}` \
+                 first, and let it join with an empty data directory"
             )));
         }
         let cluster = group.cluster();

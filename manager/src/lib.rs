@@ -8,6 +8,8 @@
 //! raft      the group: transport, membership, proposals, reads
 //! security  certificates: who signs them, who may call what
 //! machine   the applied state and its change sets
+//! directory what Raft's own path needs of the state, without its lock
+//! locks     the rule for read-write locks, and a check of it
 //! leader    what runs only while this manager leads
 //! dispatcher  workers' sessions, leases, assignments
 //! control   what goatctl calls
@@ -19,6 +21,8 @@
 //! presence  whether someone is there: second opinions
 //! events    what has happened, for people
 //! metrics   what is counted, and how it is called
+//! duty      work that must never end, and what is told of it
+//! inject    faults for tests
 //! http      health and metrics pages
 //! traced    which traced request led to which tasks
 //! ```
@@ -29,12 +33,16 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod debug;
+pub mod directory;
 pub mod dispatcher;
+pub mod duty;
 pub mod events;
 pub mod found;
 pub mod http;
 pub mod identity;
+mod inject;
 pub mod leader;
+pub mod locks;
 pub mod machine;
 pub mod man;
 pub mod metrics;

@@ -4,8 +4,10 @@
 //! openraft ─► MachineStore ─► Machine::apply ─► State (memory) + rows (RocksDB)
 //!                                  └─ published ─► changes (broadcast), applied (watch)
 //! ```
-//! Readers take a short read lock; nobody but `Machine` writes.
+//! Readers take a short read lock; nobody but `Machine` writes. Raft's own path, which must not wait for a reader or a
+//! large command, reads the [`Directory`] instead: a copy of the few facts that it needs.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use goat_core::codec;
@@ -16,6 +18,9 @@ use goat_raft_store::{EntryId, Reply, RestoreError, Restored, RowChanges, StateM
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
+
+use crate::directory::Directory;
+use crate::locks::Held;
 
 /// How many change sets a slow reader may fall behind before it has to start again from the state.
 const CHANGES_KEPT: usize = 4_096;
@@ -41,9 +46,30 @@ pub struct View {
     inner: Arc<Inner>,
 }
 
+/// A read lock on the state. See [`crate::locks`] for the rule that it follows.
+#[derive(Debug)]
+#[clippy::has_significant_drop]
+pub struct StateGuard<'a> {
+    // Released first: fields are dropped in this order.
+    state: RwLockReadGuard<'a, State>,
+    _held: Held,
+}
+
+impl Deref for StateGuard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+const STATE: &str = "the state";
+
 #[derive(Debug)]
 struct Inner {
     state: RwLock<State>,
+    /// Locked for as long as it takes to clone or replace the pointer.
+    directory: RwLock<Arc<Directory>>,
     changes: broadcast::Sender<Arc<ChangeSet>>,
     applied: watch::Sender<u64>,
     /// Counts how often the state was replaced as a whole (start, snapshot).
@@ -53,9 +79,12 @@ struct Inner {
 impl View {
     /// A view of an empty state.
     pub fn new() -> Self {
+        let state = State::new();
+        let directory = Arc::new(Directory::of(&state));
         Self {
             inner: Arc::new(Inner {
-                state: RwLock::new(State::new()),
+                state: RwLock::new(state),
+                directory: RwLock::new(directory),
                 changes: broadcast::Sender::new(CHANGES_KEPT),
                 applied: watch::Sender::new(0),
                 restored: watch::Sender::new(0),
@@ -63,9 +92,23 @@ impl View {
         }
     }
 
-    /// The state now. Hold it for computation only, never over an await.
-    pub fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.inner.state.read()
+    /// The state now. Hold it for computation only, never over an await, and lock nothing else meanwhile.
+    #[track_caller]
+    pub fn read(&self) -> StateGuard<'_> {
+        let held = Held::enter(STATE);
+        StateGuard { state: self.inner.state.read(), _held: held }
+    }
+
+    /// Runs `work` with the state's lock taken for writing.
+    pub(crate) fn write_locked(&self, work: impl FnOnce()) {
+        let _held = Held::enter(STATE);
+        let _state = self.inner.state.write();
+        work();
+    }
+
+    /// The facts that Raft's own path needs. Never waits for a reader or the writer of the state.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.inner.directory.read().clone()
     }
 
     /// Change sets from now on. A lagging receiver, or one that sees `restored` move, starts again from the state.
@@ -81,6 +124,17 @@ impl View {
     /// Moves whenever the state was replaced as a whole.
     pub fn restored(&self) -> watch::Receiver<u64> {
         self.inner.restored.subscribe()
+    }
+}
+
+impl View {
+    /// Brings the directory up to date with what a command has changed. Only `Machine` calls it, so nothing is applied meanwhile.
+    fn follow(&self, changes: &ChangeSet, format: u8) {
+        let now = self.directory();
+        if now.is_touched(changes, format) {
+            let new = Arc::new(Directory::of(&self.read()));
+            *self.inner.directory.write() = new;
+        }
     }
 }
 
@@ -108,7 +162,12 @@ impl StateMachine for Machine {
     fn restore(&mut self, rows: &mut dyn Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Restored {
         let state = State::from_rows(rows).map_err(|error| -> RestoreError { Box::new(error) })?;
         let applied = state.applied_index();
-        let old = std::mem::replace(&mut *self.view.inner.state.write(), state);
+        let directory = Arc::new(Directory::of(&state));
+        let old = {
+            let _held = Held::enter(STATE);
+            std::mem::replace(&mut *self.view.inner.state.write(), state)
+        };
+        *self.view.inner.directory.write() = directory;
         // A large one takes a while to go, and nobody has to wait for it.
         drop(old);
         self.unpublished.clear();
@@ -123,9 +182,13 @@ impl StateMachine for Machine {
         let command: Command =
             codec::decode("command", command).expect("a command that this build cannot read: upgrade this manager");
         let mut changed = Vec::new();
-        let (outcome, changes) =
-            self.view.inner.state.write().apply(At { index: at.index, term: at.term }, &command, &mut changed);
-        let format = self.view.read().format();
+        let (outcome, changes, format) = {
+            let _held = Held::enter(STATE);
+            let mut state = self.view.inner.state.write();
+            let (outcome, changes) = state.apply(At { index: at.index, term: at.term }, &command, &mut changed);
+            (outcome, changes, state.format())
+        };
+        self.view.follow(&changes, format);
         assert!(
             format <= codec::FORMAT,
             "the cluster uses format {format} from here on, and this build reads {} at the most: upgrade this manager",

@@ -8,9 +8,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_manager::config::{Config, Options};
 use goat_manager::newcomer::Place;
 use goat_manager::raft::{self, welcome};
-use goat_manager::{found, newcomer, offline, server};
+use goat_manager::server::Ground;
+use goat_manager::{found, newcomer, offline, server, taskset};
 use goat_observe::{Logs, Ring, Traces, Tracing};
-use goat_system::{man, problem};
+use goat_system::{man, problem, stall};
 use goat_tls::{JoinToken, token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -232,26 +233,42 @@ fn read(file: Option<PathBuf>, options: Options) -> Result<Config, goat_manager:
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
+    abort_on_panic();
+    let watchdog = stall::Watchdog::start()?;
     let log = Ring::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let tracing = start_telling(&config, &log)?;
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let on_signal = stop.clone();
-        tokio::spawn(async move {
+        let (on_signal, beat) = (stop.clone(), watchdog.watch("the runtime"));
+        let signals = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
             on_signal.cancel();
-        });
-        let outcome = server::run(config, log, stop).await;
+        };
+        tokio::spawn(async { tokio::join!(signals, beat.keep()) });
+        let ground = Ground { watchdog: Some(watchdog), ..Ground::default() };
+        let outcome = server::run_on(config, log, ground, stop).await;
         tracing.finish().await;
         outcome
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
+}
+
+/// A manager of which a part is missing is worse than none, since it may lead: without it, another one leads within a second.
+fn abort_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tell(info);
+        if let Some(task) = taskset::current() {
+            eprintln!("error: the task {task:?} of this manager panicked: the process ends itself");
+        }
+        std::process::abort();
+    }));
 }
 
 fn start_telling(config: &Config, ring: &Ring) -> Result<Tracing, goat_observe::Error> {

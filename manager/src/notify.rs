@@ -13,11 +13,8 @@ use crate::raft::{Group, leader_of};
 /// Elections take well under a second.
 const LEADER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Tells systemd, where it wants to hear, until it is dropped. From when Raft runs.
+/// Tells systemd, which has to want it, until it is dropped. From when Raft runs.
 pub async fn run(group: Group) {
-    if !notify::is_wanted() {
-        return;
-    }
     notify::status(&standing(&group));
     let own = group.id();
     let wait = group.raft().wait(None);

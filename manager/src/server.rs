@@ -13,7 +13,9 @@ use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
 use goat_raft_store::Base;
 use goat_system::notify as systemd;
+use goat_system::stall::Watchdog;
 use goat_tls::{Incoming, Limits, Listener, Network, Transport};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tower_layer::Stack;
@@ -24,9 +26,11 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::debug::Debug;
 use crate::dispatcher::{Desk, Dispatcher};
+use crate::duty::Duty;
 use crate::events::{self, Events};
 use crate::http;
 use crate::identity::Identity;
+use crate::inject;
 use crate::leader;
 use crate::machine::View;
 use crate::metrics::{self, rpc::Rpcs};
@@ -66,14 +70,18 @@ pub struct Ground {
     pub network: Network,
     /// The database; the data directory holds the rest.
     pub base: Option<Base>,
+    /// Ends the process if the manager stands still.
+    pub watchdog: Option<Watchdog>,
+}
+
+impl Ground {
+    /// Another network and another database, without a watchdog: simulated ones.
+    pub fn simulated(network: Network, base: Base) -> Self {
+        Self { network, base: Some(base), watchdog: None }
+    }
 }
 
 /// Runs a manager until `stop` is cancelled, or something makes it impossible to go on. `log`: where its log lines are kept.
-pub async fn run(config: Config, log: Ring, stop: CancellationToken) -> anyhow::Result<()> {
-    run_on(config, log, Ground::default(), stop).await
-}
-
-/// The same on other ground than the machine's own.
 pub async fn run_on(config: Config, log: Ring, ground: Ground, stop: CancellationToken) -> anyhow::Result<()> {
     let dir = config.data_dir.display().to_string();
     let seated = Seated::of(&config.data_dir)?.ok_or(Error::Empty(dir))?;
@@ -84,8 +92,7 @@ pub async fn run_on(config: Config, log: Ring, ground: Ground, stop: Cancellatio
             config.listen
         )
     })?;
-    let seat = Seat::default();
-    let tasks = TaskSet::new("manager");
+    let (seat, tasks) = (Seat::default(), TaskSet::new("manager"));
     let server_stop = CancellationToken::new();
     let (desk, rpcs) = (Desk::default(), Rpcs::default());
     let registry = Arc::new(metrics::registry(seat.clone(), desk.clone(), rpcs.clone()));
@@ -94,25 +101,35 @@ pub async fn run_on(config: Config, log: Ring, ground: Ground, stop: Cancellatio
     if let Some(at) = config.http_listen {
         http::open(at, seat.clone(), registry, &tasks).await?;
     }
-    let server = tokio::spawn(serve(listener, transport.clone(), seat.clone(), parts.clone(), server_stop.clone()));
+    let mut server = tokio::spawn(serve(listener, transport.clone(), seat.clone(), parts.clone(), server_stop.clone()));
     info!(manager_id = seated.id, cluster_id = %seated.cluster, listen = %config.listen, "listening");
 
+    let start = Start { seated, transport, base: ground.base, watchdog: ground.watchdog };
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        outcome = live(&config, Start { seated, transport, base: ground.base }, &seat, &parts, &tasks) => outcome,
+        outcome = live(&config, start, &seat, &parts, &tasks) => outcome,
+        failure = tasks.failed() => Err(anyhow::anyhow!("{failure}: this manager ends itself, and another one leads; start it again")),
+        ended = &mut server => Err(anyhow::anyhow!("the server has ended: {ended:?}; start this manager again")),
     };
     systemd::stopping("stops; a leader hands over first");
     if let Some(group) = seat.group() {
         stop_group(&group, &parts.desk, &tasks).await;
     }
     server_stop.cancel();
+    // If the server has ended before, that is the outcome.
+    if !server.is_finished() {
+        stop_server(server).await;
+    }
+    outcome
+}
+
+async fn stop_server(server: JoinHandle<Result<(), tonic::transport::Error>>) {
     match tokio::time::timeout(STOP_GRACE, server).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => warn!(%error, "the server ended with an error"),
         Ok(Err(error)) => warn!(%error, "the server broke"),
         Err(_) => info!("clients did not close their connections in time; closing them"),
     }
-    outcome
 }
 
 /// What a manager takes its seat with.
@@ -120,19 +137,26 @@ struct Start {
     seated: Seated,
     transport: Transport,
     base: Option<Base>,
+    watchdog: Option<Watchdog>,
 }
 
 /// Takes its seat in the group and keeps it until Raft stops, which is an error.
 async fn live(config: &Config, start: Start, seat: &Seat, parts: &Parts, tasks: &TaskSet) -> anyhow::Result<()> {
     systemd::status("opens its data directory");
     let view = View::new();
-    tasks.spawn("events", events::run(parts.events.clone(), view.clone(), view.changes()));
-    let Start { seated, transport, base } = start;
+    tasks.spawn_duty(Duty::Events, events::run(parts.events.clone(), view.clone(), view.changes()));
+    let Start { seated, transport, base, watchdog } = start;
     let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view, base).await?;
     seat.take(group.clone());
-    tasks.spawn("notify", notify::run(group.clone()));
+    let probe =
+        || watchdog.map(|watchdog| watchdog.probe("a lock of the state or of Raft's metrics", group.lock_probe()));
+    let _probe = probe().transpose()?;
+    inject::stall(group.view());
+    if systemd::is_wanted() {
+        tasks.spawn_duty(Duty::Notify, notify::run(group.clone()));
+    }
     let credentials = security::path(&config.data_dir);
-    tasks.spawn("certificate", security::keeper::run(group.clone(), transport, credentials));
+    tasks.spawn_duty(Duty::Certificate, security::keeper::run(group.clone(), transport, credentials));
     let dir = config.data_dir.display().to_string();
     tokio::select! {
         outcome = serve_in_group(config, parts, tasks, &group) => outcome,
@@ -142,9 +166,12 @@ async fn live(config: &Config, start: Start, seat: &Seat, parts: &Parts, tasks: 
 
 async fn serve_in_group(config: &Config, parts: &Parts, tasks: &TaskSet, group: &Group) -> anyhow::Result<()> {
     group.wait_for_members().await?;
-    tasks.spawn("backups", backup::schedule::run(group.clone(), config.backup.clone()));
-    tasks.spawn("leader events", events::run_leaders(parts.events.clone(), group.clone()));
-    tasks.spawn("leadership", leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone()));
+    if let Some(schedule) = config.backup.clone() {
+        tasks.spawn_duty(Duty::Backups, backup::schedule::run(group.clone(), schedule));
+    }
+    tasks.spawn_duty(Duty::LeaderEvents, events::run_leaders(parts.events.clone(), group.clone()));
+    let leading = leader::run(group.clone(), parts.desk.clone(), config.lease_policy(), tasks.clone());
+    tasks.spawn_duty(Duty::Leadership, leading);
     let reason = group.stopped().await;
     anyhow::bail!(
         "Raft has stopped: {reason}. What was acknowledged is safe; look at the disk and start this manager again"

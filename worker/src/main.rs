@@ -10,10 +10,12 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_core::model::NodeId;
 use goat_observe::{LogFormat, Logs, Traces, Tracing};
+use goat_system::stall::Watchdog;
 use goat_system::{notify, problem};
 use goat_tls::{JoinToken, token};
 use goat_worker::config::{Config, Options};
 use goat_worker::fence::watchdog;
+use goat_worker::taskset::TaskSet;
 use goat_worker::{agent, credentials, man};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -159,14 +161,15 @@ fn run(file: Option<PathBuf>, options: Options) -> ExitCode {
         }
     };
     abort_on_panic();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
+    let started = Watchdog::start().and_then(|watchdog| Ok((watchdog, tokio::runtime::Runtime::new()?)));
+    let (watchdog, runtime) = match started {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("goat-worker: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(live(config));
+    let result = runtime.block_on(live(config, watchdog));
     runtime.shutdown_timeout(SHUTDOWN);
     ended(result)
 }
@@ -186,8 +189,11 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 }
 
 /// The agent, until it is told to stop or cannot go on.
-async fn live(config: Config) -> anyhow::Result<()> {
+async fn live(config: Config, watchdog: Watchdog) -> anyhow::Result<()> {
     let tracing = start_telling(&config)?;
+    // An agent whose runtime stands still ends itself: what it runs goes on, and the next agent adopts it.
+    let beats = TaskSet::new("watchdog");
+    beats.spawn("beat", watchdog.watch("the runtime").keep());
     let stop = CancellationToken::new();
     let result = tokio::select! {
         result = agent::run(config, "/proc/self/exe".into(), stop.clone()) => result.map_err(anyhow::Error::from),

@@ -213,6 +213,16 @@ impl LeaderLeases {
     /// What has changed by `now_ms`. `is_leased`: whether the node has a task that must be fenced. A state is told once;
     /// if telling the cluster failed, [`LeaderLeases::untold`] makes it due again.
     pub fn due(&mut self, now_ms: u64, is_leased: impl Fn(NodeId) -> bool) -> Vec<(NodeId, NodeState)> {
+        self.due_if(now_ms, is_leased, |_| true)
+    }
+
+    /// The same; a node whose time is over is called down only if `may_be_down` says so. It is not asked about others.
+    pub fn due_if(
+        &mut self,
+        now_ms: u64,
+        is_leased: impl Fn(NodeId) -> bool,
+        mut may_be_down: impl FnMut(NodeId) -> bool,
+    ) -> Vec<(NodeId, NodeState)> {
         let (policy, is_mass_loss) = (self.policy, self.is_mass_loss(now_ms));
         let others_ms = self.others_heard_since_ms(now_ms);
         let mut last_down_ms = self.last_down_ms;
@@ -231,7 +241,8 @@ impl LeaderLeases {
                 && waited_ms < down_after_ms.saturating_add(patience_ms);
             let next_ms = last_down_ms.map_or(0, |last_ms| last_ms.saturating_add(policy.mass_interval_ms));
             let waits_its_turn = is_mass_loss && now_ms < next_ms;
-            let is_down = waited_ms >= down_after_ms && !is_reached && !waits_its_turn;
+            let is_over = waited_ms >= down_after_ms && !is_reached && !waits_its_turn;
+            let is_down = is_over && may_be_down(*node);
             let state = if is_down { NodeState::Down } else { NodeState::Disconnected };
             if is_down {
                 (last_down_ms, entry.down_ms) = (Some(now_ms), Some(now_ms));
@@ -252,6 +263,13 @@ impl LeaderLeases {
         }
         // Nobody was moved for it.
         self.last_down_ms = self.nodes.values().filter_map(|entry| entry.down_ms).max();
+    }
+
+    /// The same, unless the node has said something since `told` was due.
+    pub fn untold_if(&mut self, node: NodeId, told: NodeState, state: NodeState) {
+        if self.nodes.get(&node).is_some_and(|entry| entry.told == told) {
+            self.untold(node, state);
+        }
     }
 
     /// When something is due next, if nothing is heard until then.

@@ -29,6 +29,11 @@ impl State {
         self.managers.get(&id)
     }
 
+    /// Numbers of managers below this one were given out by managers that may be lost; 0 if there are none.
+    pub const fn next_manager(&self) -> u64 {
+        self.meta.next_manager
+    }
+
     /// Whether it was a manager once, or may have been one unseen.
     pub fn is_removed_manager(&self, id: u64) -> bool {
         // A number that was never given here was given by managers that are lost.

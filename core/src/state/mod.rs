@@ -38,7 +38,7 @@ pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
 pub use nodes::MAX_REVOKED;
 pub use restore::Restored;
-pub use rows::{LoadError, Table, newest_version_in};
+pub use rows::{LoadError, RowHash, Table, newest_version_in};
 pub use security::{Rotation, Security};
 
 /// The requests that are remembered for the sake of retries however old they are; under the first format no others are.

@@ -12,6 +12,11 @@ impl State {
         self.requests.get(request)
     }
 
+    /// The nodes that were removed and whose certificates may still be valid.
+    pub fn revoked(&self) -> impl ExactSizeIterator<Item = NodeId> {
+        self.revoked.keys().copied()
+    }
+
     /// Those whose ids are within bounds, in the order of their ids.
     pub fn services_in(&self, bounds: impl RangeBounds<ServiceId>) -> impl Iterator<Item = &Service> {
         self.services.range(bounds).map(|(_, service)| service)
@@ -20,6 +25,11 @@ impl State {
     /// Those whose ids are within bounds, in the order of their ids.
     pub fn tasks_in(&self, bounds: impl RangeBounds<TaskId>) -> impl Iterator<Item = &Task> {
         self.tasks.range(bounds).map(|(_, task)| task)
+    }
+
+    /// The tasks of [`State::pending`] whose ids are within bounds.
+    pub fn pending_in(&self, bounds: impl RangeBounds<TaskId>) -> impl Iterator<Item = TaskId> {
+        self.index.pending.range(bounds).copied()
     }
 
     /// Those of a service's slots, in order, that have or had a task and are within bounds.

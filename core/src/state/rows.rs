@@ -234,16 +234,38 @@ impl State {
 
     /// A hash of all rows (FNV-1a): equal on managers that have applied the same commands.
     pub fn hash(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut hash = RowHash::default();
         for row in self.rows() {
-            for byte in row.key.iter().chain(row.value.iter().flatten()) {
-                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
+            hash.add(&row.key, row.value.as_deref().unwrap_or_default());
         }
-        hash
+        hash.finish()
     }
 
     pub(super) fn meta_row(meta: &Meta) -> RowChange {
         RowChange { key: meta_key(), value: Some(codec::encode(meta)) }
+    }
+}
+
+/// The hash of [`State::hash`], made row by row: of rows that are read from disk, in the order of their keys.
+#[derive(Debug, Clone, Copy)]
+pub struct RowHash(u64);
+
+impl Default for RowHash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl RowHash {
+    /// Adds the next row.
+    pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        for byte in key.iter().chain(value) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Returns the hash of all rows so far.
+    pub const fn finish(self) -> u64 {
+        self.0
     }
 }

@@ -102,9 +102,8 @@ impl Error {
     }
 }
 
-/// Until it is cancelled; at once where nothing is asked for.
-pub async fn run(group: Group, schedule: Option<Schedule>) {
-    let Some(schedule) = schedule else { return };
+/// Until it is cancelled.
+pub async fn run(group: Group, schedule: Schedule) {
     let account = group.backups().clone();
     account.0.lock().is_on = true;
     // It is in the files' names; one that has just joined does not know its own yet.

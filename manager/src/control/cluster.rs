@@ -11,7 +11,6 @@ use goat_core::model::{Manager, Node, NodeState, Standing};
 use goat_core::state::State;
 use goat_core::state::command::Action;
 use goat_proto::v1;
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tonic::Status;
 
 use super::{Control, seen};
@@ -203,7 +202,7 @@ impl Control {
     pub(super) async fn get_status_(&self, request: v1::GetStatusRequest) -> Result<v1::Status, Status> {
         let (group, read) = self.reading(request.read).await?;
         let peers = peers(&group).await;
-        let leader = group.leader();
+        let (leader, term) = (group.leader(), group.with_metrics(|metrics| metrics.current_term));
         let missing: Vec<_> = peers.iter().filter(|peer| !peer.reachable).map(|peer| peer.name.as_str()).collect();
         let mut warnings = Vec::new();
         if !missing.is_empty() {
@@ -238,7 +237,7 @@ impl Control {
         Ok(v1::Status {
             cluster_id: state.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
             leader: leader.as_ref().map(|leader| leader.name.clone()).unwrap_or_default(),
-            term: group.metrics().borrow_watched().current_term,
+            term,
             managers: Some(managers),
             nodes: counted(state.nodes().map(|node| node.state.as_str())),
             services: state.services().len() as u32,

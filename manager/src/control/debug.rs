@@ -17,8 +17,9 @@ const ASK: Duration = Duration::from_secs(5);
 impl Control {
     pub(super) async fn get_debug_(&self, request: v1::GetDebugRequest) -> Result<Reports<v1::DebugReport>, Status> {
         let (group, debug) = (self.seat.group(), self.debug.clone());
-        let asked = group.clone();
-        let own = tokio::task::spawn_blocking(move || debug.report(asked.as_ref())).await;
+        let (asked, turn) = (group.clone(), debug.turn().await);
+        // The turn goes with the work: a caller that hangs up does not make room for the next.
+        let own = tokio::task::spawn_blocking(move || debug.report(asked.as_ref(), &turn)).await;
         let own = own.map_err(|error| Status::internal(error.to_string()))?;
         let first = stream::iter([Ok(own)]);
         let Some(group) = group.filter(|_| !request.own_only) else { return Ok(first.boxed()) };

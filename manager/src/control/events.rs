@@ -71,10 +71,10 @@ impl Control {
         // A service that is gone may still have events under its name.
         let service = match request.service.as_str() {
             "" => String::new(),
-            reference => match lookup::service(&group.view().read(), reference) {
-                Ok(service) => service.spec.name.clone(),
-                Err(_) => reference.to_owned(),
-            },
+            reference => {
+                let found = lookup::service(&group.view().read(), reference).map(|service| service.spec.name.clone());
+                found.unwrap_or_else(|_| reference.to_owned())
+            }
         };
         let filter = Filter { service };
         let at = self.events.find(request.since_index, request.tail, |event| filter.wants(event));

@@ -8,6 +8,56 @@ use tonic::Status;
 /// A page ends with the row that makes it so large.
 const PAGE_BYTES: usize = 1 << 20;
 
+/// A page that is put together piece by piece, so that the state need not be held for all of it.
+#[derive(Debug)]
+pub(super) struct Page<M> {
+    rows: Vec<M>,
+    bytes: usize,
+    /// Leads to what comes after the last row that was looked at.
+    token: String,
+    is_at_end: bool,
+}
+
+impl<M: Message> Page<M> {
+    /// Begins with what `token` leads to.
+    pub(super) const fn after(token: String) -> Self {
+        Self { rows: Vec::new(), bytes: 0, token, is_at_end: false }
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) fn push(&mut self, row: M) {
+        self.bytes += row.encoded_len();
+        self.rows.push(row);
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.bytes >= PAGE_BYTES
+    }
+
+    /// There is more to look at: `token` leads there.
+    pub(super) fn pause(&mut self, token: String) {
+        self.token = token;
+    }
+
+    /// There is nothing more to look at.
+    pub(super) const fn end(&mut self) {
+        self.is_at_end = true;
+    }
+
+    pub(super) const fn wants_more(&self) -> bool {
+        !self.is_at_end && !self.is_full()
+    }
+
+    /// The rows, and what leads to the rest: empty if there is none.
+    pub(super) fn finish(self) -> (Vec<M>, String) {
+        let next = if self.is_at_end { String::new() } else { self.token };
+        (self.rows, next)
+    }
+}
+
 /// As many rows as fit on a page, and what leads to the rest: empty where there is none.
 pub(super) fn page<R: Copy, M: Message>(
     rows: impl Iterator<Item = R>,

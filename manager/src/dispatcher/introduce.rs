@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use goat_core::model::{Node, NodeState};
 use goat_proto::v1::{self, manager_message};
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 
 use super::session::{End, Session};
 use crate::machine::changed;
@@ -20,9 +19,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Says who leads.
 pub(super) fn redirect(group: &Group) -> v1::ManagerMessage {
     let leader = group.leader();
+    // Also if no leader is known: the term says that the message is not older.
+    let term = group.with_metrics(|metrics| metrics.current_term);
     v1::ManagerMessage {
-        // Also where none is known: it is no word of the past.
-        term: group.metrics().borrow_watched().current_term,
+        term,
         message: Some(manager_message::Message::Redirect(v1::Redirect {
             // One that has just stepped down may still think of itself.
             leader_address: leader.filter(|leader| !leader.is_here).map(|leader| leader.address).unwrap_or_default(),

@@ -11,11 +11,17 @@
 //! no longer does. Must not decide anything about tasks: that is the planner's.
 
 mod book;
+mod freezing;
+mod heartbeats;
 mod hello;
 mod introduce;
+mod lease_account;
 mod leases;
 mod logs;
+mod node_states;
 mod opinions;
+mod ordered;
+mod propose;
 mod relay;
 mod router;
 mod session;
@@ -30,36 +36,30 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, stream};
 use goat_core::lease::LeasePolicy;
 use goat_core::model::{NodeId, TaskId};
-use goat_core::state::command::{Action, Command};
 use goat_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
 use goat_proto::v1::{self, manager_message, worker_message};
 use goat_tls::Caller;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use crate::clock;
+use crate::duty::Duty;
 use crate::metrics::meters::DispatcherMeters;
 use crate::raft::Group;
-use crate::raft::proposer::{Accepted, Error as ProposeError};
 use crate::raft::seat::Seat;
 use crate::taskset::TaskSet;
 
 pub use logs::LogChunks;
 
+use heartbeats::Heartbeats;
+use node_states::Orders;
+
 /// For a worker's first message.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that wait for a slow worker; then its session waits.
 const QUEUE: usize = 64;
-/// Heartbeats that wait for their quorum check; those beyond are lost, as on a bad network.
-const HEARTBEATS: usize = 4_096;
-/// A new leader may not be able to propose for a moment.
-const PROPOSE_PATIENCE: Duration = Duration::from_secs(2);
-const PROPOSE_AGAIN: Duration = Duration::from_millis(20);
-
 type ToWorker = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
 
 /// What a session has to look at again.
@@ -85,6 +85,18 @@ struct Entry {
 }
 
 impl Entry {
+    fn new(number: u64, node: NodeId, to_worker: ToWorker) -> Self {
+        Self {
+            number,
+            node,
+            to_worker,
+            dirty: Mutex::default(),
+            is_dirty: Notify::new(),
+            end: CancellationToken::new(),
+            stance: Mutex::default(),
+        }
+    }
+
     fn mark(&self, tasks: impl IntoIterator<Item = TaskId>) {
         self.dirty.lock().tasks.extend(tasks);
         self.is_dirty.notify_one();
@@ -96,15 +108,6 @@ impl Entry {
     }
 }
 
-/// A heartbeat on its way to its grant.
-#[derive(Debug)]
-struct Heartbeat {
-    entry: Arc<Entry>,
-    sequence: u64,
-    /// The one from whose grant the worker's lease counts; 0 for none.
-    lease_sequence: u64,
-}
-
 /// What there is only while this manager leads.
 #[derive(Debug)]
 pub struct Active {
@@ -114,7 +117,9 @@ pub struct Active {
     sessions: Mutex<Sessions>,
     /// Counts workers that came.
     arrivals: watch::Sender<u64>,
-    heartbeats: mpsc::Sender<Heartbeat>,
+    heartbeats: Heartbeats,
+    /// What the leases' account has decided.
+    orders: Orders,
     logs: logs::Broker,
     tasks: TaskSet,
     meters: Arc<DispatcherMeters>,
@@ -141,21 +146,6 @@ impl Active {
         self.sessions.lock().by_node.values().cloned().collect()
     }
 
-    /// Proposes as this term's leader and never through another: what was decided here must not be attributed to a
-    /// leader that knows nothing of it.
-    async fn propose(&self, action: Action) -> Result<Accepted, ProposeError> {
-        let command = Command { now_ms: clock::now_ms(), request: None, action };
-        let deadline = Instant::now() + PROPOSE_PATIENCE;
-        loop {
-            match self.group.propose_here(&command).await {
-                Err(ProposeError::NotLeader) if self.leads() && Instant::now() < deadline => {
-                    tokio::time::sleep(PROPOSE_AGAIN).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
     fn leads(&self) -> bool {
         self.group.leader().is_some_and(|leader| leader.is_here && leader.term == self.term)
     }
@@ -171,22 +161,23 @@ pub struct Desk {
 impl Desk {
     /// This manager leads `term`: sessions are taken from now on. Everything it starts belongs to `duties`.
     pub fn open(&self, group: Group, term: u64, policy: LeasePolicy, duties: &TaskSet) {
-        let (heartbeats, arrived) = mpsc::channel(HEARTBEATS);
         let active = Arc::new(Active {
             group,
             term,
             policy,
             sessions: Mutex::default(),
             arrivals: watch::Sender::new(0),
-            heartbeats,
+            heartbeats: Heartbeats::default(),
+            orders: Orders::default(),
             logs: logs::Broker::default(),
             tasks: duties.child("sessions"),
             meters: self.meters.clone(),
         });
-        let (opinions, heard) = opinions::channel();
-        duties.spawn("second opinions", opinions::run(active.clone(), opinions));
-        duties.spawn("leases", leases::run(active.clone(), arrived, heard));
-        duties.spawn("router", router::run(active.clone()));
+        let ((asking, opinions), (decisions, decided)) = (opinions::channel(), node_states::channel());
+        duties.spawn_duty(Duty::Opinions, opinions::run(active.clone(), asking));
+        duties.spawn_duty(Duty::NodeStates, node_states::run(active.clone(), decisions));
+        duties.spawn_duty(Duty::Leases, leases::run(active.clone(), opinions, decided));
+        duties.spawn_duty(Duty::Router, router::run(active.clone()));
         *self.active.write() = Some(active);
     }
 

@@ -15,14 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use goat_core::model::{Inventory, NodeId};
 use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport};
 use goat_proto::v1::{self, manager_message, worker_message};
-use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use super::book::Book;
+use super::heartbeats::Heartbeat;
 use super::hello::Hello;
-use super::{Active, Dirty, Entry, Heartbeat, ToWorker, settle};
+use super::{Active, Dirty, Entry, ToWorker, settle};
 use crate::raft::proposer::Error as ProposeError;
 
 /// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
@@ -32,15 +32,7 @@ impl Active {
     fn begin(&self, node: NodeId, to_worker: ToWorker) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
         let mut sessions = self.sessions.lock();
         sessions.last_number += 1;
-        let entry = Arc::new(Entry {
-            number: sessions.last_number,
-            node,
-            to_worker,
-            dirty: Default::default(),
-            is_dirty: Notify::new(),
-            end: CancellationToken::new(),
-            stance: Default::default(),
-        });
+        let entry = Arc::new(Entry::new(sessions.last_number, node, to_worker));
         if let Some(older) = sessions.by_node.insert(node, entry.clone()) {
             older.end.cancel();
         }
@@ -160,7 +152,7 @@ impl Session<'_> {
             labels: hello.labels,
             inventory: hello.inventory,
         };
-        if let Outcome::Refused(refusal) = self.active.propose(register).await?.outcome {
+        if let Outcome::Refused(refusal) = self.active.propose_to_the_end(register).await?.outcome {
             return Err(End::Refused(refused(&refusal)));
         }
         if !hello.tasks.is_empty() {
@@ -182,7 +174,7 @@ impl Session<'_> {
     /// Proposes what the worker says of its tasks. That some of it is strange is told once in a session.
     async fn report(&self, reports: Vec<TaskReport>, strange: fn(&Reported) -> u32) -> Result<(), End> {
         self.active.meters.reports.add(reports.len());
-        let accepted = self.active.propose(Action::ReportTasks { node: self.entry.node, reports }).await?;
+        let accepted = self.active.propose_to_the_end(Action::ReportTasks { node: self.entry.node, reports }).await?;
         if let Outcome::Done(Answer::Reported(counts)) = accepted.outcome
             && strange(&counts) > 0
             && !self.has_warned.swap(true, Ordering::Relaxed)
@@ -202,11 +194,11 @@ impl Session<'_> {
             };
             let write = match message {
                 Some(worker_message::Message::Heartbeat(heartbeat)) => {
-                    // One too many is lost as on a bad network: the next one renews.
                     let entry = self.entry.clone();
                     *entry.stance.lock() = heartbeat.stance;
+                    // One that still waits for its grant is of no use beside a newer one.
                     let v1::Heartbeat { sequence, lease_sequence, .. } = heartbeat;
-                    if self.active.heartbeats.try_send(Heartbeat { entry, sequence, lease_sequence }).is_err() {
+                    if self.active.heartbeats.put(Heartbeat { entry, sequence, lease_sequence }) {
                         self.active.meters.heartbeats_dropped.add(1);
                     }
                     continue;
@@ -251,7 +243,7 @@ impl Session<'_> {
                     self.send(manager_message::Message::Ack(v1::ReportsAck { sequence })).await?;
                 }
                 if let Some(inventory) = newest {
-                    self.active.propose(Action::UpdateInventory { node, inventory }).await?;
+                    self.active.propose_to_the_end(Action::UpdateInventory { node, inventory }).await?;
                 }
                 Ok(())
             };

@@ -1,29 +1,12 @@
-//! The leader of a cluster that was restored from a snapshot: tells the state what workers have, and when all of them have
-//! said so (`goat_core::state::Restored`).
+//! The leader of a cluster that was restored from a snapshot: tells the state what workers have (`goat_core::state::Restored`).
+//! That all of them have said so is told by [`super::leases`].
 
-use goat_core::lease::LeaderLeases;
 use goat_core::model::NodeId;
-use goat_core::state::command::{Action, KnownTask, Outcome};
-use tracing::{debug, info};
+use goat_core::state::command::{Action, KnownTask};
+use tracing::info;
 
 use super::session::End;
 use super::{Active, hello};
-use crate::clock;
-
-/// Proposes that what was restored is settled, as soon as it is.
-pub(super) async fn settle(active: &Active, leases: &LeaderLeases) {
-    let Some(restored) = active.group.view().read().restored() else { return };
-    if !leases.are_all_heard(clock::boot_ms()) {
-        return;
-    }
-    match active.propose(Action::SettleRestore { seen_version: restored.version }).await {
-        Ok(accepted) if matches!(accepted.outcome, Outcome::Done(_)) => {
-            info!("every worker has said what it runs: what was restored is settled");
-        }
-        Ok(_) => {}
-        Err(error) => debug!(%error, "what was restored could not be settled yet"),
-    }
-}
 
 impl Active {
     /// What a worker has, where the state cannot know it.
@@ -32,7 +15,7 @@ impl Active {
             return Ok(());
         }
         let tasks = known.len();
-        self.propose(Action::TakeStock { node, known }).await?;
+        self.propose_to_the_end(Action::TakeStock { node, known }).await?;
         info!(node_id = %node, tasks, "a worker has said what it runs, after a snapshot was restored");
         Ok(())
     }

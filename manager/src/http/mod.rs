@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::duty::Duty;
 use crate::raft::Group;
 use crate::raft::proposer::Error;
 use crate::raft::seat::Seat;
@@ -29,7 +30,7 @@ pub async fn open(at: SocketAddr, seat: Seat, registry: Arc<Registry>, tasks: &T
         .with_context(|| format!("cannot listen on {at} for HTTP: change `http_listen`, or stop who is there"))?;
     let readiness = Arc::new(Ready { seat, last: Mutex::default() });
     let site = Site { program: "goat-manager", version: env!("CARGO_PKG_VERSION"), readiness, registry };
-    tasks.spawn("http", pages::serve(listener, site));
+    tasks.spawn_duty(Duty::Http, pages::serve(listener, site));
     Ok(())
 }
 

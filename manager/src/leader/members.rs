@@ -16,7 +16,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 pub async fn run(group: Group) {
     let mut changes = group.view().changes();
     loop {
-        let step = membership::next(group.view().read().managers(), &group.seen());
+        // One lock after the other, never both.
+        let seen = group.seen();
+        let step = membership::next(group.view().read().managers(), &seen);
         if let Some(step) = step {
             match group.take(step).await {
                 Ok(()) => info!(?step, "the group of managers has changed"),

@@ -13,7 +13,8 @@ use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tracing::info;
 
 use crate::dispatcher::Desk;
-use crate::raft::{Group, leader_of};
+use crate::duty::Duty;
+use crate::raft::Group;
 use crate::security::rotation;
 use crate::taskset::TaskSet;
 
@@ -24,10 +25,7 @@ pub async fn run(group: Group, desk: Desk, policy: LeasePolicy, tasks: TaskSet) 
     let mut metrics = group.metrics();
     let mut leading: Option<(u64, TaskSet)> = None;
     loop {
-        let term = {
-            let metrics = metrics.borrow_watched();
-            leader_of(&metrics, group.id()).filter(|leader| leader.is_here).map(|leader| leader.term)
-        };
+        let term = group.leader().filter(|leader| leader.is_here).map(|leader| leader.term);
         if leading.as_ref().map(|(term, _)| *term) != term {
             if let Some((raft_term, duties)) = leading.take() {
                 desk.close(STOP_GRACE).await;
@@ -42,16 +40,17 @@ pub async fn run(group: Group, desk: Desk, policy: LeasePolicy, tasks: TaskSet) 
             }
         }
         if metrics.changed().await.is_err() {
-            return;
+            // Raft has ended: whoever started this ends it.
+            return std::future::pending().await;
         }
     }
 }
 
 fn start(group: &Group, desk: &Desk, tasks: &TaskSet) -> TaskSet {
     let duties = tasks.child("leader");
-    duties.spawn("rotation", rotation::run(group.clone(), desk.clone()));
-    duties.spawn("members", members::run(group.clone()));
-    duties.spawn("planner", planner::run(group.clone()));
+    duties.spawn_duty(Duty::Rotation, rotation::run(group.clone(), desk.clone()));
+    duties.spawn_duty(Duty::Members, members::run(group.clone()));
+    duties.spawn_duty(Duty::Planner, planner::run(group.clone()));
     #[cfg(feature = "next-format")]
     duties.spawn("rehearsal", rehearsal::run(group.clone()));
     duties

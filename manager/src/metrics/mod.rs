@@ -1,27 +1,30 @@
 //! A manager's metrics: what is counted ([`meters`], [`rpc`]), and what is looked at when somebody asks.
 //!
 //! Nothing here scans what grows with history: tasks are counted by an index of the state. What waits for a node is looked
-//! through, and why on all nodes for [`MOST_SPECS`] specs at the most; workers are looked through.
+//! through, and why on all nodes for [`MOST_SPECS`] specs at the most; workers are looked through. The figures of the state
+//! are made once for all who ask within [`FRESH`], in pieces that each hold the state's lock for a short time.
 
 pub mod meters;
 pub mod names;
 pub mod rpc;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use goat_core::model::{Availability, NodeState, TaskState};
-use goat_core::scheduler::pending_by_reason;
-use goat_core::state::State;
+use goat_core::scheduler::pending::Census;
 use goat_observe::Sheet;
 use goat_observe::metric::{Show, register};
 use goat_observe::process::ThisProcess;
 use goat_proto::convert::Word as _;
 use goat_raft_store::FamilyStats;
-use openraft::type_config::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
 use crate::clock;
 use crate::dispatcher::Desk;
+use crate::machine::View;
 use crate::raft::Group;
 use crate::raft::seat::Seat;
 use rpc::Rpcs;
@@ -29,10 +32,16 @@ use rpc::Rpcs;
 /// Of which it is looked for why their tasks wait.
 const MOST_SPECS: usize = 20;
 
+/// Tasks that wait and are counted under one hold of the state's lock: some 100 ns each.
+const PIECE_TASKS: usize = 10_000;
+/// The figures of the state count for so long: whoever asks more often makes no more work than this. Monitoring asks every
+/// 15 s as a rule.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// All that a manager shows.
 pub fn registry(seat: Seat, desk: Desk, rpcs: Rpcs) -> Registry {
     let mut registry = Registry::default();
-    register(&mut registry, Manager { seat, desk });
+    register(&mut registry, Manager { seat, desk, figures: Mutex::default() });
     register(&mut registry, rpcs);
     register(&mut registry, ThisProcess);
     registry
@@ -43,6 +52,8 @@ pub fn registry(seat: Seat, desk: Desk, rpcs: Rpcs) -> Registry {
 struct Manager {
     seat: Seat,
     desk: Desk,
+    /// Held while they are made, so that those who ask meanwhile share them.
+    figures: Mutex<Option<(Instant, Figures)>>,
 }
 
 impl Show for Manager {
@@ -54,7 +65,21 @@ impl Show for Manager {
         show_raft(&group, sheet)?;
         show_store(&group, sheet)?;
         show_planner(&group, sheet)?;
-        show_state(&group.view().read(), sheet)
+        self.figures(group.view()).show(sheet)
+    }
+}
+
+impl Manager {
+    fn figures(&self, view: &View) -> Figures {
+        let mut last = self.figures.lock();
+        if let Some((made_at, figures)) = &*last
+            && made_at.elapsed() < FRESH
+        {
+            return figures.clone();
+        }
+        let figures = Figures::of(view);
+        *last = Some((Instant::now(), figures.clone()));
+        figures
     }
 }
 
@@ -83,8 +108,7 @@ fn show_raft(group: &Group, sheet: &mut Sheet<'_>) -> fmt::Result {
         round_trips.filter(|_| leader.as_ref().is_some_and(|leader| leader.is_here)),
     )?;
     sheet.one(&names::RAFT_FSYNC, group.store().sync_time().as_secs_f64())?;
-    let metrics = group.metrics();
-    let metrics = metrics.borrow_watched();
+    let metrics = group.with_metrics(Clone::clone);
     let index = |id: &Option<_>| id.as_ref().map_or(0, openraft::LogId::index);
     let (last, applied) = (metrics.last_log_index.unwrap_or(0), index(&metrics.last_applied));
     let committed = index(&metrics.cluster_committed);
@@ -141,18 +165,37 @@ fn show_dispatcher(desk: &Desk, sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.each(&names::SILENCES, meters.silences.rows())
 }
 
-fn show_state(state: &State, sheet: &mut Sheet<'_>) -> fmt::Result {
-    let counts = state.tasks_by_state();
-    let tasks = TaskState::ALL.iter().map(|state| ([state.word()], counts.get(state).copied().unwrap_or(0)));
-    let nodes = NodeState::ALL.iter().map(|wanted| {
-        let count = state.nodes().filter(|node| node.state == *wanted).count();
-        ([wanted.word()], count)
-    });
-    let draining = state.nodes().filter(|node| node.availability == Availability::Drain).count();
-    let pending = pending_by_reason(state, clock::now_ms(), MOST_SPECS);
-    sheet.one(&names::SERVICES, state.services().len())?;
-    sheet.each(&names::TASKS, tasks)?;
-    sheet.each(&names::NODES, nodes)?;
-    sheet.one(&names::NODES_DRAINING, draining)?;
-    sheet.each(&names::PENDING, pending.into_iter().map(|(reason, count)| ([reason], count)))
+/// What is shown of the state.
+#[derive(Debug, Clone)]
+struct Figures {
+    services: usize,
+    tasks: Vec<(TaskState, usize)>,
+    nodes: Vec<(NodeState, usize)>,
+    draining: usize,
+    pending: BTreeMap<&'static str, usize>,
+}
+
+impl Figures {
+    fn of(view: &View) -> Self {
+        let mut census = Census::new(clock::now_ms(), MOST_SPECS);
+        while census.proceed(&view.read(), PIECE_TASKS) {}
+        let state = view.read();
+        let counts = state.tasks_by_state();
+        let of_state = |wanted: &NodeState| state.nodes().filter(|node| node.state == *wanted).count();
+        Self {
+            services: state.services().len(),
+            tasks: TaskState::ALL.iter().map(|of| (*of, counts.get(of).copied().unwrap_or(0))).collect(),
+            nodes: NodeState::ALL.iter().map(|wanted| (*wanted, of_state(wanted))).collect(),
+            draining: state.nodes().filter(|node| node.availability == Availability::Drain).count(),
+            pending: census.finish(),
+        }
+    }
+
+    fn show(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        sheet.one(&names::SERVICES, self.services)?;
+        sheet.each(&names::TASKS, self.tasks.iter().map(|(state, count)| ([state.word()], *count)))?;
+        sheet.each(&names::NODES, self.nodes.iter().map(|(state, count)| ([state.word()], *count)))?;
+        sheet.one(&names::NODES_DRAINING, self.draining)?;
+        sheet.each(&names::PENDING, self.pending.iter().map(|(reason, count)| ([*reason], *count)))
+    }
 }

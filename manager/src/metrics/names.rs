@@ -109,7 +109,7 @@ pub const GRANTS: Metric =
 pub const HEARTBEATS_DROPPED: Metric = Metric::counter(
     "goat_dispatcher_heartbeats_dropped_total",
     &[],
-    "Heartbeats of workers that were left out because too many waited for their quorum check",
+    "Heartbeats of workers that a newer one of the same worker replaced before their quorum check",
 );
 pub const REPORTS: Metric =
     Metric::counter("goat_dispatcher_reports_total", &[], "States of tasks that workers have reported to this manager");

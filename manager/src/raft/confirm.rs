@@ -13,7 +13,6 @@ use goat_raft_store::TypeConfig;
 use openraft::ServerState;
 use openraft::network::RaftNetworkFactory as _;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 
 use super::Group;
 use super::proposer::Error;
@@ -37,16 +36,14 @@ impl Quorums {
 impl Group {
     /// Returns once a majority has confirmed, after the call began, that this manager leads.
     pub async fn confirm_leadership(&self) -> Result<(), Error> {
-        let (leader, sets, members) = {
-            let metrics = self.metrics();
-            let metrics = metrics.borrow_watched();
-            if metrics.state != ServerState::Leader {
-                return Err(Error::NotLeader);
-            }
+        let (is_leader, leader, sets, members) = self.with_metrics(|metrics| {
             let membership = metrics.membership_config.membership();
             let members: BTreeMap<_, _> = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
-            (metrics.vote, membership.get_joint_config().clone(), members)
-        };
+            (metrics.state == ServerState::Leader, metrics.vote, membership.get_joint_config().clone(), members)
+        });
+        if !is_leader {
+            return Err(Error::NotLeader);
+        }
         let mut quorums = Quorums { sets, confirmed: BTreeSet::new() };
         let others: BTreeSet<u64> = quorums.sets.iter().flatten().copied().filter(|id| *id != self.id()).collect();
         let mut asked = FuturesUnordered::new();

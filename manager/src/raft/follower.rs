@@ -10,7 +10,6 @@ use openraft::alias::{LogIdOf, VoteOf};
 use openraft::entry::RaftEntry as _;
 use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 
 use super::Group;
@@ -77,8 +76,7 @@ impl Group {
 
     /// Resets the election timer if the sender is the leader that this manager follows.
     fn record_contact(&self, leader: &Vote) {
-        let metrics = self.inner.raft.metrics();
-        let follows = metrics.borrow_watched().vote == *leader;
+        let follows = self.with_metrics(|metrics| metrics.vote == *leader);
         if follows {
             self.inner.contact.record(*leader, clock::boot_ms());
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use goat_core::membership::{Group as Seen, Step};
 use goat_raft_store::Member;
 use openraft::ChangeMembers;
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 
 use super::proposer::Error;
 use super::{Group, PeerInfo};
@@ -21,52 +20,46 @@ impl Group {
     /// Whether that manager was removed: nothing that it says counts any more. One whose removal is only asked for is
     /// still a member, and may even lead.
     pub fn is_removed(&self, id: u64) -> bool {
-        if id == 0 || !self.view().read().is_removed_manager(id) {
-            return false;
-        }
-        let metrics = self.inner.raft.metrics();
-        metrics.borrow_watched().membership_config.membership().get_node(&id).is_none()
+        // Asked for each message of Raft's: the state's lock is not taken.
+        id != 0 && self.view().directory().is_removed_manager(id) && !self.is_member(id)
     }
 
     /// Whether it takes part, as a voter or a learner.
     pub fn is_member(&self, id: u64) -> bool {
-        let metrics = self.inner.raft.metrics();
-        metrics.borrow_watched().membership_config.membership().get_node(&id).is_some()
+        self.with_metrics(|metrics| metrics.membership_config.membership().get_node(&id).is_some())
     }
 
     /// So far this manager, which has to lead, knows the other's log to reach.
     pub fn matched(&self, id: u64) -> Option<u64> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.replication.as_ref()?.get(&id).copied().flatten().map(|log_id| log_id.index)
+        self.with_metrics(|metrics| {
+            metrics.replication.as_ref()?.get(&id).copied().flatten().map(|log_id| log_id.index)
+        })
     }
 
     /// All members, voters and learners.
     pub fn members(&self) -> Vec<PeerInfo> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        membership
-            .nodes()
-            .map(|(id, member)| PeerInfo {
+        self.with_metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            let voters: BTreeSet<u64> = membership.voter_ids().collect();
+            let members = membership.nodes().map(|(id, member)| PeerInfo {
                 id: *id,
                 name: member.name.clone(),
                 address: member.address.clone(),
                 is_voter: voters.contains(id),
-            })
-            .collect()
+            });
+            members.collect()
+        })
     }
 
     /// What the next step is decided on. Of the leader.
     pub fn seen(&self) -> Seen {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let (own, reach) = (self.id(), &self.inner.reach);
+        // A copy: whom Raft misses is behind a lock of its own.
+        let metrics = self.with_metrics(Clone::clone);
         let membership = metrics.membership_config.membership();
         let last = metrics.last_log_index.unwrap_or(0);
         let matched = |id: u64| metrics.replication.as_ref()?.get(&id).copied().flatten().map(|log_id| log_id.index);
         let is_close = |id: &u64| matched(*id).is_some_and(|matched| matched + NEARLY >= last);
-        let (own, reach) = (self.id(), &self.inner.reach);
         let all = || membership.nodes().map(|(id, _)| *id);
         Seen {
             leader: own,

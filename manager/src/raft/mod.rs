@@ -58,7 +58,7 @@ use timing::ElectionTiming;
 use welcome::OwnLog;
 
 pub type Raft = openraft::Raft<TypeConfig, MachineStore<Machine>>;
-type Metrics = RaftMetrics<TypeConfig>;
+pub type Metrics = RaftMetrics<TypeConfig>;
 
 /// How long a request waits for a leader before it is told that there is none.
 pub const LEADER_WAIT: Duration = Duration::from_millis(1_800);
@@ -168,7 +168,7 @@ impl Group {
         tasks.spawn("election timer", election::run(id, raft.clone(), contact.clone(), election));
         let interval = Duration::from_millis(config.heartbeat_interval_ms);
         tasks.spawn("heartbeats", heartbeat::run(raft.clone(), interval));
-        let meters = Meters::new(raft.metrics().borrow_watched().current_term);
+        let meters = Meters::new(insight::with_metrics(&raft, |metrics| metrics.current_term));
         let inner = Inner {
             id,
             raft,
@@ -245,7 +245,7 @@ impl Group {
 
     /// This manager's name; empty until it has heard of itself.
     pub fn name(&self) -> String {
-        self.view().read().manager(self.inner.id).map(|manager| manager.name.clone()).unwrap_or_default()
+        self.view().directory().name(self.inner.id).unwrap_or_default().to_owned()
     }
 
     /// Refuses what was meant for another manager, and what comes from another cluster or from a manager that was removed.
@@ -277,7 +277,7 @@ impl Group {
 
     /// Whether a membership is in the log.
     pub fn has_members(&self) -> bool {
-        has_members(&self.inner.raft.metrics().borrow_watched())
+        self.with_metrics(has_members)
     }
 
     /// Records that this manager gave its vote: the candidate gets the time to become the leader.
@@ -294,8 +294,7 @@ impl Group {
     /// else when it last heard the leader. None where that has never been.
     pub fn age_ms(&self) -> Option<u64> {
         if self.leader().is_some_and(|leader| leader.is_here) {
-            let metrics = self.inner.raft.metrics();
-            let acked = metrics.borrow_watched().last_quorum_acked?;
+            let acked = self.with_metrics(|metrics| metrics.last_quorum_acked)?;
             return Some(acked.elapsed().as_millis() as u64);
         }
         match self.inner.heard_ms.load(Ordering::Relaxed) {
@@ -306,7 +305,7 @@ impl Group {
 
     /// Who leads, as far as this manager knows.
     pub fn leader(&self) -> Option<Leader> {
-        leader_of(&self.inner.raft.metrics().borrow_watched(), self.inner.id)
+        self.with_metrics(|metrics| leader_of(metrics, self.inner.id))
     }
 
     /// The addresses of all members.
@@ -318,8 +317,8 @@ impl Group {
     pub async fn stopped(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.to_string();
+            if let Some(fatal) = self.fatal() {
+                return fatal;
             }
             if metrics.changed().await.is_err() {
                 return "it has ended".into();

@@ -77,7 +77,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 impl Network {
     fn address_of(&self, id: u64) -> Option<String> {
-        self.view.read().manager(id).map(|manager| manager.address.clone())
+        // Never waits for the state's lock.
+        self.view.directory().address(id).map(str::to_owned)
     }
 }
 

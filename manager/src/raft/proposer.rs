@@ -125,14 +125,19 @@ impl Group {
 
     /// Proposes here, which must be the leader.
     pub async fn propose_here(&self, command: &Command) -> Result<Accepted, Error> {
+        self.propose_here_within(command, COMMIT_TIMEOUT).await
+    }
+
+    /// Proposes here, which must be the leader, and waits `patience` for the end of it.
+    pub async fn propose_here_within(&self, command: &Command, patience: Duration) -> Result<Accepted, Error> {
         let since = Instant::now();
-        let result = self.write(command).await;
+        let result = self.write(command, patience).await;
         self.meters().proposed(&result, since.elapsed());
         result
     }
 
-    async fn write(&self, command: &Command) -> Result<Accepted, Error> {
-        let (needed, in_use) = (command.format(), self.view().read().format());
+    async fn write(&self, command: &Command, patience: Duration) -> Result<Accepted, Error> {
+        let (needed, in_use) = (command.format(), self.view().directory().format());
         if needed > in_use {
             return Err(Error::Format { needed, in_use });
         }
@@ -141,7 +146,7 @@ impl Group {
         let write = self.raft().client_write(Payload(codec::encode(command).into())).instrument(span);
         self.await_quorum().await?;
         let written = tokio::select! {
-            written = tokio::time::timeout(COMMIT_TIMEOUT, write) => written.map_err(|_| Error::NoQuorum)?,
+            written = tokio::time::timeout(patience, write) => written.map_err(|_| Error::NoQuorum)?,
             () = self.quorum_lost(QUORUM_LOST_AFTER) => return Err(Error::NoQuorum),
         };
         match written {
@@ -163,12 +168,12 @@ impl Group {
 
     /// Time since a majority, this manager included, last answered; at most since this manager leads, or since `from`.
     fn quorum_silence(&self, from: Instant) -> Duration {
-        let metrics = self.metrics();
-        let metrics = metrics.borrow_watched();
-        if metrics.membership_config.membership().voter_ids().count() <= 1 {
-            return Duration::ZERO;
-        }
-        metrics.last_quorum_acked.map_or(from.elapsed(), |acked| acked.elapsed())
+        self.with_metrics(|metrics| {
+            if metrics.membership_config.membership().voter_ids().count() <= 1 {
+                return Duration::ZERO;
+            }
+            metrics.last_quorum_acked.map_or(from.elapsed(), |acked| acked.elapsed())
+        })
     }
 
     /// Returns once a majority has been silent for `limit`.

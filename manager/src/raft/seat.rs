@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use goat_core::codec;
 use goat_proto::v1::{PeerLink, ProgressReply, ProgressRequest};
-use openraft::type_config::async_runtime::watch::WatchReceiver;
 use parking_lot::RwLock;
 
 use super::Group;
@@ -49,7 +48,14 @@ impl Seat {
 impl Group {
     /// How far this manager is, for those who ask it and for its own users.
     pub fn progress(&self) -> ProgressReply {
-        let mut reply = ProgressReply {
+        let of_raft = self.with_metrics(|metrics| ProgressReply {
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
+            phase: if super::has_members(metrics) { MEMBER } else { WAITING }.to_owned(),
+            ..of_this_build()
+        });
+        ProgressReply {
             id: self.id(),
             name: self.name(),
             cluster_id: self.cluster().to_string(),
@@ -57,25 +63,16 @@ impl Group {
             backup_problem: self.backups().read().error.unwrap_or_default(),
             fsync_us: self.inner.store.sync_time().as_micros() as u64,
             links: self.links(),
-            ..of_this_build()
-        };
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        reply.term = metrics.current_term;
-        reply.last_log_index = metrics.last_log_index.unwrap_or(0);
-        reply.applied_index = metrics.last_applied.map_or(0, |log_id| log_id.index);
-        reply.phase = if super::has_members(&metrics) { MEMBER } else { WAITING }.to_owned();
-        reply
+            ..of_raft
+        }
     }
 
     /// A leader's links to the other members; empty if this manager does not lead.
     fn links(&self) -> Vec<PeerLink> {
-        let matched: Vec<_> = {
-            let metrics = self.inner.raft.metrics();
-            let metrics = metrics.borrow_watched();
+        let matched: Vec<_> = self.with_metrics(|metrics| {
             let matched = metrics.replication.iter().flatten().filter(|(id, _)| **id != self.inner.id);
             matched.map(|(id, matched)| (*id, matched.as_ref().map_or(0, |log_id| log_id.index))).collect()
-        };
+        });
         let link = |(id, matched_index)| {
             let figures = self.inner.reach.figures(id);
             PeerLink {

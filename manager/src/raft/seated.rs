@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use goat_core::model::ClusterId;
+use goat_core::model::{ClusterId, Manager};
+use goat_core::state::State;
 use goat_raft_store::Identity;
 
 use super::Error;
@@ -52,13 +53,9 @@ pub struct Roster {
 impl Roster {
     /// As the rows on disk have it.
     pub(super) fn new(config: &Config, seated: Seated, view: &View) -> Self {
-        let others = view.read();
-        let others = others.managers().filter(|manager| manager.is_member() && manager.id != seated.id);
-        Self {
-            id: seated.id,
-            cluster: seated.cluster.to_string(),
-            dir: config.data_dir.display().to_string(),
-            others: others.map(|manager| manager.address.clone()).collect(),
-        }
+        let is_other = |manager: &&Manager| manager.is_member() && manager.id != seated.id;
+        let addresses = |state: &State| state.managers().filter(is_other).map(|other| other.address.clone()).collect();
+        let others = addresses(&view.read());
+        Self { id: seated.id, cluster: seated.cluster.to_string(), dir: config.data_dir.display().to_string(), others }
     }
 }

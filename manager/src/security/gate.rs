@@ -161,7 +161,7 @@ fn check_member(path: &str, subject: &Subject, group: &Group) -> Result<(), Stat
         return Err(Status::permission_denied(format!("manager {} was removed from the cluster", subject.id)));
     }
     let node: Option<NodeId> = (subject.role == Role::Worker).then(|| subject.id.parse().ok()).flatten();
-    match node.filter(|node| group.view().read().is_revoked(*node)) {
+    match node.filter(|node| group.view().directory().is_revoked(*node)) {
         Some(id) => Err(removed(id)),
         None => Ok(()),
     }

@@ -72,8 +72,14 @@ impl Manager {
     }
 
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts it with more in its environment.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         let child = Command::new(env!("CARGO_BIN_EXE_goat-manager"))
             .args(&self.arguments)
+            .envs(environment.iter().copied())
             .stderr(File::options().create(true).append(true).open(&self.log).expect("there is room"))
             .spawn()
             .expect("the binary starts");
@@ -160,14 +166,19 @@ impl Cluster {
 
     /// As [`Cluster::new`], with more options for each.
     pub fn with(subnet: u8, more: &[&str]) -> Self {
+        Self::of(3, subnet, more)
+    }
+
+    /// The same, of any number.
+    pub fn of(count: u8, subnet: u8, more: &[&str]) -> Self {
         let dir = TempDir::new().expect("there is room");
-        let listeners: Vec<_> = (1..=3)
+        let listeners: Vec<_> = (1..=count)
             .map(|id| TcpListener::bind(format!("127.84.{subnet}.{id}:0")).expect("loopback has free ports"))
             .collect();
         let addresses: Vec<_> =
             listeners.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect();
         drop(listeners);
-        let managers = (1..=3).zip(addresses).map(|(id, address)| {
+        let managers = (1..=count).zip(addresses).map(|(id, address)| {
             let data_dir = dir.path().join(format!("m{id}"));
             let log = dir.path().join(format!("m{id}.log"));
             let options = [("--listen", address.clone()), ("--data-dir", data_dir.display().to_string())];

@@ -3,12 +3,16 @@
 mod check;
 mod cluster;
 mod config;
+mod directory;
+mod duties;
 mod group;
 mod leases;
 mod logs;
+mod opinions;
 mod output;
 mod readdress;
 mod recover;
+mod redirects;
 mod refusals;
 mod restore;
 mod retries;

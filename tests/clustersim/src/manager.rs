@@ -72,7 +72,7 @@ pub(crate) async fn run(start: Start) -> anyhow::Result<()> {
         log_level: "info".into(),
         log_format: LogFormat::Text,
     };
-    server::run_on(config, Ring::default(), Ground { network, base: Some(base) }, CancellationToken::new()).await
+    server::run_on(config, Ring::default(), Ground::simulated(network, base), CancellationToken::new()).await
 }
 
 /// A manager that ends itself because of its disk is fine. One that finds its disk too old, or itself removed, is not:

@@ -277,3 +277,30 @@ fn all_are_heard_when_each_was_or_was_given_up_and_strangers_have_had_their_time
     assert_eq!(alone.due(wait_ms, |_| true), [(nodes[1], NodeState::Down)]);
     assert!(alone.are_all_heard(wait_ms));
 }
+
+#[test]
+fn a_node_that_nobody_was_asked_about_is_not_called_down() {
+    let wait_ms = LeasePolicy::default().manager_wait_ms();
+    let mut leases = beside_another(NodeState::Ready);
+    let mut over = Vec::new();
+    let may_be_down = |node| {
+        over.push(node);
+        false
+    };
+    assert_eq!(leases.due_if(wait_ms, |_| true, may_be_down), [(NODE, NodeState::Disconnected)]);
+    assert_eq!(over, [NODE]);
+    assert_eq!(leases.due_if(wait_ms + 1, |_| true, |_| true), [(NODE, NodeState::Down)]);
+}
+
+#[test]
+fn a_state_that_was_not_told_is_due_again_unless_the_node_was_heard_meanwhile() {
+    let wait_ms = LeasePolicy::default().manager_wait_ms();
+    let mut leases = beside_another(NodeState::Ready);
+    assert_eq!(leases.due(wait_ms, |_| true), [(NODE, NodeState::Down)]);
+    leases.untold_if(NODE, NodeState::Down, NodeState::Disconnected);
+    assert_eq!(leases.due(wait_ms + 1, |_| true), [(NODE, NodeState::Down)]);
+    leases.registered(NODE, wait_ms + 2);
+    leases.untold_if(NODE, NodeState::Down, NodeState::Disconnected);
+    assert_eq!(leases.due(wait_ms + 2, |_| true), []);
+    assert!(leases.doubtful(wait_ms + 3).is_empty());
+}

@@ -34,13 +34,12 @@ pub(super) struct ActorHandle {
 
 impl Known {
     pub(super) fn view(&self) -> plan::Known {
-        let doing = match &self.actor {
+        let goal = self.actor.as_ref().map(|actor| *actor.goal.borrow());
+        let doing = match goal {
             _ if self.is_forgetting => Doing::Forgetting,
             None => Doing::Nothing,
-            Some(actor) => match *actor.goal.borrow() {
-                Goal::Run => Doing::Running,
-                Goal::Stop { grace_ms, .. } => Doing::Stopping { grace_ms },
-            },
+            Some(Goal::Run) => Doing::Running,
+            Some(Goal::Stop { grace_ms, .. }) => Doing::Stopping { grace_ms },
         };
         plan::Known {
             state: self.record.state,
