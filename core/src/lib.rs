@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod capacity;
 pub mod check;
 pub mod codec;
 pub mod isolation;

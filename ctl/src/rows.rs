@@ -6,7 +6,7 @@ mod task;
 
 use std::collections::BTreeMap;
 
-use goat_core::model::ServiceSpec;
+use goat_core::model::{Inventory, ServiceSpec};
 use goat_proto::v1;
 use serde::Serialize;
 
@@ -54,6 +54,8 @@ pub struct NodeRow {
     pub address: String,
     pub labels: BTreeMap<String, String>,
     pub tasks: u32,
+    /// Most tasks at one time.
+    pub max_tasks: u32,
     /// What is wrong there, as in `disk-pressure`; none where nothing is.
     pub problems: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl From<&v1::Node> for NodeRow {
             address: node.address.clone(),
             labels: node.labels.clone().into_iter().collect(),
             tasks: node.tasks,
+            max_tasks: Inventory::from(node.inventory.clone().unwrap_or_default()).task_limit(),
             problems: node.inventory.as_ref().map(|inventory| inventory.conditions.clone()).unwrap_or_default(),
         }
     }

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::backup;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, MAX_REQUEST_BYTES};
 use crate::debug::Debug;
 use crate::dispatcher::{Desk, Dispatcher};
 use crate::duty::Duty;
@@ -51,9 +51,9 @@ const LIMITS: Limits = Limits { connections: 8_192, handshake: Duration::from_se
 const STREAMS: u32 = 4_096;
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Of a request to join, with a certificate request.
-const JOIN_BYTES: usize = 32 << 10;
+pub const JOIN_BYTES: usize = 32 << 10;
 /// Of a ping, which is two short texts.
-const PING_BYTES: usize = 4 << 10;
+pub const PING_BYTES: usize = 4 << 10;
 
 /// What the service and the leader's loops share.
 #[derive(Debug, Clone)]
@@ -209,7 +209,7 @@ async fn serve(
     let identity =
         IdentityServer::new(Identity::new(seat.clone(), parts.desk.clone())).max_decoding_message_size(JOIN_BYTES);
     let control = ControlServer::new(Control::new(seat.clone(), parts.desk, parts.events, parts.debug, stop.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
         .layer(Stack::new(GateLayer::new(seat), parts.rpcs))

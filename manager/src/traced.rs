@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use goat_core::model::{Cause, TaskId};
-use goat_core::state::State;
-use goat_proto::v1::{self, manager_message};
+use goat_core::model::{Cause, Task};
+use goat_core::state::Service;
 use parking_lot::Mutex;
 
 /// More requests than people trace at one time; the oldest go first.
@@ -27,31 +26,16 @@ impl Traced {
         }
     }
 
-    /// Tells a worker, with what it is assigned, which trace that belongs to.
-    pub fn stamp(&self, state: &State, message: &mut manager_message::Message) {
-        let by_index = self.by_index.lock();
-        if by_index.is_empty() {
-            return;
-        }
-        let assignments = match message {
-            manager_message::Message::Assignments(all) => &mut all.tasks,
-            manager_message::Message::Changes(changes) => &mut changes.set,
-            _ => return,
-        };
-        for assignment in assignments {
-            if let Some(trace) = cause(state, assignment).and_then(|index| by_index.get(&index)) {
-                let span = goat_observe::follow!(Some(trace.as_str()), "assign", task_id = assignment.task_id);
-                assignment.traceparent = goat_observe::traces::header(&span).unwrap_or_default();
-            }
-        }
+    /// The header for a worker that is assigned a task because of the command at that index; None if that was not traced.
+    pub fn assigned(&self, index: u64, task_id: &str) -> Option<String> {
+        let trace = self.by_index.lock().get(&index)?.clone();
+        let span = goat_observe::follow!(Some(trace.as_str()), "assign", task_id = task_id);
+        goat_observe::traces::header(&span)
     }
 }
 
-/// The index of the request that a task comes from: what a restart or a move started has none.
-fn cause(state: &State, assignment: &v1::Assignment) -> Option<u64> {
-    let id: TaskId = assignment.task_id.parse().ok()?;
-    let task = state.task(id)?;
+/// The index of the request that a task comes from: a task that a restart or a move started has none.
+pub fn cause(task: &Task, service: &Service) -> Option<u64> {
     let is_asked_for = matches!(task.cause, Cause::User | Cause::Scale | Cause::Update) && !task.state.is_terminal();
-    let service = state.service(task.service)?;
     is_asked_for.then_some(service.version)
 }

@@ -16,9 +16,10 @@ use goat_core::model::Resources;
 
 use crate::v1;
 
-pub use rows::{assignment, node, service, task};
+pub use rows::{assigned_spec, assignment, node, service, task};
 pub use spec::DEFAULT_STOP_GRACE_MS;
 pub use words::Word;
+pub use worker::cut;
 
 /// The field `field` of a message cannot be what its sender meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -104,6 +104,9 @@ pub struct Options {
     /// Most tasks that are being started at one time [default: twice the CPUs, at least 4]
     #[arg(long, env = "GOAT_WORKER_MAX_CONCURRENT_STARTS", value_name = "N")]
     pub max_concurrent_starts: Option<usize>,
+    /// Most tasks on this worker at one time [default: 125 a CPU and one for each 16MiB of memory, whichever is less]
+    #[arg(long, env = "GOAT_WORKER_MAX_TASKS", value_name = "N")]
+    pub max_tasks: Option<u32>,
     /// What to log: a level, or directives as in goat_worker=debug,info [default: info]
     #[arg(long, env = "GOAT_WORKER_LOG_LEVEL")]
     pub log_level: Option<String>,
@@ -151,6 +154,7 @@ pub struct Offer {
     pub cpu_millis: Option<u64>,
     pub memory_bytes: Option<u64>,
     pub disk_bytes: Option<u64>,
+    pub max_tasks: Option<u32>,
     pub reserved: goat_core::model::Resources,
 }
 
@@ -186,6 +190,7 @@ impl Options {
             prune_images_after: self.prune_images_after.or(file.prune_images_after),
             runtime_down_after: self.runtime_down_after.or(file.runtime_down_after),
             max_concurrent_starts: self.max_concurrent_starts.or(file.max_concurrent_starts),
+            max_tasks: self.max_tasks.or(file.max_tasks),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
             otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
@@ -204,9 +209,8 @@ impl Options {
         }
         managers.iter().try_for_each(|address| checks::check_manager(address))?;
         let labels = self.labels.unwrap_or_default().0;
-        if labels.keys().any(|key| key.is_empty()) {
-            return Err(Error::Invalid { key: "labels", problem: "a label needs a name".into() });
-        }
+        checks::check_labels(&labels)?;
+        checks::check_max_tasks(self.max_tasks)?;
         let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let listen = self.listen.unwrap_or(SocketAddr::new(address, DEFAULT_PORT));
         checks::check_plaintext(self.plaintext, listen)?;
@@ -240,6 +244,7 @@ impl Options {
             cpu_millis: self.cpu_millis,
             memory_bytes: bytes(self.memory),
             disk_bytes: bytes(self.disk),
+            max_tasks: self.max_tasks,
             reserved: goat_core::model::Resources {
                 cpu_millis: self.reserve_cpu_millis.unwrap_or(0),
                 memory_bytes: bytes(self.reserve_memory).unwrap_or(0),

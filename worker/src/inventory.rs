@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goat_core::model::{Driver, ImageInfo, Inventory, Resources};
+use goat_core::model::validate::node::largest_images;
+use goat_core::model::{Driver, ImageInfo, Inventory, Resources, default_task_limit};
 use procfs::Current;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -143,7 +144,7 @@ impl Collector {
                 }
             }
         }
-        self.images = images;
+        self.images = largest_images(images);
     }
 
     fn inventory(&mut self) -> Inventory {
@@ -156,8 +157,10 @@ impl Collector {
             memory_bytes: offer.memory_bytes.unwrap_or_else(memory_bytes),
             disk_bytes: offer.disk_bytes.unwrap_or(room.total_bytes),
         };
+        let total = offered.minus(offer.reserved);
         Inventory {
-            total: offered.minus(offer.reserved),
+            total,
+            max_tasks: offer.max_tasks.unwrap_or_else(|| default_task_limit(total)),
             drivers: self.runtimes.iter().map(|runtime| runtime.driver()).collect(),
             images: self.images.clone(),
             disk_free_bytes: room.free_bytes / DISK_STEP_BYTES * DISK_STEP_BYTES,
@@ -210,6 +213,7 @@ mod tests {
         assert_eq!(inventory.total.memory_bytes, memory_bytes() - (1 << 20));
         assert!(inventory.total.disk_bytes > 0 && inventory.disk_free_bytes % DISK_STEP_BYTES == 0);
         assert_eq!(inventory.conditions, BTreeSet::new());
+        assert_eq!(inventory.max_tasks, 125, "by one CPU");
     }
 
     #[tokio::test]

@@ -16,6 +16,10 @@ use crate::task::Record;
 const MAX_IN_FLIGHT: usize = 4;
 /// Reports in one batch.
 const MAX_BATCH: usize = 500;
+/// A batch ends with the report that makes it so large.
+const MAX_BATCH_BYTES: usize = 512 << 10;
+/// Of a report beside its error text, which alone may be long.
+const REPORT_BYTES: usize = 256;
 
 #[derive(Debug, Default)]
 struct State {
@@ -96,7 +100,13 @@ impl Outbox {
         if state.unsent.is_empty() || state.in_flight.len() >= MAX_IN_FLIGHT {
             return None;
         }
-        let numbers: Vec<u64> = state.unsent.iter().copied().take(MAX_BATCH).collect();
+        let mut bytes = 0;
+        let fits = |number: &u64| {
+            let is_full = bytes >= MAX_BATCH_BYTES;
+            bytes += state.unacked.get(number).map_or(0, |entry| entry.report.error.len() + REPORT_BYTES);
+            !is_full
+        };
+        let numbers: Vec<u64> = state.unsent.iter().copied().take(MAX_BATCH).take_while(fits).collect();
         for number in &numbers {
             state.unsent.remove(number);
         }
@@ -143,6 +153,24 @@ mod tests {
         push(&outbox, 2, TaskState::Starting);
         assert_eq!(states(outbox.take_batch()), ["running", "failed", "starting"]);
         assert_eq!(states(outbox.take_batch()), [""; 0]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_bytes_too() {
+        let outbox = Outbox::default();
+        outbox.begin_session();
+        for task in 0..400 {
+            let error = Some("x".repeat(10_000));
+            outbox.push(&Record { state: TaskState::Failed, error, ..Record::new(meta(task), 1) });
+        }
+        let (mut batches, mut sent) = (0, 0);
+        while let Some(batch) = outbox.take_batch() {
+            let bytes: usize = batch.reports.iter().map(|report| report.error.len()).sum();
+            assert!(bytes < MAX_BATCH_BYTES + 5_000, "{bytes} bytes");
+            (batches, sent) = (batches + 1, sent + batch.reports.len());
+            outbox.acked(batch.sequence);
+        }
+        assert_eq!((batches, sent), (4, 400));
     }
 
     #[test]

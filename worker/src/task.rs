@@ -7,6 +7,7 @@ use std::sync::Arc;
 use goat_core::model::{
     ClusterId, Desired, Driver, HealthCheck, OnDisconnect, ServiceId, ServiceSpec, TaskId, TaskState,
 };
+use goat_core::state::command::MAX_REPORT_ERROR_BYTES;
 use goat_proto::convert::{self, Word};
 use goat_proto::v1;
 use serde::{Deserialize, Serialize};
@@ -41,16 +42,22 @@ pub struct Assignment {
     pub traceparent: Option<String>,
 }
 
-impl TryFrom<v1::Assignment> for Assignment {
-    type Error = convert::Error;
-
-    /// Fails only where the task itself cannot be named, or what is wanted of it cannot be known.
-    fn try_from(wire: v1::Assignment) -> Result<Self, convert::Error> {
+impl Assignment {
+    /// Reads an assignment. `shared`: the spec that its message has for several, which counts if it has none of its own.
+    ///
+    /// # Errors
+    /// Only if the task itself cannot be named, or what is wanted of it cannot be known.
+    pub fn read(
+        wire: v1::Assignment,
+        shared: Option<Result<Arc<ServiceSpec>, String>>,
+    ) -> Result<Self, convert::Error> {
         let task = convert::parse("task_id", &wire.task_id)?;
         let service_id = convert::parse("service_id", &wire.service_id)?;
         let desired = convert::word("desired", &wire.desired)?;
-        let spec = wire.spec.ok_or_else(|| convert::Error::new("spec", "is missing"));
-        let spec = spec.and_then(ServiceSpec::try_from).map(Arc::new).map_err(|error| error.to_string());
+        let spec = match wire.spec {
+            Some(spec) => ServiceSpec::try_from(spec).map(Arc::new).map_err(|error| error.to_string()),
+            None => shared.unwrap_or_else(|| Err("spec: is missing".into())),
+        };
         let meta = TaskMeta {
             task,
             service_id,
@@ -191,7 +198,7 @@ impl Record {
             state: self.state.word().into(),
             exit_code: self.exit_code,
             reason: self.reason.clone().unwrap_or_default(),
-            error: self.error.clone().unwrap_or_default(),
+            error: convert::cut(self.error.clone().unwrap_or_default(), MAX_REPORT_ERROR_BYTES),
             container_id: self.container_id.clone().unwrap_or_default(),
             at_ms: self.at_ms,
         }
@@ -277,8 +284,8 @@ pub(crate) mod tests {
             spec: Some(v1::ServiceSpec { driver: "wasm".into(), ..Default::default() }),
             ..Default::default()
         };
-        let assignment = Assignment::try_from(wire.clone()).expect("the task is named");
+        let assignment = Assignment::read(wire.clone(), None).expect("the task is named");
         assert!(assignment.spec.expect_err("unusable").contains("driver"));
-        assert!(Assignment::try_from(v1::Assignment { task_id: "x".into(), ..wire }).is_err());
+        assert!(Assignment::read(v1::Assignment { task_id: "x".into(), ..wire }, None).is_err());
     }
 }

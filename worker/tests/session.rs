@@ -161,12 +161,11 @@ async fn the_word_of_an_older_term_ends_the_session_and_grants_nothing() {
 #[tokio::test]
 async fn a_gap_in_the_assignments_ends_the_session() {
     let mut worker = Worker::start().await;
-    let changes = |sequence| {
-        manager_message::Message::Changes(v1::AssignmentChanges { sequence, set: Vec::new(), removed: Vec::new() })
-    };
+    let changes =
+        |sequence| manager_message::Message::Changes(v1::AssignmentChanges { sequence, ..Default::default() });
     let mut session = worker.session().await;
     session.welcome(1).await;
-    session.say(1, manager_message::Message::Assignments(v1::Assignments { sequence: 1, tasks: Vec::new() })).await;
+    session.say(1, manager_message::Message::Assignments(v1::Assignments { sequence: 1, ..Default::default() })).await;
     session.say(1, changes(2)).await;
     session.say(1, changes(3)).await;
     session.heartbeat().await;

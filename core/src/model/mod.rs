@@ -11,7 +11,7 @@ pub mod validate;
 
 pub use id::{ClusterId, NodeId, ParseIdError, RequestId, ServiceId, TaskId};
 pub use manager::{Manager, Standing};
-pub use node::{Availability, ImageInfo, Inventory, Node, NodeState};
+pub use node::{Availability, ImageInfo, Inventory, MAX_NODE_TASKS, Node, NodeState, default_task_limit};
 pub use resources::Resources;
 pub use security::{Authority, Invited, JoinSecrets, Secret};
 pub use spec::{

@@ -91,6 +91,41 @@ pub struct Inventory {
     pub conditions: BTreeSet<String>,
     /// `HOST:PORT` where the agent answers pings; empty where it does not.
     pub agent_address: String,
+    /// Most tasks at one time; 0 from a worker that does not say. [`Inventory::task_limit`] is what counts.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub max_tasks: u32,
+}
+
+const fn is_unset(max_tasks: &u32) -> bool {
+    *max_tasks == 0
+}
+
+/// Tasks for each CPU that a node offers, unless its worker says otherwise. Kubernetes and Docker put about 110 on a node.
+const TASKS_PER_CPU: u64 = 125;
+/// Memory for each task: no container gets by with less.
+const MEMORY_PER_TASK_BYTES: u64 = 16 << 20;
+/// The default of a node is not below this, however small it is.
+const MIN_DEFAULT_TASKS: u32 = 16;
+/// The highest limit that a node can have. All that such a node says of its tasks fits into commands.
+pub const MAX_NODE_TASKS: u32 = 5_000;
+
+/// The task limit of a node that offers `total` and whose worker sets none: 125 a CPU and one for each 16 MiB of memory,
+/// whichever is less, between 16 and [`MAX_NODE_TASKS`].
+pub fn default_task_limit(total: Resources) -> u32 {
+    let by_cpu = total.cpu_millis.saturating_mul(TASKS_PER_CPU) / 1_000;
+    let by_memory = total.memory_bytes / MEMORY_PER_TASK_BYTES;
+    let limit = by_cpu.min(by_memory).clamp(MIN_DEFAULT_TASKS.into(), MAX_NODE_TASKS.into());
+    u32::try_from(limit).expect("it was clamped below the greatest u32")
+}
+
+impl Inventory {
+    /// Most tasks that the scheduler gives to the node at one time.
+    pub fn task_limit(&self) -> u32 {
+        match self.max_tasks {
+            0 => default_task_limit(self.total),
+            max_tasks => max_tasks.min(MAX_NODE_TASKS),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! What a spec must satisfy before it enters the state. Each refusal names the field and says what is right.
 
 mod health;
+pub mod node;
 
 use std::collections::BTreeSet;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::cure;
 use super::pending::{Kind, kind_of};
 use crate::model::{Cause, NodeId, Task, TaskState};
-use crate::scheduler::{Scheduler, describe};
+use crate::scheduler::{Scheduler, describe_kinds};
 use crate::state::State;
 use crate::state::command::Step;
 
@@ -50,7 +50,7 @@ impl<'a> Placing<'a> {
             let spec = self.state.spec_of(task)?;
             match self.scheduler.place(task, spec, avoided(self.state, task)) {
                 Ok(node) => return Some(Ok(node)),
-                Err(counts) => drop(self.refusals.insert(kind, describe(&counts))),
+                Err(counts) => drop(self.refusals.insert(kind, describe_kinds(&counts))),
             }
         }
         self.refusals.get(&kind).map(|text| Err(text.as_str()))

@@ -16,9 +16,17 @@ enum Filter {
     Disk,
     Port,
     MaxPerNode,
+    MaxTasks,
 }
 
-const FILTERS: [Filter; 10] = [
+/// Longest text that says why a task is pending. Each pending task's row holds one, and each plan up to 500 of them.
+pub const MAX_REASON_BYTES: usize = 1_024;
+/// Longest text of one filter; a reason has up to eleven.
+const MAX_FILTER_TEXT_BYTES: usize = 240;
+/// Longest part of such a text that repeats what a user wrote.
+const MAX_QUOTED_BYTES: usize = 64;
+
+const FILTERS: [Filter; 11] = [
     Filter::Ready,
     Filter::Active,
     Filter::Condition,
@@ -29,6 +37,7 @@ const FILTERS: [Filter; 10] = [
     Filter::Disk,
     Filter::Port,
     Filter::MaxPerNode,
+    Filter::MaxTasks,
 ];
 
 /// How many nodes a filter refused.
@@ -40,13 +49,37 @@ pub struct FilterCount {
     pub text: String,
 }
 
-/// The counts in one sentence.
+/// The counts in one sentence of at most [`MAX_REASON_BYTES`].
 pub fn describe(counts: &[FilterCount]) -> String {
+    sentence(counts, |count| format!("{} {}", count.nodes, count.text))
+}
+
+/// The sentence of [`describe`] without the counts. Rows hold this one: it stays the same when a node more or less is
+/// refused for a reason that others are refused for already, so placements elsewhere do not rewrite every pending task.
+pub fn describe_kinds(counts: &[FilterCount]) -> String {
+    sentence(counts, |count| count.text.clone())
+}
+
+/// Each such sentence begins so.
+pub const NO_NODE_FITS: &str = "no node fits";
+
+fn sentence(counts: &[FilterCount], part: impl Fn(&FilterCount) -> String) -> String {
     if counts.is_empty() {
-        return "no node fits: there is no node".into();
+        return format!("{NO_NODE_FITS}: there is no node");
     }
-    let parts: Vec<_> = counts.iter().map(|count| format!("{} {}", count.nodes, count.text)).collect();
-    format!("no node fits: {}", parts.join(", "))
+    let parts: Vec<_> = counts.iter().map(part).collect();
+    shortened(format!("{NO_NODE_FITS}: {}", parts.join(", ")), MAX_REASON_BYTES)
+}
+
+/// Cuts a text to `max_bytes`, which is at least 3, at the boundary of a character. A text that was cut ends with an
+/// ellipsis.
+fn shortened(mut text: String, max_bytes: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes - ELLIPSIS.len()));
+        text.push_str(ELLIPSIS);
+    }
+    text
 }
 
 pub(super) fn first_refusal(candidate: &Candidate<'_>, want: &Want<'_>) -> Option<usize> {
@@ -61,7 +94,13 @@ pub(super) fn count(candidates: &[Candidate<'_>], want: &Want<'_>) -> Vec<Filter
         }
     }
     let refused = FILTERS.iter().zip(nodes).filter(|(_, nodes)| *nodes > 0);
-    refused.map(|(filter, nodes)| FilterCount { filter: filter.name(), nodes, text: filter.explain(want) }).collect()
+    refused
+        .map(|(filter, nodes)| FilterCount {
+            filter: filter.name(),
+            nodes,
+            text: shortened(filter.explain(want), MAX_FILTER_TEXT_BYTES),
+        })
+        .collect()
 }
 
 /// A reference as the runtime lists it: with its tag, or with its digest and then without a tag.
@@ -89,6 +128,7 @@ impl Filter {
             Self::Disk => "disk",
             Self::Port => "port",
             Self::MaxPerNode => "max-per-node",
+            Self::MaxTasks => "max-tasks",
         }
     }
 
@@ -113,6 +153,7 @@ impl Filter {
                 let most = want.spec.placement.max_per_node;
                 most == 0 || used.by_service.get(&want.task.service).copied().unwrap_or(0) < most
             }
+            Self::MaxTasks => used.tasks < node.inventory.task_limit(),
         }
     }
 
@@ -131,8 +172,9 @@ impl Filter {
             }
             Self::Constraint => {
                 let constraints = want.spec.placement.constraints.iter();
+                let quoted = |text: &str| shortened(text.to_owned(), MAX_QUOTED_BYTES);
                 let texts: Vec<_> = constraints
-                    .map(|c| format!("{}{}{}", c.label, if c.equal { "==" } else { "!=" }, c.value))
+                    .map(|c| format!("{}{}{}", quoted(&c.label), if c.equal { "==" } else { "!=" }, quoted(&c.value)))
                     .collect();
                 format!("outside the constraint {}", texts.join(", "))
             }
@@ -161,6 +203,7 @@ impl Filter {
             Self::MaxPerNode => {
                 format!("run {} of the service, the most allowed on one", want.spec.placement.max_per_node)
             }
+            Self::MaxTasks => "run as many tasks as they may (max_tasks)".into(),
         }
     }
 }

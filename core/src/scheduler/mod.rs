@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use crate::model::{Node, NodeId, ServiceSpec, Task, TaskId};
 use crate::state::{NodeUse, State};
 
-pub use filter::{FilterCount, describe};
+pub use filter::{FilterCount, MAX_REASON_BYTES, NO_NODE_FITS, describe, describe_kinds};
 pub use pending::pending_by_reason;
 
 /// A node with what is given away on it, this plan's decisions included.

@@ -3,6 +3,7 @@
 
 mod known;
 mod report;
+mod size;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::model::{
 pub use super::refusal::Refusal;
 pub use known::{KnownTask, Origin};
 pub use report::{MAX_REPORT_AHEAD_MS, MAX_REPORT_ERROR_BYTES, MAX_REPORT_WORD_BYTES, Reported, TaskReport};
+pub use size::{MAX_COMMAND_BYTES, divided};
 
 /// One replicated change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

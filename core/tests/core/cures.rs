@@ -64,7 +64,7 @@ fn nothing_is_placed_under_disk_pressure_until_it_is_over() {
     let (next, _) = fail(&mut leader, service, "disk-full");
     assert_eq!((next.state, next.node), (TaskState::Pending, None));
     let error = next.error.expect("it says why");
-    assert!(error.contains("1 with a problem of its own"), "{error}");
+    assert!(error.contains("with a problem of its own"), "{error}");
     condition(&mut leader, node, &[]);
     assert_eq!(leader.newest(service, 1).node, Some(node));
 }

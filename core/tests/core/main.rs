@@ -2,6 +2,7 @@
 
 mod archive;
 mod backoff;
+mod capacity;
 mod causes;
 mod checker;
 mod cures;

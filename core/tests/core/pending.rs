@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use goat_core::model::{NodeState, TaskState};
+use goat_core::model::{Mode, NodeState, TaskState};
 use goat_core::scheduler::pending::{BACKOFF, DUE, NO_NODE, OTHER};
-use goat_core::scheduler::pending_by_reason;
+use goat_core::scheduler::{describe, explain, pending_by_reason};
 use goat_core::state::command::{Action, Step};
 
 use crate::support::{GIB, Leader, needing, spec, tcp};
@@ -59,6 +59,34 @@ fn the_reason_follows_what_others_take() {
     leader.service(3, takes);
     leader.work();
     assert!(told(&leader).contains("lack CPU"), "{}", told(&leader));
+    leader.assert_settled();
+}
+
+/// Every placement changes how many nodes refuse a task. That alone rewrites no row: of 100,000 pending tasks it was 200
+/// commands each time.
+#[test]
+fn a_placement_elsewhere_rewrites_no_reason() {
+    let mut leader = Leader::new();
+    leader.nodes(3);
+    let mut first = spec("first", 3);
+    first.ports = vec![tcp(80)];
+    leader.service(1, first);
+    let mut waits = spec("waits", 50);
+    (waits.ports, waits.reservations) = (vec![tcp(80)], needing(3_000, 0));
+    let waits = leader.service(2, waits);
+    leader.work();
+    let versions = |leader: &Leader| (1..=50).map(|slot| leader.newest(waits, slot).version).collect::<Vec<_>>();
+    let mut takes = spec("takes", 1);
+    takes.reservations = needing(2_000, 0);
+    let takes = leader.service(3, takes);
+    leader.work();
+    let counts = |leader: &Leader| describe(&explain(&leader.state, leader.newest(waits, 1).id));
+    assert!(counts(&leader).starts_with("no node fits: 1 lack CPU"), "{}", counts(&leader));
+    let before = versions(&leader);
+    leader.update(takes, |spec| spec.mode = Mode::Replicated { replicas: 2 });
+    leader.work();
+    assert!(counts(&leader).starts_with("no node fits: 2 lack CPU"), "{}", counts(&leader));
+    assert_eq!(versions(&leader), before);
     leader.assert_settled();
 }
 

@@ -4,22 +4,23 @@ use goat_core::model::{
     Availability, ClusterId, Constraint, Driver, ImageInfo, Inventory, NodeId, NodeState, Protocol, Resources,
     ServiceId, ServiceSpec,
 };
-use goat_core::scheduler::{describe, explain};
+use goat_core::scheduler::{MAX_REASON_BYTES, describe, describe_kinds, explain};
 use goat_core::state::command::Action;
 
 use crate::support::{GIB, Leader, needing, roomy, sized, spec, tcp};
 
 const WEB: ServiceId = ServiceId::from_random(1);
 
-/// Why the only task of this service cannot be placed.
+/// Why the only task of this service cannot be placed, with counts. Its row says the same without.
 fn why(leader: &mut Leader, wanted: ServiceSpec) -> String {
     leader.service(1, wanted);
     leader.settle();
     let task = leader.newest(WEB, 1);
     let told = task.error.clone().expect("it is pending and says why");
-    assert_eq!(describe(&explain(&leader.state, task.id)), told, "explain says the same");
+    let counts = explain(&leader.state, task.id);
+    assert_eq!(describe_kinds(&counts), told, "explain says the same");
     leader.assert_settled();
-    told
+    describe(&counts)
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn the_most_per_node_is_named() {
     let pending = leader.state.pending().next().and_then(|id| leader.state.task(id));
     assert_eq!(
         pending.and_then(|task| task.error.as_deref()),
-        Some("no node fits: 1 run 2 of the service, the most allowed on one")
+        Some("no node fits: run 2 of the service, the most allowed on one")
     );
 }
 
@@ -162,4 +163,37 @@ fn commands_are_refused_with_what_to_do() {
         leader.refused(Action::ScaleService { id: WEB, replicas: 2 }).to_string(),
         "service \"web\" is being removed"
     );
+}
+
+#[test]
+fn a_node_with_as_many_tasks_as_it_may_have_gets_no_more() {
+    let mut leader = Leader::new();
+    leader.node(1, Inventory { max_tasks: 2, ..roomy() });
+    let web = leader.service(1, spec("web", 3));
+    leader.settle();
+    assert_eq!(leader.state.node_use(NodeId::from_random(1)).tasks, 2);
+    let waits = (1..=3).map(|slot| leader.newest(web, slot)).find(|task| task.node.is_none()).expect("one waits");
+    assert_eq!(
+        describe(&explain(&leader.state, waits.id)),
+        "no node fits: 1 run as many tasks as they may (max_tasks)"
+    );
+}
+
+/// A reason is stored with each pending task, and 500 of them travel in one command.
+#[test]
+fn a_reason_repeats_only_the_beginning_of_what_a_user_wrote() {
+    let constraint = |label: String, value: String| Constraint { label, equal: true, value };
+    let mut wanted = spec("web", 1);
+    wanted.placement.constraints = vec![constraint("x".into(), "ä".repeat(10_000))];
+    let mut leader = Leader::new();
+    leader.nodes(2);
+    let text = why(&mut leader, wanted.clone());
+    let expected = format!("no node fits: 2 outside the constraint x=={}…", "ä".repeat(30));
+    assert_eq!(text, expected);
+    wanted.placement.constraints = vec![constraint("l".repeat(100), "v".repeat(100)); 50];
+    wanted.ports = (1..=500).map(tcp).collect();
+    let mut leader = Leader::new();
+    leader.nodes(2);
+    let text = why(&mut leader, wanted);
+    assert!(text.len() <= MAX_REASON_BYTES && text.ends_with('…'), "{} bytes: {text}", text.len());
 }

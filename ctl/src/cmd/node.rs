@@ -44,7 +44,7 @@ fn row(node: &Node) -> Vec<String> {
         node.state.clone(),
         availability(node),
         node.address.clone(),
-        node.tasks.to_string(),
+        format!("{}/{}", node.tasks, task_limit(node)),
         format!("{}/{}", cpus(reserved.cpu_millis), cpus(total.cpu_millis)),
         format!("{}/{}", size(reserved.memory_bytes), size(total.memory_bytes)),
         age(node.state_since_ms),
@@ -65,6 +65,11 @@ fn until(node: &Node) -> String {
         Some(until_ms) => format!("{} until {} ({})", node.availability, local_time(until_ms), availability(node)),
         None => node.availability.clone(),
     }
+}
+
+/// As the scheduler counts it: a worker that does not say has the default of its size.
+fn task_limit(node: &Node) -> u32 {
+    Inventory::from(node.inventory.clone().unwrap_or_default()).task_limit()
 }
 
 fn totals(node: &Node) -> (Resources, Resources) {
@@ -92,7 +97,7 @@ pub async fn inspect(context: &Context, reference: String, read: &ReadFlags) -> 
         ("Problems", conditions.join(", ")),
         ("Address", node.address.clone()),
         ("Labels", pairs(&node.labels)),
-        ("Tasks", node.tasks.to_string()),
+        ("Tasks", format!("{} of at most {}", node.tasks, task_limit(&node))),
         ("CPU", of(cpus(reserved.cpu_millis), cpus(total.cpu_millis))),
         ("Memory", of(size(reserved.memory_bytes), size(total.memory_bytes))),
         ("Disk", of(size(reserved.disk_bytes), size(total.disk_bytes))),

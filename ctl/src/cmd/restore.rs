@@ -1,16 +1,18 @@
 //! `operator snapshot restore`: services become again what a file says. What that means is core's to decide (`undo`); this
 //! shows it, asks, and proposes it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use goat_core::archive::Head;
 use goat_core::model::ServiceSpec;
-use goat_core::undo::{Decision, Fate, Present, Undo, Wish, command_bytes, plan};
+use goat_core::state::command::{ServiceChange as Change, divided};
+use goat_core::undo::{Decision, Fate, Present, Undo, Wish, plan};
+use goat_proto::convert;
 use goat_proto::v1::{
     GetStatusRequest, ListServicesRequest, RestoreServicesRequest, Service, ServiceChange, ServiceSpec as WireSpec,
 };
-use goat_proto::{MAX_MESSAGE_BYTES, convert};
 use serde_json::json;
 use tonic::{Code, Response};
 
@@ -20,8 +22,6 @@ use crate::client::request_id;
 use crate::exit::{Failure, say};
 use crate::output::local_time;
 
-/// Room for what goes with a request.
-const ENVELOPE_BYTES: usize = 64 << 10;
 const ATTEMPTS: usize = 5;
 
 /// What is asked for.
@@ -55,33 +55,75 @@ pub async fn restore(context: &Context, restore: Restore) -> Result<(), Failure>
     finish(context, &undo, Some(index))
 }
 
-/// Proposes what was shown. A service that is being removed is gone a moment later: as long as what is to be done means
-/// the same, it is looked at and proposed again.
+/// Proposes what was shown, in parts that fit into a command each; every part takes effect as a whole or not at all. A
+/// service that is being removed is gone a moment later: as long as what is left to be done means the same, it is looked at
+/// and proposed again.
 async fn carry_out(
     context: &Context,
     shown: &Undo,
     look: impl AsyncFn() -> Result<Undo, Failure>,
 ) -> Result<u64, Failure> {
-    let mut changes = shown.changes();
+    let all = shown.changes().len();
+    let mut done = BTreeSet::new();
+    let mut changes = changes_but(shown, &done);
     for _ in 0..ATTEMPTS {
-        if let Some(index) = propose(context, changes).await? {
-            return Ok(index);
+        match propose_parts(context, changes, &mut done).await {
+            Ok(Some(index)) => return Ok(index),
+            Ok(None) => {}
+            Err(failure) if done.is_empty() => return Err(failure),
+            Err(failure) => {
+                return Err(
+                    failure.with_hint(format!("{} of {all} services were restored: repeat the command", done.len()))
+                );
+            }
         }
         let now = look().await?;
-        if !meant(shown).eq(meant(&now)) {
+        if !meant(shown, &done).eq(meant(&now, &done)) {
             break;
         }
-        changes = now.changes();
+        changes = changes_but(&now, &done);
     }
-    let text = "a service has changed since it was looked at, and nothing was restored";
+    let outcome = match done.len() {
+        0 => "nothing was restored".to_owned(),
+        count => format!("{count} of {all} services were restored"),
+    };
+    let text = format!("a service has changed since it was looked at, and {outcome}");
     Err(Failure::failed(text).with_hint("repeat the command, and see what it would do now"))
 }
 
-/// What becomes of each service, as far as it makes a difference to whoever has agreed to it.
-fn meant(undo: &Undo) -> impl Iterator<Item = (&str, Fate)> {
-    undo.decisions.iter().map(|decision| match &decision.fate {
-        Fate::Stays => (decision.name.as_str(), Fate::ComesBack),
-        fate => (decision.name.as_str(), fate.clone()),
+/// A change, and the name of its service.
+type Named = (String, Change);
+
+fn changes_but(undo: &Undo, done: &BTreeSet<String>) -> Vec<Named> {
+    let left = undo.decisions.iter().filter(|decision| !done.contains(&decision.name));
+    left.filter_map(|decision| Some((decision.name.clone(), decision.change.clone()?))).collect()
+}
+
+/// The index of the last part; None if a service of some part is no longer as it was seen. `done` names the services of the
+/// parts that took effect.
+async fn propose_parts(
+    context: &Context,
+    changes: Vec<Named>,
+    done: &mut BTreeSet<String>,
+) -> Result<Option<u64>, Failure> {
+    let mut last = None;
+    for part in divided(changes) {
+        let (names, part): (Vec<_>, Vec<_>) = part.into_iter().unzip();
+        last = propose(context, part).await?;
+        if last.is_none() {
+            break;
+        }
+        done.extend(names);
+    }
+    Ok(last)
+}
+
+/// The fate of each service that is left, as far as it makes a difference to the user who agreed to it.
+fn meant(undo: &Undo, done: &BTreeSet<String>) -> impl Iterator<Item = (String, Fate)> {
+    let left = undo.decisions.iter().filter(|decision| !done.contains(&decision.name));
+    left.map(|decision| match &decision.fate {
+        Fate::Stays => (decision.name.clone(), Fate::ComesBack),
+        fate => (decision.name.clone(), fate.clone()),
     })
 }
 
@@ -148,18 +190,8 @@ fn is_confirmed(changes: usize) -> Result<bool, Failure> {
 }
 
 /// The index; None where a service is not any more as it was seen.
-async fn propose(
-    context: &Context,
-    changes: Vec<goat_core::state::command::ServiceChange>,
-) -> Result<Option<u64>, Failure> {
-    let bytes = command_bytes(&changes);
-    if bytes + ENVELOPE_BYTES > MAX_MESSAGE_BYTES {
-        let text = format!("{bytes} bytes of changes are more than one request may have");
-        return Err(Failure::failed(text).with_hint(
-            "bring services back in parts, by their names: goatctl operator snapshot restore FILE NAME...",
-        ));
-    }
-    let change = |change: goat_core::state::command::ServiceChange| ServiceChange {
+async fn propose(context: &Context, changes: Vec<Change>) -> Result<Option<u64>, Failure> {
+    let change = |change: Change| ServiceChange {
         id: change.id.to_string(),
         seen_version: change.seen_version,
         spec: change.spec.as_deref().map(WireSpec::from),

@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::fake::World;
 use crate::run::goatctl;
 use crate::server::{Fault, Manager};
-use crate::snapshot::{cluster, file_with};
+use crate::snapshot::{cluster, file_with, file_with_large};
 
 /// Services `a` with two replicas and `b` with one are in the file; `a` has one, `b` is gone, and there is `c`.
 fn scene() -> (TempDir, PathBuf, Arc<World>) {
@@ -95,4 +95,30 @@ async fn one_that_saw_an_older_state_looks_again_and_does_the_same() {
     manager.fail([Fault::None].into_iter().chain(often));
     let ended = goatctl(&manager.address, &restore).await;
     assert!(ended.code == 1 && ended.stderr.contains("nothing was restored"), "{ended:?}");
+}
+
+/// A change of the cluster has at most 1 MiB, and twenty services of 60 KB are more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_one_change_is_restored_in_parts() {
+    let (_dir, path, world) = scene();
+    let names: Vec<String> = (10..30).map(|number| format!("large-{number}")).collect();
+    let services: Vec<_> = (10..).zip(&names).map(|(number, name)| (number, name.as_str(), 1)).collect();
+    fs::write(&path, file_with_large(&services, 60_000)).expect("there is room");
+    let manager = Manager::start(&world);
+    let restore = format!("operator snapshot restore {} --yes", path.display());
+    let ended = goatctl(&manager.address, &restore).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("20 services changed"), "{ended:?}");
+    let parts = std::mem::take(&mut world.state.lock().restores);
+    assert_eq!(parts.iter().map(|part| part.changes.len()).collect::<Vec<_>>(), [8, 8, 4]);
+    let ids: std::collections::BTreeSet<_> = parts.iter().map(|part| part.request_id.clone()).collect();
+    assert_eq!(ids.len(), 3, "each part is a request of its own");
+
+    // The second part sees another state at each attempt: what the first has changed stays, and is said.
+    let stale = Fault::Refuse(Code::Aborted, "version 9, seen 8");
+    let again = std::iter::repeat_n([stale, Fault::None], 5).flatten();
+    manager.fail([Fault::None, Fault::None, Fault::None].into_iter().chain(again));
+    let ended = goatctl(&manager.address, &restore).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("8 of 20 services were restored"), "{ended:?}");
 }

@@ -27,10 +27,17 @@ fn file() -> Vec<u8> {
 
 /// The same, with services.
 pub fn file_with(services: &[(u64, &str, u32)]) -> Vec<u8> {
+    file_with_large(services, 0)
+}
+
+/// The same, each with so many bytes in its environment.
+pub fn file_with_large(services: &[(u64, &str, u32)], bytes: usize) -> Vec<u8> {
     let mut state = State::new();
     let service = |(number, name, replicas): &(u64, &str, u32)| {
         let mode = Mode::Replicated { replicas: *replicas };
-        let spec = ServiceSpec { name: (*name).to_owned(), image: "echo:1".into(), mode, ..ServiceSpec::default() };
+        let env = if bytes > 0 { [("A".to_owned(), "a".repeat(bytes))].into() } else { Default::default() };
+        let spec =
+            ServiceSpec { name: (*name).to_owned(), image: "echo:1".into(), mode, env, ..ServiceSpec::default() };
         // As the wire has it where it says nothing.
         let spec = ServiceSpec::try_from(v1::ServiceSpec::from(&spec)).expect("it is sound");
         Action::CreateService { id: ServiceId::from_random(*number), spec: Box::new(spec) }

@@ -7,13 +7,13 @@ use futures::future::join_all;
 use goat_core::codec;
 use goat_core::lease::{LeasePolicy, MASS_WINDOW_MS};
 use goat_core::membership::advice;
-use goat_core::model::{Manager, Node, NodeState, Standing};
+use goat_core::model::{Manager, Node, NodeState, RequestId, Standing};
 use goat_core::state::State;
 use goat_core::state::command::Action;
-use goat_proto::v1;
+use goat_proto::{convert, v1};
 use tonic::Status;
 
-use super::{Control, seen};
+use super::{Control, lookup, seen};
 use crate::clock;
 use crate::raft::{Group, PeerInfo, seat};
 
@@ -266,6 +266,8 @@ impl Control {
         request: v1::UpgradeClusterRequest,
     ) -> Result<v1::UpgradeClusterReply, Status> {
         let group = self.group()?;
+        // Also if there turns out to be nothing to propose.
+        convert::parse::<RequestId>("request_id", &request.request_id)?;
         group.linearize().await.map_err(|error| error.into_status(&group))?;
         let before = group.view().read().format();
         let peers = peers(&group).await;
@@ -294,6 +296,7 @@ impl Control {
         request: v1::TransferLeaderRequest,
     ) -> Result<v1::TransferLeaderReply, Status> {
         let group = self.group()?;
+        lookup::check_length("to", &request.to)?;
         let leader = group.leader().ok_or_else(|| crate::raft::proposer::Error::NoLeader.into_status(&group))?;
         if !leader.is_here {
             let mut client =

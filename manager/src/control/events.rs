@@ -68,6 +68,7 @@ impl Control {
         request: v1::WatchEventsRequest,
     ) -> Result<EventStream<v1::Event>, Status> {
         let group = self.group()?;
+        lookup::check_length("service", &request.service)?;
         // A service that is gone may still have events under its name.
         let service = match request.service.as_str() {
             "" => String::new(),

@@ -5,6 +5,19 @@ use goat_core::state::{Service, State};
 use tonic::Status;
 
 const MIN_PREFIX_CHARS: usize = 2;
+/// Longest reference, page token or address in a request. Names and ids are shorter; refusals repeat what was asked for.
+pub const MAX_REFERENCE_BYTES: usize = 256;
+
+/// Refuses a text that is longer than any name, id, address or token.
+pub(super) fn check_length(field: &str, text: &str) -> Result<(), Status> {
+    if text.len() <= MAX_REFERENCE_BYTES {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "{field}: {} bytes are over the limit of {MAX_REFERENCE_BYTES} for a name, an id or an address",
+        text.len()
+    )))
+}
 
 fn one<'a, T>(what: &str, reference: &str, rows: impl Iterator<Item = (String, &'a T)>) -> Result<&'a T, Status> {
     let mut found = None;
@@ -24,6 +37,7 @@ fn one<'a, T>(what: &str, reference: &str, rows: impl Iterator<Item = (String, &
 }
 
 pub(super) fn service<'a>(state: &'a State, reference: &str) -> Result<&'a Service, Status> {
+    check_length("reference of a service", reference)?;
     match state.service_by_name(reference) {
         Some(service) => Ok(service),
         None => one("service", reference, state.services().map(|service| (service.id.to_string(), service))),
@@ -31,6 +45,7 @@ pub(super) fn service<'a>(state: &'a State, reference: &str) -> Result<&'a Servi
 }
 
 pub(super) fn node<'a>(state: &'a State, reference: &str) -> Result<&'a Node, Status> {
+    check_length("reference of a node", reference)?;
     match state.node_by_name(reference) {
         Some(node) => Ok(node),
         None => one("node", reference, state.nodes().map(|node| (node.id.to_string(), node))),
@@ -38,6 +53,7 @@ pub(super) fn node<'a>(state: &'a State, reference: &str) -> Result<&'a Node, St
 }
 
 pub(super) fn task<'a>(state: &'a State, reference: &str) -> Result<&'a Task, Status> {
+    check_length("reference of a task", reference)?;
     if let Some(task) = reference.parse().ok().and_then(|id| state.task(id)) {
         return Ok(task);
     }

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::Control;
 use super::cluster::peers;
+use super::lookup;
 use crate::raft::{Group, seat};
 
 impl Control {
@@ -45,6 +46,7 @@ impl Control {
         request: v1::SetManagerAddressRequest,
     ) -> Result<v1::SetManagerReply, Status> {
         let group = self.group()?;
+        lookup::check_length("address", &request.address)?;
         group.linearize().await.map_err(|error| error.into_status(&group))?;
         let Manager { id, name, .. } = find(&group, &request.reference)?;
         // This manager itself is asked too: nobody else may reach it there, and then it had better be known.
@@ -72,6 +74,7 @@ fn is_of(group: &Group, cluster_id: &str) -> bool {
 }
 
 fn find(group: &Group, reference: &str) -> Result<Manager, Status> {
+    lookup::check_length("reference", reference)?;
     let state = group.view().read();
     let is_meant = |manager: &&Manager| manager.name == reference || manager.id.to_string() == reference;
     // A name may have been another's before.

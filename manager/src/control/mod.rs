@@ -34,6 +34,11 @@ use crate::events::Events as EventLog;
 use crate::raft::Group;
 use crate::raft::seat::Seat;
 
+pub use lookup::MAX_REFERENCE_BYTES;
+
+/// Largest request. A command is smaller than half of it, and a spec much smaller.
+pub const MAX_REQUEST_BYTES: usize = 2 << 20;
+
 type Reply<T> = Result<Response<T>, Status>;
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

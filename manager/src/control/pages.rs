@@ -101,7 +101,8 @@ pub(super) fn parse_slot(token: &str) -> Result<(u32, u32), Status> {
 }
 
 fn no_page(token: &str) -> Status {
-    Status::invalid_argument(format!("page: {token:?} is no page of this list; begin again without one"))
+    let shown: String = token.chars().take(40).collect();
+    Status::invalid_argument(format!("page: {shown:?} is no page of this list; begin again without one"))
 }
 
 #[cfg(test)]

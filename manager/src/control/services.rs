@@ -1,14 +1,15 @@
 //! Services: create, update, scale, remove, list.
 
+use goat_core::capacity;
 use goat_core::model::validate::validate;
 use goat_core::model::{ServiceId, ServiceSpec};
 use goat_core::state::Service;
 use goat_core::state::command::{Action, Answer, Outcome};
-use goat_proto::{convert, v1};
+use goat_proto::{READ_INDEX, convert, v1};
 use tonic::Status;
 
 use super::pages::{after, page};
-use super::{Control, looked_up, lookup, seen};
+use super::{Control, looked_up, lookup, marked, seen};
 use crate::clock;
 use crate::raft::Group;
 
@@ -29,9 +30,31 @@ fn reply((answer, index): (Answer, u64)) -> Result<v1::ServiceReply, Status> {
 impl Control {
     pub(super) async fn create_service_(&self, request: v1::CreateServiceRequest) -> Result<v1::ServiceReply, Status> {
         let group = self.group()?;
-        let action =
-            Action::CreateService { id: ServiceId::from_random(clock::random()), spec: spec_of(request.spec)? };
+        let (id, spec) = (ServiceId::from_random(clock::random()), spec_of(request.spec)?);
+        self.check_capacity(&group, &request.request_id, &[(id, spec.replicas())]).await?;
+        let action = Action::CreateService { id, spec };
         reply(self.mutate(&group, &request.request_id, action).await?)
+    }
+
+    /// Refuses a change that makes more tasks than the nodes can hold. `changes`: services, each with the replicas that it has
+    /// from then on. A retry is not looked at: its answer is known.
+    pub(super) async fn check_capacity(
+        &self,
+        group: &Group,
+        request_id: &str,
+        changes: &[(ServiceId, u32)],
+    ) -> Result<(), Status> {
+        let request = convert::parse("request_id", request_id)?;
+        let check = || {
+            let state = group.view().read();
+            if state.remembered(request).is_some() { Ok(()) } else { capacity::check(&state, changes) }
+        };
+        if check().is_ok() {
+            return Ok(());
+        }
+        // This manager may be behind: a node that has just joined counts.
+        let (_, read) = self.reading(None).await?;
+        check().map_err(|exceeded| marked(Status::resource_exhausted(exceeded.to_string()), READ_INDEX, read.index))
     }
 
     /// The service that is meant. A retry means the one that was answered for, which may be gone by now: the log knows
@@ -52,12 +75,15 @@ impl Control {
 
     pub(super) async fn update_service_(&self, request: v1::UpdateServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, id) = self.meant(&request.request_id, &request.reference).await?;
-        let action = Action::UpdateService { id, seen_version: request.seen_version, spec: spec_of(request.spec)? };
+        let spec = spec_of(request.spec)?;
+        self.check_capacity(&group, &request.request_id, &[(id, spec.replicas())]).await?;
+        let action = Action::UpdateService { id, seen_version: request.seen_version, spec };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
     pub(super) async fn scale_service_(&self, request: v1::ScaleServiceRequest) -> Result<v1::ServiceReply, Status> {
         let (group, id) = self.meant(&request.request_id, &request.reference).await?;
+        self.check_capacity(&group, &request.request_id, &[(id, request.replicas)]).await?;
         let action = Action::ScaleService { id, replicas: request.replicas };
         reply(self.mutate(&group, &request.request_id, action).await?)
     }

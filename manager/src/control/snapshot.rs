@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use goat_core::model::ServiceSpec;
+use goat_core::state::command::MAX_COMMAND_BYTES;
 use goat_core::state::command::{Action, ServiceChange};
 use goat_core::undo::command_bytes;
-use goat_proto::{MAX_MESSAGE_BYTES, convert, v1};
+use goat_proto::{convert, v1};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -48,9 +49,6 @@ impl Control {
     }
 }
 
-/// Room in a message for what goes with a command on its way to the leader and to the others.
-const ENVELOPE_BYTES: usize = 64 << 10;
-
 fn change(wire: v1::ServiceChange) -> Result<ServiceChange, Status> {
     let spec = wire.spec.map(ServiceSpec::try_from).transpose()?.map(Box::new);
     Ok(ServiceChange { id: convert::parse("id", &wire.id)?, seen_version: wire.seen_version, spec })
@@ -64,12 +62,15 @@ impl Control {
         let group = self.group()?;
         let changes: Vec<_> = request.changes.into_iter().map(change).collect::<Result<_, _>>()?;
         let bytes = command_bytes(&changes);
-        if bytes + ENVELOPE_BYTES > MAX_MESSAGE_BYTES {
+        if bytes > MAX_COMMAND_BYTES {
             return Err(Status::resource_exhausted(format!(
-                "{bytes} bytes of changes at once are more than the {} that a request may have: bring services back in parts, by name",
-                MAX_MESSAGE_BYTES - ENVELOPE_BYTES
+                "changes: {bytes} bytes are over the limit of {MAX_COMMAND_BYTES} for one request; restore services in parts, \
+                 by name, or use the goatctl of this version, which does that by itself"
             )));
         }
+        let replicas = |change: &ServiceChange| (change.id, change.spec.as_ref().map_or(0, |spec| spec.replicas()));
+        let wanted: Vec<_> = changes.iter().map(replicas).collect();
+        self.check_capacity(&group, &request.request_id, &wanted).await?;
         let action = Action::RestoreServices { changes };
         let (_, index) = self.mutate(&group, &request.request_id, action).await?;
         Ok(v1::RestoreServicesReply { index })

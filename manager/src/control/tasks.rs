@@ -1,6 +1,9 @@
 //! Tasks: list, look at one.
 
-use goat_core::model::{Availability, Node, NodeId, ServiceId, Task, TaskId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use goat_core::model::{Availability, Node, NodeId, ServiceId, Task, TaskId, TaskState};
 use goat_core::state::State;
 use goat_core::{orchestrator, scheduler};
 use goat_proto::{convert, v1};
@@ -9,11 +12,37 @@ use tonic::Status;
 use super::pages::{Page, after, parse_slot, slot_token};
 use super::{Control, lookup, seen};
 
-fn shown(state: &State, task: &Task) -> v1::Task {
+/// Kinds of pending tasks on one page for which nodes are counted; each takes a look at all nodes. Tasks of further kinds are
+/// shown with the reason in their row, which has no counts.
+const MAX_COUNTED_KINDS: usize = 16;
+
+/// How many nodes refuse pending tasks, by service and version of the spec. Rows say only why.
+#[derive(Debug, Default)]
+struct Reasons(RefCell<HashMap<(ServiceId, u64), Option<String>>>);
+
+impl Reasons {
+    /// The reason of a pending task with counts; None if its row says all that is known.
+    fn of(&self, state: &State, task: &Task) -> Option<String> {
+        let is_refused =
+            task.state == TaskState::Pending && task.error.as_deref()?.starts_with(scheduler::NO_NODE_FITS);
+        let (mut kinds, kind) = (self.0.borrow_mut(), (task.service, task.spec_version));
+        if !is_refused || (kinds.len() >= MAX_COUNTED_KINDS && !kinds.contains_key(&kind)) {
+            return None;
+        }
+        let explained = || Some(scheduler::explain(state, task.id)).filter(|counts| !counts.is_empty());
+        kinds.entry(kind).or_insert_with(|| explained().map(|counts| scheduler::describe(&counts))).clone()
+    }
+}
+
+fn shown(state: &State, task: &Task, reasons: &Reasons) -> v1::Task {
     let service = state.service(task.service).map_or("", |service| &service.spec.name);
     let node = task.node.and_then(|node| state.node(node)).map_or("", |node| &node.name);
     let waits_for = orchestrator::waits_for(state, task).unwrap_or_default();
-    v1::Task { waits_for, ..convert::task(task, service, node) }
+    let mut wire = v1::Task { waits_for, ..convert::task(task, service, node) };
+    if let Some(reason) = reasons.of(state, task) {
+        wire.error = reason;
+    }
+    wire
 }
 
 /// Work under one hold of the state's lock, in rows looked at: well below a millisecond. A list whose filter lets few rows
@@ -35,6 +64,7 @@ struct Filter {
     service: Option<ServiceId>,
     node: Option<NodeId>,
     has_ended_ones: bool,
+    reasons: Reasons,
 }
 
 impl Filter {
@@ -47,7 +77,7 @@ impl Filter {
             "" => None,
             reference => Some(lookup::service(state, reference)?.id),
         };
-        Ok(Self { service, node, has_ended_ones: request.all })
+        Ok(Self { service, node, has_ended_ones: request.all, reasons: Reasons::default() })
     }
 
     fn fits(&self, task: &Task) -> bool {
@@ -84,7 +114,7 @@ impl Filter {
             done += 1;
             if self.fits(task) {
                 done += work(state, task);
-                page.push(shown(state, task));
+                page.push(shown(state, task, &self.reasons));
             }
             if (done >= PIECE_WORK || page.is_full()) && tasks.peek().is_some() {
                 return page.pause(token(task));
@@ -114,19 +144,23 @@ impl Control {
         let (group, _) = self.reading(request.read).await?;
         let state = group.view().read();
         let task = lookup::task(&state, &request.reference)?;
+        let reasons = Reasons::default();
         let filters = match task.node {
             None if !task.state.is_terminal() => scheduler::explain(&state, task.id),
             _ => Vec::new(),
         };
         let earlier = state.slot(task.service, task.slot).iter().rev().filter_map(|id| state.task(*id));
         Ok(v1::TaskDetail {
-            task: Some(shown(&state, task)),
+            task: Some(shown(&state, task, &reasons)),
             spec: state.spec_of(task).map(|spec| v1::ServiceSpec::from(&**spec)),
             filters: filters
                 .into_iter()
                 .map(|count| v1::FilterCount { filter: count.filter.to_owned(), nodes: count.nodes, text: count.text })
                 .collect(),
-            history: earlier.filter(|other| other.attempt < task.attempt).map(|other| shown(&state, other)).collect(),
+            history: earlier
+                .filter(|other| other.attempt < task.attempt)
+                .map(|other| shown(&state, other, &reasons))
+                .collect(),
         })
     }
 }

@@ -67,7 +67,7 @@ mod tests {
 
     fn heartbeat(node: u64, session: u64, sequence: u64) -> Heartbeat {
         let (to_worker, _) = mpsc::channel(1);
-        let entry = Entry::new(session, NodeId::from_random(node), to_worker);
+        let entry = Entry::new(session, NodeId::from_random(node), to_worker.clone(), to_worker);
         Heartbeat { entry: Arc::new(entry), sequence, lease_sequence: 0 }
     }
 

@@ -9,7 +9,7 @@ use goat_proto::v1;
 use goat_tls::{Caller, Role};
 use tonic::Status;
 
-use super::Active;
+use super::{Active, limits};
 
 /// A worker's first message, checked.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Hello {
     stopping: HashSet<TaskId>,
     /// The worker understands that its registration is in progress.
     pub awaits_registration: bool,
+    /// It puts full sets of assignments together from several messages.
+    pub is_chunked: bool,
 }
 
 fn origin(wire: &v1::TaskOrigin) -> Result<(TaskId, Origin), Status> {
@@ -49,7 +51,8 @@ impl Hello {
             name: wire.name,
             address: wire.address,
             labels: wire.labels.into_iter().collect(),
-            inventory: wire.inventory.unwrap_or_default().into(),
+            inventory: limits::inventory(wire.inventory.unwrap_or_default())?,
+            is_chunked: wire.chunked_assignments,
             tasks: wire.tasks.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>()?,
             origins: wire.origins.iter().map(origin).collect::<Result<_, _>>()?,
             stopping: wire.stopping.iter().map(|id| convert::parse("stopping", id)).collect::<Result<_, _>>()?,

@@ -15,8 +15,10 @@ mod freezing;
 mod heartbeats;
 mod hello;
 mod introduce;
+mod inventory;
 mod lease_account;
 mod leases;
+pub mod limits;
 mod logs;
 mod node_states;
 mod opinions;
@@ -33,6 +35,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::PollNext;
 use futures::{Stream, StreamExt, stream};
 use goat_core::lease::LeasePolicy;
 use goat_core::model::{NodeId, TaskId};
@@ -60,6 +63,8 @@ use node_states::Orders;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that wait for a slow worker; then its session waits.
 const QUEUE: usize = 64;
+/// Messages with assignments that wait for a slow worker.
+const ASSIGNMENTS: usize = 2;
 type ToWorker = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
 
 /// What a session has to look at again.
@@ -77,6 +82,8 @@ struct Entry {
     number: u64,
     node: NodeId,
     to_worker: ToWorker,
+    /// Assignments alone, which may be many: everything else is sent before them.
+    assignments: ToWorker,
     dirty: Mutex<Dirty>,
     is_dirty: Notify,
     end: CancellationToken,
@@ -85,11 +92,12 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(number: u64, node: NodeId, to_worker: ToWorker) -> Self {
+    fn new(number: u64, node: NodeId, to_worker: ToWorker, assignments: ToWorker) -> Self {
         Self {
             number,
             node,
             to_worker,
+            assignments,
             dirty: Mutex::default(),
             is_dirty: Notify::new(),
             end: CancellationToken::new(),
@@ -249,6 +257,7 @@ impl DispatcherService for Dispatcher {
             return Err(Status::invalid_argument("a session begins with a hello"));
         };
         hello::check_certificate(caller, &hello)?;
+        limits::check_hello(&hello)?;
         let Some(active) = self.desk.active() else {
             return match group.leader().filter(|leader| hello.relay && !leader.is_here) {
                 Some(leader) => relay::session(&group, &leader.address, hello, from_worker, &self.stopping).await,
@@ -258,11 +267,18 @@ impl DispatcherService for Dispatcher {
         let hello = hello::Hello::read(hello)?;
         active.admit(&hello)?;
         let (to_worker, messages) = mpsc::channel(QUEUE);
+        let (assignments, to_assign) = mpsc::channel(ASSIGNMENTS);
         let tasks = active.tasks.clone();
-        tasks.spawn("session", session::run(active, hello, from_worker, to_worker));
+        tasks.spawn("session", session::run(active, hello, from_worker, (to_worker, assignments)));
+        // Grants of leases do not wait for assignments.
+        let messages = stream::select_with_strategy(
+            ReceiverStream::new(messages),
+            ReceiverStream::new(to_assign),
+            |(): &mut ()| PollNext::Left,
+        );
         // What ends the session has been sent by then, or leadership is what ended it.
         let last = stream::once(async move { Ok(introduce::redirect(&group)) });
-        Ok(Response::new(ReceiverStream::new(messages).chain(last).boxed()))
+        Ok(Response::new(messages.chain(last).boxed()))
     }
 
     async fn push_logs(

@@ -12,8 +12,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goat_core::model::{Inventory, NodeId};
-use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport};
+use goat_core::model::NodeId;
+use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport, divided};
 use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -22,17 +22,23 @@ use tracing::{info, warn};
 use super::book::Book;
 use super::heartbeats::Heartbeat;
 use super::hello::Hello;
-use super::{Active, Dirty, Entry, ToWorker, settle};
+use super::{Active, Dirty, Entry, ToWorker, inventory, limits, settle};
 use crate::raft::proposer::Error as ProposeError;
 
-/// Reports and inventories that wait to be proposed; then the reading waits, and with it the heartbeats.
-const WRITES: usize = 64;
+/// Batches of reports that wait to be proposed; then the reading waits, and with it the heartbeats. A worker of ours has at
+/// most four under way. With [`limits::MAX_REPORTS_BYTES`] this bounds the memory that one worker can hold here.
+const WRITES: usize = 8;
 
 impl Active {
-    fn begin(&self, node: NodeId, to_worker: ToWorker) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
+    fn begin(
+        &self,
+        node: NodeId,
+        to_worker: ToWorker,
+        assignments: ToWorker,
+    ) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
         let mut sessions = self.sessions.lock();
         sessions.last_number += 1;
-        let entry = Arc::new(Entry::new(sessions.last_number, node, to_worker));
+        let entry = Arc::new(Entry::new(sessions.last_number, node, to_worker, assignments));
         if let Some(older) = sessions.by_node.insert(node, entry.clone()) {
             older.end.cancel();
         }
@@ -53,11 +59,17 @@ pub(super) async fn run(
     active: Arc<Active>,
     hello: Hello,
     from_worker: Streaming<v1::WorkerMessage>,
-    to_worker: ToWorker,
+    (to_worker, assignments): (ToWorker, ToWorker),
 ) {
-    let (entry, turn) = active.begin(hello.node, to_worker);
+    let (entry, turn) = active.begin(hello.node, to_worker, assignments);
     let name = hello.name.clone();
-    let session = Session { active: &active, entry: &entry, has_warned: AtomicBool::new(false) };
+    let session = Session {
+        active: &active,
+        entry: &entry,
+        has_warned: AtomicBool::new(false),
+        is_chunked: hello.is_chunked,
+        inventory: inventory::Newest::new(hello.inventory.clone()),
+    };
     let end = tokio::select! {
         end = session.live(hello, from_worker, turn) => end,
         () = entry.end.cancelled() => End::Replaced,
@@ -87,16 +99,19 @@ impl From<ProposeError> for End {
     }
 }
 
-/// Something to propose, in the order in which it came.
-enum Write {
-    Reports { sequence: u64, reports: Vec<TaskReport> },
-    Inventory(Inventory),
+/// Reports to propose, in the order in which they came.
+struct Write {
+    sequence: u64,
+    reports: Vec<TaskReport>,
 }
 
 pub(super) struct Session<'a> {
     pub(super) active: &'a Arc<Active>,
     pub(super) entry: &'a Arc<Entry>,
     has_warned: AtomicBool,
+    /// The worker puts full sets of assignments together from several messages.
+    is_chunked: bool,
+    pub(super) inventory: inventory::Newest,
 }
 
 impl Session<'_> {
@@ -123,6 +138,7 @@ impl Session<'_> {
         tokio::select! {
             end = self.read(from_worker, writes) => end,
             end = self.write(to_write) => end,
+            end = self.update_inventory() => end,
             end = self.assign() => end,
             end = self.introduce() => end,
             end = self.tell_managers() => end,
@@ -174,13 +190,16 @@ impl Session<'_> {
     /// Proposes what the worker says of its tasks. That some of it is strange is told once in a session.
     async fn report(&self, reports: Vec<TaskReport>, strange: fn(&Reported) -> u32) -> Result<(), End> {
         self.active.meters.reports.add(reports.len());
-        let accepted = self.active.propose_to_the_end(Action::ReportTasks { node: self.entry.node, reports }).await?;
-        if let Outcome::Done(Answer::Reported(counts)) = accepted.outcome
-            && strange(&counts) > 0
-            && !self.has_warned.swap(true, Ordering::Relaxed)
-        {
-            let Reported { foreign, backwards, absurd, unknown, .. } = counts;
-            warn!(node_id = %self.entry.node, foreign, backwards, absurd, unknown, "reports of a worker cannot be true and were left out");
+        for reports in divided(reports) {
+            let accepted =
+                self.active.propose_to_the_end(Action::ReportTasks { node: self.entry.node, reports }).await?;
+            if let Outcome::Done(Answer::Reported(counts)) = accepted.outcome
+                && strange(&counts) > 0
+                && !self.has_warned.swap(true, Ordering::Relaxed)
+            {
+                let Reported { foreign, backwards, absurd, unknown, .. } = counts;
+                warn!(node_id = %self.entry.node, foreign, backwards, absurd, unknown, "reports of a worker cannot be true and were left out");
+            }
         }
         Ok(())
     }
@@ -192,6 +211,9 @@ impl Session<'_> {
                 Ok(None) => return End::Lost("the worker ended it".into()),
                 Err(status) => return End::Lost(status.message().to_owned()),
             };
+            if let Err(status) = message.as_ref().map_or(Ok(()), limits::check_message) {
+                return End::Refused(status);
+            }
             let write = match message {
                 Some(worker_message::Message::Heartbeat(heartbeat)) => {
                     let entry = self.entry.clone();
@@ -206,11 +228,17 @@ impl Session<'_> {
                 Some(worker_message::Message::Reports(batch)) => {
                     let reports = batch.reports.into_iter().map(TaskReport::try_from).collect::<Result<_, _>>();
                     match reports {
-                        Ok(reports) => Write::Reports { sequence: batch.sequence, reports },
+                        Ok(reports) => Write { sequence: batch.sequence, reports },
                         Err(error) => return End::Refused(error.into()),
                     }
                 }
-                Some(worker_message::Message::Inventory(inventory)) => Write::Inventory(inventory.into()),
+                Some(worker_message::Message::Inventory(inventory)) => {
+                    match limits::inventory(inventory) {
+                        Ok(inventory) => self.inventory.set(inventory),
+                        Err(status) => return End::Refused(status),
+                    }
+                    continue;
+                }
                 Some(worker_message::Message::Hello(_)) => {
                     return End::Refused(Status::invalid_argument("a second hello in one session"));
                 }
@@ -223,29 +251,17 @@ impl Session<'_> {
         }
     }
 
-    /// Proposes what the worker says. What has come while a proposal was under way goes into one.
+    /// Proposes what the worker reports. Reports that came while a proposal was under way are proposed together.
     async fn write(&self, mut writes: mpsc::Receiver<Write>) -> End {
-        let node = self.entry.node;
         while let Some(first) = writes.recv().await {
-            let (mut all, mut last, mut newest) = (Vec::new(), None, None);
-            for write in std::iter::once(first).chain(std::iter::from_fn(|| writes.try_recv().ok())) {
-                match write {
-                    Write::Reports { sequence, reports } => {
-                        all.extend(reports);
-                        last = Some(sequence);
-                    }
-                    Write::Inventory(inventory) => newest = Some(inventory),
-                }
+            let (mut all, mut sequence) = (first.reports, first.sequence);
+            while let Ok(write) = writes.try_recv() {
+                all.extend(write.reports);
+                sequence = write.sequence;
             }
             let written = async {
-                if let Some(sequence) = last {
-                    self.report(all, |counts| counts.untrue() + counts.unknown).await?;
-                    self.send(manager_message::Message::Ack(v1::ReportsAck { sequence })).await?;
-                }
-                if let Some(inventory) = newest {
-                    self.active.propose_to_the_end(Action::UpdateInventory { node, inventory }).await?;
-                }
-                Ok(())
+                self.report(all, |counts| counts.untrue() + counts.unknown).await?;
+                self.send(manager_message::Message::Ack(v1::ReportsAck { sequence })).await
             };
             if let Err(end) = written.await {
                 return end;
@@ -256,22 +272,26 @@ impl Session<'_> {
 
     /// The full set, and then what changes of it.
     async fn assign(&self) -> End {
-        let mut book = Book::new(self.entry.node);
+        let mut book = Book::new(self.entry.node, self.is_chunked);
         self.entry.mark_all();
         loop {
             self.entry.is_dirty.notified().await;
             let Dirty { tasks, all } = std::mem::take(&mut *self.entry.dirty.lock());
-            let message = {
+            // The state is held only to collect: encoding the specs of a large node takes longer.
+            let mut batch = {
                 let state = self.active.group.view().read();
-                let mut message = if all { Some(book.full(&state)) } else { book.changes(&state, tasks) };
-                if let Some(message) = &mut message {
-                    self.active.group.traced().stamp(&state, message);
-                }
-                message
+                let traced = self.active.group.traced();
+                if all { book.full(&state, traced) } else { book.changes(&state, tasks, traced) }
             };
-            let Some(message) = message else { continue };
-            if let Err(end) = self.send(message).await {
-                return end;
+            loop {
+                let message = match book.next_message(&mut batch) {
+                    Ok(Some(message)) => self.active.message(message),
+                    Ok(None) => break,
+                    Err(error) => return End::Refused(Status::resource_exhausted(error.to_string())),
+                };
+                if self.entry.assignments.send(Ok(message)).await.is_err() {
+                    return End::Lost("the worker closed it".into());
+                }
             }
         }
     }

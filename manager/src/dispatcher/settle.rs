@@ -21,13 +21,19 @@ impl Active {
     }
 }
 
-/// What it says of its tasks and where they come from, side by side.
+/// Containers' ids of so many tasks fit into a command; of more tasks they are left out, and come with the next reports.
+const MAX_WITH_CONTAINERS: usize = 1_500;
+
+/// What it says of its tasks that have not ended, and where they come from, side by side. Those that have ended are reported
+/// before, so that the state does not take them for running.
 pub(super) fn known(hello: &hello::Hello) -> Vec<KnownTask> {
-    let known = hello.tasks.iter().map(|report| KnownTask {
+    let live = || hello.tasks.iter().filter(|report| !report.state.is_terminal());
+    let has_containers = live().count() <= MAX_WITH_CONTAINERS;
+    let known = live().map(|report| KnownTask {
         task: report.task,
         origin: hello.origins.get(&report.task).copied(),
         state: report.state,
-        container_id: report.container_id.clone(),
+        container_id: report.container_id.clone().filter(|_| has_containers),
         at_ms: report.at_ms,
     });
     known.collect()

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use goat_core::orchestrator::{Planner, Policy};
-use goat_core::state::command::{Action, Command};
+use goat_core::state::command::{Action, Command, divided};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tracing::{debug, warn};
 
@@ -51,7 +51,10 @@ async fn plan_until_disturbed(group: &Group) -> Disturbance {
         let wake_at_ms = plan.wake_at_ms;
         if !plan.is_empty() {
             debug!(steps = plan.steps.len(), "planned");
-            let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps: plan.steps } };
+        }
+        // Each step stands alone, so a plan that is too large for one command is carried out in parts.
+        for steps in divided(plan.steps) {
+            let command = Command { now_ms: plan.at_ms, request: None, action: Action::Plan { steps } };
             if let Err(error) = group.propose_here(&command).await {
                 return Disturbance::NotProposed(error);
             }

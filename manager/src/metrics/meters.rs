@@ -30,7 +30,7 @@ pub struct Meters {
     /// The term at the start.
     pub first_term: u64,
     pub leader_changes: Count,
-    pub proposals: Tally<7>,
+    pub proposals: Tally<8>,
     pub commit: Histogram,
     pub plans: Count,
     pub steps: Tally<6>,
@@ -43,7 +43,16 @@ impl Meters {
         Self {
             first_term,
             leader_changes: Count::default(),
-            proposals: Tally::new(["done", "refused", "not-leader", "no-quorum", "stopped", "format", "other"]),
+            proposals: Tally::new([
+                "done",
+                "refused",
+                "not-leader",
+                "no-quorum",
+                "stopped",
+                "format",
+                "too-large",
+                "other",
+            ]),
             commit: durations(),
             plans: Count::default(),
             steps: Tally::new(["create", "assign", "explain", "desire", "forget", "forget-service"]),
@@ -66,6 +75,7 @@ impl Meters {
             Err(Error::NoQuorum | Error::Behind { .. }) => "no-quorum",
             Err(Error::Stopped(_)) => "stopped",
             Err(Error::Format { .. }) => "format",
+            Err(Error::TooLarge { .. }) => "too-large",
             Err(Error::Membership(_)) => "other",
         };
         self.proposals.add(word, 1);

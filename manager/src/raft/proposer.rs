@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use goat_core::codec::{self, Versioned as _};
-use goat_core::state::command::{Command, Outcome};
+use goat_core::state::command::{Command, MAX_COMMAND_BYTES, Outcome};
 use goat_proto::v1::{RaftMessage, ReadIndexRequest};
 use goat_raft_store::Payload;
 use openraft::Instant as _;
@@ -58,6 +58,11 @@ pub enum Error {
          `goatctl cluster upgrade`"
     )]
     Format { needed: u8, in_use: u8 },
+    #[error(
+        "the change has {bytes} bytes, over the limit of {MAX_COMMAND_BYTES} bytes for one change: make it smaller, or \
+         split it"
+    )]
+    TooLarge { bytes: usize },
 }
 
 impl Error {
@@ -67,6 +72,7 @@ impl Error {
             Self::Format { needed, in_use } => return format_status(&self, needed, in_use),
             Self::Membership(_) => return Status::failed_precondition(self.to_string()),
             Self::Behind { .. } => return Status::unavailable(self.to_string()),
+            Self::TooLarge { .. } => return Status::resource_exhausted(self.to_string()),
             Self::NotLeader | Self::NoLeader => "no manager leads at present",
             Self::NoQuorum => {
                 "the leader cannot reach a majority, and it is not known whether the request took effect: repeat it"
@@ -92,6 +98,13 @@ fn parse_format_status(status: &Status) -> Option<Error> {
     Some(Error::Format { needed: needed.parse().ok()?, in_use: in_use.parse().ok()? })
 }
 
+/// A command's bytes. Refuses a command that is too large here, before it reaches the log: an entry that does not fit into a
+/// message to the other managers would stop the replication of everything after it.
+fn encoded(command: &Command) -> Result<Vec<u8>, Error> {
+    let bytes = codec::encode(command);
+    if bytes.len() > MAX_COMMAND_BYTES { Err(Error::TooLarge { bytes: bytes.len() }) } else { Ok(bytes) }
+}
+
 impl Group {
     /// Proposes at the leader, wherever it is. With a request id the proposal is repeated while the leader changes;
     /// without, only where it certainly did not take effect.
@@ -114,7 +127,11 @@ impl Group {
             let may_repeat = match error {
                 Error::NotLeader | Error::NoLeader => true,
                 Error::NoQuorum => command.request.is_some(),
-                Error::Stopped(_) | Error::Format { .. } | Error::Membership(_) | Error::Behind { .. } => false,
+                Error::Stopped(_)
+                | Error::Format { .. }
+                | Error::Membership(_)
+                | Error::TooLarge { .. }
+                | Error::Behind { .. } => false,
             };
             if !may_repeat || Instant::now() >= deadline {
                 return Err(error);
@@ -141,9 +158,10 @@ impl Group {
         if needed > in_use {
             return Err(Error::Format { needed, in_use });
         }
+        let bytes = encoded(command)?;
         let span = goat_observe::child!("commit", manager = self.name());
         let trace = goat_observe::traces::header(&span);
-        let write = self.raft().client_write(Payload(codec::encode(command).into())).instrument(span);
+        let write = self.raft().client_write(Payload(bytes.into())).instrument(span);
         self.await_quorum().await?;
         let written = tokio::select! {
             written = tokio::time::timeout(patience, write) => written.map_err(|_| Error::NoQuorum)?,
@@ -202,12 +220,13 @@ impl Group {
     }
 
     async fn propose_at(&self, leader: &Leader, command: &Command) -> Result<Accepted, Error> {
+        let bytes = encoded(command)?;
         let mut client = self.peers().raft(&leader.address).map_err(|_| Error::NoLeader)?;
         let message = RaftMessage {
             cluster_id: self.cluster().to_string(),
             to: leader.id,
             from: self.id(),
-            payload: codec::encode(command).into(),
+            payload: bytes.into(),
             handled_us: 0,
         };
         let span = goat_observe::child!("propose", "otel.kind" = "client", leader = leader.name);
@@ -312,5 +331,30 @@ impl Group {
         };
         // The leader may be right and only just not ready: look again soon even if nothing changes.
         let _ = tokio::time::timeout(RETRY_AFTER, changed).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use goat_core::model::{ClusterId, ServiceId, ServiceSpec};
+    use goat_core::state::command::{Action, ServiceChange};
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_too_large_is_refused_with_its_size_and_the_limit() {
+        let command = |action| Command { now_ms: 1, request: None, action };
+        encoded(&command(Action::InitCluster { id: ClusterId::from_random(1) })).expect("it is small");
+        let change = |bytes: usize| {
+            let env = [("A".to_owned(), "a".repeat(bytes))].into();
+            let spec = Some(Box::new(ServiceSpec { env, ..ServiceSpec::default() }));
+            ServiceChange { id: ServiceId::from_random(1), seen_version: 0, spec }
+        };
+        let restore = |bytes| command(Action::RestoreServices { changes: vec![change(bytes)] });
+        encoded(&restore(MAX_COMMAND_BYTES - 2_000)).expect("it fits");
+        let error = encoded(&restore(MAX_COMMAND_BYTES)).expect_err("it is too large");
+        assert!(matches!(error, Error::TooLarge { bytes } if bytes > MAX_COMMAND_BYTES), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("over the limit of 1048576 bytes") && text.contains("split it"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! Tests on real manager processes, in one binary.
 
+mod bounds;
 mod check;
 mod cluster;
 mod config;
@@ -18,5 +19,6 @@ mod restore;
 mod retries;
 mod security;
 mod sessions;
+mod sizes;
 mod snapshot;
 mod worker;

@@ -1,5 +1,6 @@
 //! A worker that runs nothing and says what the test wants.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use goat_proto::v1::{
@@ -113,6 +114,25 @@ impl Session {
             }
         };
         tokio::time::timeout(DEADLINE, told).await.expect("it is told in time")
+    }
+
+    /// Receives assignments until so many different tasks were among them.
+    pub async fn told_all(&mut self, count: usize) {
+        let mut seen = BTreeSet::new();
+        let all_seen = async {
+            while seen.len() < count {
+                match self.next().await.expect("the session lives") {
+                    manager_message::Message::Assignments(all) => {
+                        seen.extend(all.tasks.into_iter().map(|task| task.task_id))
+                    }
+                    manager_message::Message::Changes(changes) => {
+                        seen.extend(changes.set.into_iter().map(|task| task.task_id));
+                    }
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, all_seen).await.expect("all tasks arrive in time");
     }
 
     /// Beats until the session ends, in the background.

@@ -2,7 +2,7 @@
 //!
 //! Names and counts that a row does not hold are arguments: looking them up is the manager's.
 
-use goat_core::model::{Node, Resources, ServiceSpec, Task};
+use goat_core::model::{Desired, Node, Resources, ServiceSpec, Task};
 use goat_core::state::Service;
 
 use super::words::Word;
@@ -70,10 +70,9 @@ pub fn node(row: &Node, tasks: u32, reserved: Resources) -> v1::Node {
     }
 }
 
-/// What a worker is told of a task of its own; `spec` is the one that this task runs, `service` its service's name.
-/// `on_disconnect` is resolved here, so that a worker needs no rule of its own for it.
-pub fn assignment(row: &Task, service: &str, spec: &ServiceSpec) -> v1::Assignment {
-    let resolved = v1::ServiceSpec { on_disconnect: spec.on_disconnect().word().into(), ..spec.into() };
+/// A task for the worker that it belongs to; `service` is its service's name. Without its spec, which is either put into
+/// the assignment or shared by several. `desired`: what its worker is to do, as opposed to what its row says.
+pub fn assignment(row: &Task, service: &str, desired: Desired) -> v1::Assignment {
     v1::Assignment {
         traceparent: String::new(),
         task_id: row.id.to_string(),
@@ -81,16 +80,21 @@ pub fn assignment(row: &Task, service: &str, spec: &ServiceSpec) -> v1::Assignme
         service: service.into(),
         slot: row.slot,
         attempt: row.attempt,
-        desired: row.desired.word().into(),
+        desired: desired.word().into(),
         fencing_token: row.fencing_token,
-        spec: Some(resolved),
+        spec: None,
         spec_version: row.spec_version,
     }
 }
 
+/// A spec for a worker. `on_disconnect` is resolved here, so that a worker needs no rule of its own for it.
+pub fn assigned_spec(spec: &ServiceSpec) -> v1::ServiceSpec {
+    v1::ServiceSpec { on_disconnect: spec.on_disconnect().word().into(), ..spec.into() }
+}
+
 #[cfg(test)]
 mod tests {
-    use goat_core::model::{Cause, Desired, Mode, NodeId, ServiceId, TaskId, TaskState};
+    use goat_core::model::{Cause, Mode, NodeId, ServiceId, TaskId, TaskState};
 
     use super::*;
 
@@ -143,7 +147,7 @@ mod tests {
     fn an_assignment_says_what_happens_without_managers() {
         let resolved = |replicas| {
             let spec = ServiceSpec { mode: Mode::Replicated { replicas }, ..ServiceSpec::default() };
-            assignment(&pending(), "web", &spec).spec.expect("it has one").on_disconnect
+            assigned_spec(&spec).on_disconnect
         };
         assert_eq!(resolved(1), "stop-if-isolated");
         assert_eq!(resolved(2), "keep");

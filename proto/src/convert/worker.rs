@@ -23,6 +23,7 @@ impl From<v1::Inventory> for Inventory {
             agent_version: wire.agent_version,
             conditions: wire.conditions.into_iter().collect(),
             agent_address: wire.agent_address,
+            max_tasks: wire.max_tasks,
         }
     }
 }
@@ -41,6 +42,7 @@ impl From<&Inventory> for v1::Inventory {
             agent_version: core.agent_version.clone(),
             conditions: core.conditions.iter().cloned().collect(),
             agent_address: core.agent_address.clone(),
+            max_tasks: core.max_tasks,
         }
     }
 }
@@ -61,8 +63,8 @@ impl TryFrom<v1::TaskReport> for TaskReport {
     }
 }
 
-/// What a runtime says may be long, and is no less true for that.
-fn cut(mut text: String, most: usize) -> String {
+/// Cuts a text that is longer than `most` bytes. What a runtime says may be long, and is no less true for that.
+pub fn cut(mut text: String, most: usize) -> String {
     const MARK: &str = "...";
     if text.len() > most {
         let end = (0..=most - MARK.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
@@ -101,6 +103,7 @@ mod tests {
             agent_version: "0.1.0".into(),
             conditions: ["disk-pressure".into()].into(),
             agent_address: "10.0.0.7:7701".into(),
+            max_tasks: 250,
         }
     }
 

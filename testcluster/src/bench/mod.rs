@@ -165,7 +165,9 @@ pub async fn run(bench: Bench) -> Result<Vec<Figure>, Error> {
     }
     // What a manager says of its start is part of what is measured there.
     let log_level = if bench.parts.iter().any(|part| part == SCALE) { "info" } else { "warn" };
-    let hosted = Hosted::start(Options { log_level: log_level.into(), is_direct: true, ..options }).await?;
+    // Its tasks are more than a few workers can hold; a cluster without workers accepts them.
+    let workers = if bench.parts == [SCALE] { 0 } else { options.workers };
+    let hosted = Hosted::start(Options { log_level: log_level.into(), is_direct: true, workers, ..options }).await?;
     let measured = tokio::select! {
         measured = measure(&bench, &hosted) => measured,
         _ = tokio::signal::ctrl_c() => Err(Error::failed("interrupted")),

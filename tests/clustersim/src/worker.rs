@@ -158,6 +158,7 @@ fn inventory(address: SocketAddr) -> Inventory {
         agent_version: "sim".into(),
         conditions: BTreeSet::new(),
         agent_address: address.to_string(),
+        max_tasks: 0,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Checks of single options, with their defaults. Looks at nothing but the options.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use goat_core::model::Driver;
+use goat_core::model::validate::node;
 
 use super::{Error, RuntimeName};
 
@@ -29,6 +31,16 @@ pub(super) fn concurrent_starts(asked: Option<usize>) -> Result<usize, Error> {
     }
 }
 
+/// As the managers check them: a worker that they refuse does not start.
+pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    node::validate_labels(labels).map_err(|invalid| Error::Invalid { key: "labels", problem: invalid.problem })
+}
+
+pub(super) fn check_max_tasks(asked: Option<u32>) -> Result<(), Error> {
+    let checked = asked.map_or(Ok(()), node::validate_max_tasks);
+    checked.map_err(|invalid| Error::Invalid { key: "max_tasks", problem: invalid.problem })
+}
+
 pub(super) fn docker_socket(asked: Option<String>) -> Result<String, Error> {
     let socket = asked.unwrap_or_else(|| "/var/run/docker.sock".into());
     let path = socket.strip_prefix("unix://").unwrap_or(&socket);
@@ -44,7 +56,10 @@ pub(super) fn docker_socket(asked: Option<String>) -> Result<String, Error> {
 pub(super) fn advertised(asked: Option<String>, listen: SocketAddr, address: IpAddr) -> Result<String, Error> {
     let invalid = |problem| Error::Invalid { key: "advertise", problem };
     match asked {
-        Some(asked) if is_host_and_port(&asked) => Ok(asked),
+        Some(asked) if is_host_and_port(&asked) => {
+            node::validate_address("advertise", &asked).map_err(|error| invalid(error.problem))?;
+            Ok(asked)
+        }
         Some(asked) => Err(invalid(format!("{asked:?} is not HOST:PORT, as in 10.0.0.7:7701"))),
         None if listen.port() == 0 => Err(invalid("is needed where `listen` leaves the port open".into())),
         None if listen.ip().is_unspecified() => Ok(SocketAddr::new(address, listen.port()).to_string()),

@@ -28,6 +28,10 @@ const CONNECT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// For a runtime to say what runs. Longer than a listing takes on a busy machine.
 const LOOK: Duration = Duration::from_secs(2);
+/// Error texts of all tasks in one hello.
+const MAX_ERRORS_BYTES: usize = 2 << 20;
+/// Of which each task keeps so much.
+const MIN_ERROR_BYTES: usize = 32;
 /// Messages that wait to be sent.
 const QUEUE: usize = 64;
 
@@ -154,6 +158,8 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
     };
     let stopping = known.iter().filter(|seen| !runs_on(seen)).map(|seen| seen.record.meta.task.to_string());
     let inventory = (&*parts.inventory.borrow()).into();
+    let mut tasks: Vec<v1::TaskReport> = known.iter().map(|seen| seen.record.report()).collect();
+    shorten(&mut tasks);
     Ok(v1::Hello {
         node_id: parts.identity.node_id().to_string(),
         name: parts.name.clone(),
@@ -161,13 +167,26 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
         labels: parts.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         inventory: Some(inventory),
         stopping: stopping.collect(),
-        tasks: known.iter().map(|seen| seen.record.report()).collect(),
+        tasks,
         origins: known.iter().map(|seen| seen.record.origin()).collect(),
         cluster_id: parts.identity.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
         term: parts.identity.term(),
         relay: is_relayed,
         awaits_registration: true,
+        chunked_assignments: true,
     })
+}
+
+/// Cuts error texts if all of them together would make the hello too large for one message. The whole texts of what managers
+/// do not know yet follow with the reports.
+fn shorten(tasks: &mut [v1::TaskReport]) {
+    let bytes: usize = tasks.iter().map(|task| task.error.len()).sum();
+    if bytes > MAX_ERRORS_BYTES {
+        let most = (MAX_ERRORS_BYTES / tasks.len()).max(MIN_ERROR_BYTES);
+        for task in tasks {
+            task.error = convert::cut(std::mem::take(&mut task.error), most);
+        }
+    }
 }
 
 /// What runs by the word of its runtime. One that does not answer in time has none: an agent that was just started, or stood
@@ -191,6 +210,8 @@ fn refusal(address: &str, status: &tonic::Status) -> Refusal {
         | Code::Unauthenticated
         | Code::AlreadyExists
         | Code::OutOfRange
+        // Something that this worker says of itself is over a limit.
+        | Code::ResourceExhausted
         | Code::Unimplemented => Refusal::Refused(problem),
         // Told by the manager, as opposed to by the transport, which has a source.
         Code::Unavailable if std::error::Error::source(status).is_none() => Refusal::NoLeader,

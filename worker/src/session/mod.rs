@@ -7,6 +7,7 @@
 //! is the reconciler's.
 
 mod ask;
+mod assemble;
 mod dial;
 mod logs;
 mod stream;

@@ -9,12 +9,12 @@ use goat_proto::v1::{self, manager_message, worker_message};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
+use super::assemble::Assembly;
 use super::{End, Opened, Parts, logs};
 use crate::clock;
 use crate::identity::PeerWorker;
-use crate::task::Assignment;
 use crate::taskset::TaskSet;
 
 /// Heartbeats without an answer, after which another way to a leader is sought. It has to be found, by way of another
@@ -135,7 +135,7 @@ impl Session<'_> {
     }
 
     async fn receive(&self, mut from_leader: tonic::Streaming<v1::ManagerMessage>) -> End {
-        let mut sequence = None;
+        let mut assembly = Assembly::default();
         loop {
             let silence = silence(self.heartbeat_interval, self.grant_delay_ms.load(Ordering::Relaxed));
             let message = match tokio::time::timeout(silence, from_leader.message()).await {
@@ -148,7 +148,7 @@ impl Session<'_> {
                 return end;
             }
             let Some(message) = message.message else { continue };
-            if let Err(end) = self.handle(message, &mut sequence).await {
+            if let Err(end) = self.handle(message, &mut assembly).await {
                 return end;
             }
         }
@@ -180,7 +180,7 @@ impl Session<'_> {
         });
     }
 
-    async fn handle(&self, message: manager_message::Message, sequence: &mut Option<u64>) -> Result<(), End> {
+    async fn handle(&self, message: manager_message::Message, assembly: &mut Assembly) -> Result<(), End> {
         use manager_message::Message;
         match message {
             Message::Welcome(_) => Err(End::Nonsense("it welcomed this worker twice".into())),
@@ -188,11 +188,16 @@ impl Session<'_> {
             Message::Registering(_) => Ok(()),
             Message::Redirect(redirect) => Err(End::Redirected { leader: redirect.leader_address }),
             Message::Assignments(all) => {
-                *sequence = Some(all.sequence);
-                self.parts.reconciler.assign_all(parsed(all.tasks)).await?;
+                if let Some(all) = assembly.full(all)? {
+                    self.parts.reconciler.assign_all(all).await?;
+                }
                 Ok(())
             }
-            Message::Changes(changes) => self.changed(changes, sequence).await,
+            Message::Changes(changes) => {
+                let (set, removed) = assembly.changes(changes)?;
+                self.parts.reconciler.assign_changes(set, removed).await?;
+                Ok(())
+            }
             Message::Lease(grant) => {
                 self.granted(&grant);
                 Ok(())
@@ -221,16 +226,6 @@ impl Session<'_> {
         }
     }
 
-    async fn changed(&self, changes: v1::AssignmentChanges, sequence: &mut Option<u64>) -> Result<(), End> {
-        if *sequence != changes.sequence.checked_sub(1) {
-            return Err(End::Gap { last: sequence.unwrap_or(0), got: changes.sequence });
-        }
-        *sequence = Some(changes.sequence);
-        let removed = changes.removed.iter().filter_map(|task| task.parse().ok()).collect();
-        self.parts.reconciler.assign_changes(parsed(changes.set), removed).await?;
-        Ok(())
-    }
-
     fn granted(&self, grant: &v1::LeaseGrant) {
         let heartbeat_sequence = grant.heartbeat_sequence;
         let mut sent = self.sent.lock();
@@ -249,18 +244,6 @@ impl Session<'_> {
             self.leased_from.store(heartbeat_sequence, Ordering::Release);
         }
     }
-}
-
-/// What does not even name its task is left out: nothing can be done about it here.
-fn parsed(assignments: Vec<v1::Assignment>) -> Vec<Assignment> {
-    let parse = |wire: v1::Assignment| match Assignment::try_from(wire) {
-        Ok(assignment) => Some(assignment),
-        Err(error) => {
-            error!(%error, "an assignment makes no sense");
-            None
-        }
-    };
-    assignments.into_iter().filter_map(parse).collect()
 }
 
 #[cfg(test)]

@@ -87,9 +87,10 @@ pub(super) fn down_samples() -> Vec<Vec<u8>> {
         spec_version: 4,
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
     };
-    let all = Down::Assignments(v1::Assignments { sequence: 1, tasks: vec![assignment.clone()] });
+    let all = Down::Assignments(v1::Assignments { sequence: 1, tasks: vec![assignment.clone()], ..Default::default() });
     let removed = vec!["000000000001".to_owned()];
-    let changes = Down::Changes(v1::AssignmentChanges { sequence: 2, set: vec![assignment], removed });
+    let changes =
+        Down::Changes(v1::AssignmentChanges { sequence: 2, set: vec![assignment], removed, specs: Vec::new() });
     let lease = Down::Lease(v1::LeaseGrant { heartbeat_sequence: 3, ttl_ms: 2_500 });
     let message = |message| v1::ManagerMessage { term: 2, message: Some(message) }.encode_to_vec();
     [all, changes, lease].map(message).into()
@@ -104,7 +105,7 @@ pub(super) fn down(bytes: &[u8]) {
         _ => return,
     };
     for wire in assignments {
-        let _ = Assignment::try_from(wire);
+        let _ = Assignment::read(wire, None);
     }
 }
 

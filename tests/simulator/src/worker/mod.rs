@@ -197,7 +197,15 @@ impl Machine {
 
 impl Open {
     fn new(connection: u32, now_ms: u64) -> Self {
-        Self { connection, heard_ms: now_ms, beats_at_ms: now_ms, beat: 0, sent: BTreeMap::new(), leased_from: 0, sequence: None }
+        Self {
+            connection,
+            heard_ms: now_ms,
+            beats_at_ms: now_ms,
+            beat: 0,
+            sent: BTreeMap::new(),
+            leased_from: 0,
+            sequence: None,
+        }
     }
 }
 
