@@ -10,8 +10,14 @@ use serde::de::DeserializeOwned;
 
 /// The format of the first version.
 pub const FIRST_FORMAT: u8 = 1;
+/// The format from which commands are applied in bounded pieces, placements are checked again when they are applied,
+/// and retries and revocations do not depend on a count or on a clock. All managers apply a command by the format in
+/// use, so that an entry written before the format was raised has the effect that it always had.
+pub const BOUNDED_FORMAT: u8 = 2;
 /// The newest format this build writes and reads. The feature `next-format` makes a build as a later version might be.
-pub const FORMAT: u8 = if cfg!(feature = "next-format") { 2 } else { 1 };
+pub const FORMAT: u8 = if cfg!(feature = "next-format") { NEXT_FORMAT } else { BOUNDED_FORMAT };
+/// The format that only builds with the feature `next-format` read.
+pub const NEXT_FORMAT: u8 = BOUNDED_FORMAT + 1;
 
 /// Room for most tasks and nodes: apply encodes one or more of them for each command.
 const TYPICAL_BYTES: usize = 512;

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod change;
+mod clients;
 mod cluster;
 pub mod command;
 mod index;
@@ -33,6 +34,7 @@ use crate::model::{
 use command::Outcome;
 use index::Indexes;
 
+pub use clients::{Client, MAX_CLIENT_NAME_BYTES, MAX_CLIENTS};
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
 pub use restore::Restored;
@@ -146,6 +148,8 @@ pub struct State {
     revoked: BTreeMap<NodeId, u64>,
     /// None where the managers run unencrypted.
     security: Option<Security>,
+    /// By name.
+    clients: BTreeMap<String, Client>,
     requests: HashMap<RequestId, Remembered>,
     /// Oldest first.
     request_order: VecDeque<(u64, RequestId)>,

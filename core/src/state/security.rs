@@ -107,10 +107,14 @@ impl Apply<'_> {
             Rotation::None => {
                 return Err(Refusal::Impossible { what: "the certificate authority is not being rotated".into() });
             }
-            Rotation::Announced => security.signer = security.authorities.len() - 1,
+            Rotation::Announced => {
+                security.signer = security.authorities.len() - 1;
+                self.mark_clients_before_signer();
+            }
             Rotation::Signing => {
                 security.authorities.drain(..security.signer);
                 security.signer = 0;
+                self.forget_clients_before_signer();
             }
         }
         self.put_security(security)
