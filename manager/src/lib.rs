@@ -27,6 +27,7 @@
 pub mod backup;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod debug;
 pub mod dispatcher;
@@ -42,8 +43,10 @@ pub mod newcomer;
 pub mod notify;
 pub mod offline;
 pub mod presence;
+pub mod quota;
 pub mod raft;
 pub mod security;
 pub mod server;
+pub mod streams;
 pub mod taskset;
 pub mod traced;

@@ -12,10 +12,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goat_core::model::{Inventory, NodeId};
+use goat_core::model::Inventory;
 use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport};
 use goat_proto::v1::{self, manager_message, worker_message};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
@@ -29,12 +29,16 @@ use crate::raft::proposer::Error as ProposeError;
 const WRITES: usize = 64;
 
 impl Active {
-    fn begin(&self, node: NodeId, to_worker: ToWorker) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
+    fn begin(&self, hello: &Hello, to_worker: ToWorker) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
+        let node = hello.node;
         let mut sessions = self.sessions.lock();
         sessions.last_number += 1;
         let entry = Arc::new(Entry {
             number: sessions.last_number,
             node,
+            instance: hello.instance.clone(),
+            address: hello.address.clone(),
+            heartbeats: watch::Sender::new(0),
             to_worker,
             dirty: Default::default(),
             is_dirty: Notify::new(),
@@ -63,7 +67,7 @@ pub(super) async fn run(
     from_worker: Streaming<v1::WorkerMessage>,
     to_worker: ToWorker,
 ) {
-    let (entry, turn) = active.begin(hello.node, to_worker);
+    let (entry, turn) = active.begin(&hello, to_worker);
     let name = hello.name.clone();
     let session = Session { active: &active, entry: &entry, has_warned: AtomicBool::new(false) };
     let end = tokio::select! {
@@ -194,6 +198,7 @@ impl Session<'_> {
                     // One too many is lost as on a bad network: the next one renews.
                     let entry = self.entry.clone();
                     *entry.stance.lock() = heartbeat.stance;
+                    entry.heartbeats.send_modify(|count| *count += 1);
                     if self.active.heartbeats.try_send(Heartbeat { entry, sequence: heartbeat.sequence }).is_err() {
                         self.active.meters.heartbeats_dropped.add(1);
                     }

@@ -15,4 +15,5 @@ mod retries;
 mod security;
 mod sessions;
 mod snapshot;
+mod strangers;
 mod worker;

@@ -1,6 +1,7 @@
 //! One manager asked: from the first packet to its welcome, its redirect or its refusal.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use goat_core::model::TaskId;
@@ -12,7 +13,7 @@ use goat_tls::{Connector, Role};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tracing::info;
 
 use super::{Opened, Parts};
@@ -28,6 +29,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(2);
 /// Messages that wait to be sent.
 const QUEUE: usize = 64;
+
+/// This process, as managers know it.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
 
 /// A manager did not welcome this worker.
 pub(super) enum Refusal {
@@ -57,20 +61,24 @@ pub(super) async fn ask(address: String, is_relayed: bool, parts: &Parts) -> Ans
     Answer { from: address, result }
 }
 
-async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened, Refusal> {
-    let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
+/// A connection with a manager.
+pub(super) async fn connect(address: &str, parts: &Parts) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| unreachable(error.to_string()))?
+        .map_err(|error| format!("{address}: {error}"))?
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
     let connector = Connector::new(parts.transport.clone(), Role::Manager, parts.bind_source, CONNECT);
-    let channel = endpoint.connect_with_connector(connector).await;
-    let channel = channel.map_err(|error| Refusal::Unreachable(cause(&address, &error)))?;
+    endpoint.connect_with_connector(connector).await.map_err(|error| cause(address, &error))
+}
+
+async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened, Refusal> {
+    let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
+    let channel = connect(&address, parts).await.map_err(Refusal::Unreachable)?;
     let (to_leader, messages) = mpsc::channel(QUEUE);
     let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello(is_relayed, parts).await?)) };
     let _ = to_leader.try_send(hello);
-    let mut client = DispatcherClient::new(channel.clone())
+    let mut client = DispatcherClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let response = client.session(ReceiverStream::new(messages)).await.map_err(|status| refusal(&address, &status))?;
@@ -87,7 +95,6 @@ async fn open(address: String, is_relayed: bool, parts: &Parts) -> Result<Opened
             }
             Ok(Opened {
                 address,
-                channel,
                 to_leader,
                 from_leader,
                 term,
@@ -138,6 +145,7 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
         cluster_id: parts.identity.cluster_id().map(|id| id.to_string()).unwrap_or_default(),
         term: parts.identity.term(),
         relay: is_relayed,
+        instance_id: INSTANCE.clone(),
     })
 }
 

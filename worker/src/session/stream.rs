@@ -7,7 +7,6 @@ use goat_core::model::Inventory;
 use goat_proto::v1::{self, manager_message, worker_message};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
 use tracing::{debug, error, warn};
 
 use super::{End, Opened, Parts, logs};
@@ -29,7 +28,8 @@ const LOGS_STOP: Duration = Duration::from_millis(200);
 
 struct Session<'a> {
     parts: &'a Parts,
-    channel: Channel,
+    /// The manager that the session is with.
+    address: String,
     to_leader: mpsc::Sender<v1::WorkerMessage>,
     term: u64,
     heartbeat_interval: Duration,
@@ -43,7 +43,7 @@ struct Session<'a> {
 pub(super) async fn hold(opened: Opened, parts: &Parts) -> End {
     let session = Session {
         parts,
-        channel: opened.channel,
+        address: opened.address,
         to_leader: opened.to_leader,
         term: opened.term,
         heartbeat_interval: opened.heartbeat_interval,
@@ -197,7 +197,7 @@ impl Session<'_> {
             }
             Message::Logs(wanted) => {
                 debug!(task_id = wanted.task_id, "logs are wanted");
-                self.logs.spawn("logs", logs::push(wanted, self.channel.clone(), self.parts.clone()));
+                self.logs.spawn("logs", logs::push(wanted, self.address.clone(), self.parts.clone()));
                 Ok(())
             }
         }
