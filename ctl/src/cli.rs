@@ -15,7 +15,8 @@ use crate::spec::SpecFlags;
 use crate::values;
 
 pub use cluster::{
-    CaCommand, ClusterCommand, ContextCommand, Joining, ManagerCommand, OperatorCommand, RaftCommand, SnapshotCommand,
+    CaCommand, ClientCommand, ClusterCommand, ContextCommand, Joining, ManagerCommand, OperatorCommand, RaftCommand,
+    SnapshotCommand,
 };
 pub use globals::Globals;
 pub use node::NodeCommand;

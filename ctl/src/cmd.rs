@@ -1,7 +1,9 @@
 //! What each command does: one file per resource. Requests and printing; the rest is the manager's.
 
 pub mod authority;
+pub mod clients;
 pub mod cluster;
+pub mod compromised;
 pub mod context;
 pub mod debug;
 pub mod events;
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use clap_complete::Shell;
 use goat_proto::v1::{ReadInfo, ReadOptions};
+use goat_tls::Role;
 
 use crate::cli::{
     Cli, ClusterCommand, Command, ContextCommand, ManagerCommand, NodeCommand, OperatorCommand, RaftCommand, ReadFlags,
@@ -32,6 +35,7 @@ use crate::cli::{
 use crate::client::Client;
 use crate::context::{Way, resolve};
 use crate::exit::{Failure, say};
+use crate::expiry;
 use crate::output::{Out, span};
 
 /// What every command works with.
@@ -57,6 +61,12 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         command => command,
     };
     let Way { addresses, transport, credentials } = resolve(&cli.globals)?;
+    if let Some(file) = &credentials
+        && let Some(own) = transport.credentials().filter(|own| own.subject().role == Role::Client)
+        && let Some(warning) = expiry::warning(own.valid().1, &file.display().to_string())
+    {
+        say(&warning);
+    }
     let context = Context { client: Client::new(addresses, transport, cli.globals.timeout), out };
     match command {
         Command::Context(_) => context::renew(&context, credentials).await,
@@ -65,7 +75,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Service(command) => run_service(&context, command).await,
         Command::Task(command) => run_task(&context, command).await,
         Command::Node(command) => run_node(&context, command).await,
-        Command::Manager(command) => run_manager(&context, command).await,
+        Command::Manager(command) => run_manager(&context, command, credentials.as_deref()).await,
         Command::Operator(OperatorCommand::Raft(command)) => match command {
             RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
             RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,
@@ -130,8 +140,9 @@ async fn run_node(context: &Context, command: NodeCommand) -> Result<(), Failure
         NodeCommand::Ls { state, list } => node::ls(context, state, &list).await,
         NodeCommand::Inspect { reference, read } => node::inspect(context, reference, &read).await,
         NodeCommand::Drain { reference, deadline, wait } => node::drain(context, reference, deadline, &wait).await,
+        NodeCommand::Label { reference, labels } => node::label(context, reference, labels).await,
         NodeCommand::Activate { reference } => node::activate(context, reference).await,
-        NodeCommand::Rm { reference } => node::rm(context, reference).await,
+        NodeCommand::Rm { reference, force } => node::rm(context, reference, force).await,
     }
 }
 
@@ -141,6 +152,7 @@ async fn run_cluster(context: &Context, command: ClusterCommand, file: Option<&P
         ClusterCommand::Ca { command } => authority::ca(context, command, file).await,
         ClusterCommand::IssueClient { name, file } => authority::issue_client(context, name, file).await,
         ClusterCommand::Freeze { length, .. } => cluster::freeze(context, length).await,
+        ClusterCommand::Client(command) => clients::run(context, command).await,
         ClusterCommand::Leave { name, role, deadline, wait } => {
             leave::leave(context, name, role, deadline, &wait).await
         }
@@ -148,7 +160,7 @@ async fn run_cluster(context: &Context, command: ClusterCommand, file: Option<&P
     }
 }
 
-async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), Failure> {
+async fn run_manager(context: &Context, command: ManagerCommand, file: Option<&Path>) -> Result<(), Failure> {
     use manager::Standing::{Learner, Removed, Voter};
     match command {
         ManagerCommand::Ls { quiet } => manager::ls(context, quiet).await,
@@ -157,7 +169,10 @@ async fn run_manager(context: &Context, command: ManagerCommand) -> Result<(), F
         ManagerCommand::SetAddress { manager, new_address, force, wait } => {
             manager::set_address(context, manager, new_address, force, &wait).await
         }
-        ManagerCommand::Rm { manager, force, wait } => manager::set(context, manager, Removed, force, &wait).await,
+        ManagerCommand::Rm { manager, force, compromised: true, wait } => {
+            compromised::rm(context, manager, force, &wait, file).await
+        }
+        ManagerCommand::Rm { manager, force, wait, .. } => manager::set(context, manager, Removed, force, &wait).await,
     }
 }
 

@@ -30,6 +30,11 @@ pub struct Out {
     is_coloured: bool,
 }
 
+/// A JSON document on one line.
+pub fn json_text(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))
+}
+
 impl Out {
     pub fn new(format: Format) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
@@ -56,12 +61,6 @@ impl Out {
     /// A JSON document.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string()))?;
-        self.line(text)
-    }
-
-    /// A JSON document on one line.
-    pub fn json_line(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))?;
         self.line(text)
     }
 

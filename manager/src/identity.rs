@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
+use goat_core::codec::BOUNDED_FORMAT;
 use goat_core::model::{ClusterId, Invited, NodeId, RequestId, Secret};
 use goat_core::state::command::{Action, Answer, Command, Outcome, Refusal};
-use goat_core::state::{Rotation, Security};
+use goat_core::state::{Client, MAX_CLIENT_NAME_BYTES, Rotation, Security};
 use goat_proto::convert;
 use goat_proto::v1;
 use goat_proto::v1::identity_server::Identity as IdentityService;
@@ -18,23 +19,26 @@ use crate::control::refused;
 use crate::dispatcher::Desk;
 use crate::raft::Group;
 use crate::raft::seat::Seat;
-use crate::security::issue::{Issued, sign};
+use crate::security::guesses::Guesses;
+use crate::security::issue::{self, Issued, sign};
 use crate::security::rotation::waiting_for;
 
 type Reply<T> = Result<Response<T>, Status>;
 
-const MAX_NAME_BYTES: usize = 64;
+/// Clients in one answer.
+const CLIENTS_AT_ONCE: usize = 1_000;
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Identity {
     seat: Seat,
     desk: Desk,
+    guesses: Guesses,
 }
 
 impl Identity {
-    pub const fn new(seat: Seat, desk: Desk) -> Self {
-        Self { seat, desk }
+    pub fn new(seat: Seat, desk: Desk) -> Self {
+        Self { seat, desk, guesses: Guesses::default() }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -47,6 +51,23 @@ impl Identity {
         let group = self.group()?;
         group.linearize().await.map_err(|error| error.into_status(&group))?;
         let security = group.view().read().security().cloned();
+        Ok((group, security))
+    }
+
+    /// As [`Identity::secured`], for a caller with this join secret. A secret that is wrong by this manager's own state is
+    /// counted before a quorum is asked whether there is a newer one.
+    async fn invited(
+        &self,
+        caller: Option<&Caller>,
+        invited: Invited,
+        secret: &str,
+    ) -> Result<(Group, Option<Security>), Status> {
+        let is_known = check_secret(self.group()?.view().read().security(), invited, secret).is_ok();
+        if !is_known {
+            self.guesses.count(caller, word(invited))?;
+        }
+        let (group, security) = self.secured().await?;
+        check_secret(security.as_ref(), invited, secret)?;
         Ok((group, security))
     }
 }
@@ -106,8 +127,20 @@ fn signed(
 }
 
 async fn propose(group: &Group, request_id: &str, action: Action) -> Result<Answer, Status> {
-    let request: RequestId = convert::parse("request_id", request_id)?;
-    let command = Command { now_ms: clock::now_ms(), request: Some(request), action };
+    propose_as(group, Some(convert::parse("request_id", request_id)?), action).await
+}
+
+/// A client's certificate is listed, if the cluster's format has the list; a revoked name is refused.
+async fn list_client(group: &Group, name: &str) -> Result<(), Status> {
+    if group.view().read().format() < BOUNDED_FORMAT {
+        return Ok(());
+    }
+    let expires_at_ms = issue::expires_at_ms(Role::Client);
+    propose_as(group, None, Action::IssueClient { name: name.to_owned(), expires_at_ms }).await.map(drop)
+}
+
+async fn propose_as(group: &Group, request: Option<RequestId>, action: Action) -> Result<Answer, Status> {
+    let command = Command { now_ms: clock::now_ms(), request, action };
     let accepted = group.propose(&command).await.map_err(|error| error.into_status(group))?;
     match accepted.outcome {
         Outcome::Done(answer) => Ok(answer),
@@ -118,9 +151,9 @@ async fn propose(group: &Group, request_id: &str, action: Action) -> Result<Answ
 #[async_trait]
 impl IdentityService for Identity {
     async fn join_manager(&self, request: Request<v1::JoinManagerRequest>) -> Reply<v1::JoinManagerReply> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let request = request.into_inner();
-        let (group, security) = self.secured().await?;
-        check_secret(security.as_ref(), Invited::Manager, &request.secret)?;
+        let (group, security) = self.invited(caller.as_ref(), Invited::Manager, &request.secret).await?;
         // Before the number is given: a request that cannot be signed leaves nothing behind.
         signed(security.as_ref(), group.cluster(), &request.certificate_request, Role::Manager, "0")?;
         let (name, address) = (request.name, request.address);
@@ -140,9 +173,9 @@ impl IdentityService for Identity {
     }
 
     async fn join_worker(&self, request: Request<v1::JoinWorkerRequest>) -> Reply<v1::JoinWorkerReply> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let request = request.into_inner();
-        let (group, security) = self.secured().await?;
-        check_secret(security.as_ref(), Invited::Worker, &request.secret)?;
+        let (group, security) = self.invited(caller.as_ref(), Invited::Worker, &request.secret).await?;
         let node: NodeId = convert::parse("node_id", &request.node_id)?;
         let known = group.view().read().node(node).map(|known| known.name.clone());
         if let Some(name) = known {
@@ -173,6 +206,9 @@ impl IdentityService for Identity {
         }
         let request = request.into_inner().certificate_request;
         let issued = sign(&security, group.cluster(), &request, subject.role, &subject.id).map_err(malformed)?;
+        if subject.role == Role::Client {
+            list_client(&group, &subject.id).await?;
+        }
         info!(role = %subject.role, id = subject.id, is_outdated, "renewed a certificate");
         Ok(Response::new(v1::RenewReply { certificate: issued.certificate, authorities: issued.authorities }))
     }
@@ -180,14 +216,34 @@ impl IdentityService for Identity {
     async fn issue_client(&self, request: Request<v1::IssueClientRequest>) -> Reply<v1::RenewReply> {
         let v1::IssueClientRequest { name, certificate_request } = request.into_inner();
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
-        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_name) {
+        if name.is_empty() || name.len() > MAX_CLIENT_NAME_BYTES || !name.bytes().all(is_name) {
             return Err(Status::invalid_argument("name: 1 to 64 of a-z, A-Z, 0-9, - _ . and @ are expected"));
         }
         let (group, security) = self.secured().await?;
         let security = security.ok_or_else(unencrypted)?;
         let issued = sign(&security, group.cluster(), &certificate_request, Role::Client, &name).map_err(malformed)?;
+        list_client(&group, &name).await?;
         info!(name, "issued a client's certificate");
         Ok(Response::new(v1::RenewReply { certificate: issued.certificate, authorities: issued.authorities }))
+    }
+
+    async fn list_clients(&self, request: Request<v1::ListClientsRequest>) -> Reply<v1::ListClientsReply> {
+        let after = request.into_inner().after;
+        let (group, security) = self.secured().await?;
+        security.ok_or_else(unencrypted)?;
+        let state = group.view().read();
+        let mut rest = state.clients().filter(|client| client.name > after);
+        let clients = rest.by_ref().take(CLIENTS_AT_ONCE).map(shown).collect();
+        Ok(Response::new(v1::ListClientsReply { clients, more: rest.next().is_some() }))
+    }
+
+    async fn revoke_client(&self, request: Request<v1::RevokeClientRequest>) -> Reply<v1::RevokeClientReply> {
+        let v1::RevokeClientRequest { request_id, name } = request.into_inner();
+        let (group, security) = self.secured().await?;
+        security.ok_or_else(unencrypted)?;
+        propose(&group, &request_id, Action::RevokeClient { name: name.clone() }).await?;
+        info!(name, "revoked a client's certificates");
+        Ok(Response::new(v1::RevokeClientReply {}))
     }
 
     async fn get_join_token(&self, request: Request<v1::GetJoinTokenRequest>) -> Reply<v1::GetJoinTokenReply> {
@@ -237,6 +293,15 @@ impl IdentityService for Identity {
         info!("a rotation of the certificate authority has begun");
         let security = self.secured().await?.1.ok_or_else(unencrypted)?;
         self.describe(&group, &security).await.map(Response::new)
+    }
+}
+
+fn shown(client: &Client) -> v1::Client {
+    v1::Client {
+        name: client.name.clone(),
+        issued_at_ms: client.issued_at_ms.unwrap_or(0),
+        expires_at_ms: client.expires_at_ms.unwrap_or(0),
+        revoked_at_ms: client.revoked_at_ms.unwrap_or(0),
     }
 }
 

@@ -31,6 +31,7 @@
 pub mod backup;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod debug;
 pub mod directory;
@@ -50,8 +51,10 @@ pub mod newcomer;
 pub mod notify;
 pub mod offline;
 pub mod presence;
+pub mod quota;
 pub mod raft;
 pub mod security;
 pub mod server;
+pub mod streams;
 pub mod taskset;
 pub mod traced;

@@ -7,25 +7,25 @@ use anyhow::Context;
 use goat_observe::Ring;
 use goat_proto::MAX_MESSAGE_BYTES;
 use goat_proto::v1::control_server::ControlServer;
-use goat_proto::v1::dispatcher_server::DispatcherServer;
 use goat_proto::v1::identity_server::IdentityServer;
 use goat_proto::v1::presence_server::PresenceServer;
 use goat_proto::v1::raft_server::RaftServer;
 use goat_raft_store::Base;
 use goat_system::notify as systemd;
 use goat_system::stall::Watchdog;
-use goat_tls::{Incoming, Limits, Listener, Network, Transport};
+use goat_tls::{Listener, Network, Transport};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tower_layer::Stack;
 use tracing::{info, warn};
 
 use crate::backup;
 use crate::config::Config;
+use crate::connections;
 use crate::control::{Control, MAX_REQUEST_BYTES};
 use crate::debug::Debug;
-use crate::dispatcher::{Desk, Dispatcher};
+use crate::dispatcher::{Desk, Dispatcher, DispatcherServers};
 use crate::duty::Duty;
 use crate::events::{self, Events};
 use crate::http;
@@ -45,10 +45,6 @@ use crate::taskset::TaskSet;
 
 /// The message, the vote and the first commit of the new leader: three round trips of up to 300 ms and fsyncs of up to 200 ms.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(4);
-/// A thousand workers, their log streams, the managers and many users; those beyond wait.
-const LIMITS: Limits = Limits { connections: 8_192, handshake: Duration::from_secs(5) };
-/// Of one connection. Managers share one for everything.
-const STREAMS: u32 = 4_096;
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Of a request to join, with a certificate request.
 pub const JOIN_BYTES: usize = 32 << 10;
@@ -202,25 +198,15 @@ async fn serve(
     let raft = RaftServer::new(Service { seat: seat.clone() })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let dispatcher = DispatcherServer::new(Dispatcher::new(seat.clone(), parts.desk.clone(), stop.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let dispatcher = DispatcherServers::new(Dispatcher::new(seat.clone(), parts.desk.clone(), stop.clone()));
     let presence = PresenceServer::new(Presence::new(seat.clone())).max_decoding_message_size(PING_BYTES);
     let identity =
         IdentityServer::new(Identity::new(seat.clone(), parts.desk.clone())).max_decoding_message_size(JOIN_BYTES);
     let control = ControlServer::new(Control::new(seat.clone(), parts.desk, parts.events, parts.debug, stop.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    Server::builder()
-        .layer(Stack::new(GateLayer::new(seat), parts.rpcs))
-        .max_concurrent_streams(Some(STREAMS))
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-        .add_service(raft)
-        .add_service(dispatcher)
-        .add_service(presence)
-        .add_service(identity)
-        .add_service(control)
-        .serve_with_incoming_shutdown(Incoming::new(listener, transport, LIMITS), stop.cancelled_owned())
-        .await
+    let routes =
+        Routes::new(raft).add_service(dispatcher).add_service(presence).add_service(identity).add_service(control);
+    let layer = Stack::new(GateLayer::new(seat), parts.rpcs);
+    connections::serve(listener, transport, routes, layer, stop).await
 }

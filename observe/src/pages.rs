@@ -2,9 +2,12 @@
 //! nothing can be changed through them, so that they may be read by whatever watches over machines; who may reach them is
 //! the network's affair.
 //!
-//! One request a connection, within bounds of time, size and number: those beyond wait to be taken.
+//! One request a connection, within bounds of time, size and number. A connection beyond the number takes the place of the
+//! oldest one of the source address that has most: a slow reader does not blind the others.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +23,13 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
 use crate::metric::page;
 
-const MAX_CONNECTIONS: usize = 64;
+/// At the same time.
+const MAX_CONNECTIONS: usize = 128;
 /// From the first byte to the last of the answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(15);
 const HEADER_TIME: Duration = Duration::from_secs(5);
@@ -52,29 +55,61 @@ pub struct Site {
     pub registry: Arc<Registry>,
 }
 
+/// Open connections. They end with this.
+#[derive(Debug, Default)]
+struct Connections {
+    running: JoinSet<()>,
+    /// Oldest first.
+    open: VecDeque<(IpAddr, AbortHandle)>,
+}
+
+impl Connections {
+    /// Ends when a connection has; never while there is none.
+    async fn ended(&mut self) {
+        let Some(ended) = self.running.join_next_with_id().await else { return std::future::pending().await };
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.open.retain(|(_, connection)| connection.id() != id);
+    }
+
+    fn add(&mut self, source: IpAddr, connection: impl Future<Output = ()> + Send + 'static) {
+        if self.open.len() >= MAX_CONNECTIONS
+            && let Some(at) = self.oldest_of_largest()
+            && let Some((_, oldest)) = self.open.remove(at)
+        {
+            oldest.abort();
+        }
+        self.open.push_back((source, self.running.spawn(connection)));
+    }
+
+    /// The oldest connection of the source address with the most connections.
+    fn oldest_of_largest(&self) -> Option<usize> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (source, _) in &self.open {
+            *counts.entry(*source).or_default() += 1;
+        }
+        let most = counts.values().copied().max()?;
+        self.open.iter().position(|(source, _)| counts.get(source) == Some(&most))
+    }
+}
+
 /// Serves the pages until it is dropped.
 pub async fn serve(listener: TcpListener, site: Site) {
     let router = router(site);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // They end with this one.
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let stream = loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => break stream,
-                    Err(error) => {
-                        warn!(%error, "a connection could not be taken");
-                        tokio::time::sleep(ACCEPT_AGAIN).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-            }
+        let (stream, address) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            },
+            () = connections.ended() => continue,
         };
         let router = router.clone();
-        connections.spawn(async move {
-            let _permit = permit;
+        connections.add(address.ip(), async move {
             // Whoever asked has gone, or was too slow: nothing is lost.
             let _ = tokio::time::timeout(CONNECTION_TIME, answer(stream, router)).await;
         });
@@ -118,5 +153,48 @@ async fn metrics(State(site): State<Site>) -> Response {
     match made {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Always;
+
+    #[async_trait]
+    impl Readiness for Always {
+        async fn ready(&self) -> Result<String, String> {
+            Ok("it is".into())
+        }
+    }
+
+    async fn ask(address: std::net::SocketAddr) -> String {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("a free port");
+        let mut stream = socket.connect(address).await.expect("it listens");
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    #[tokio::test]
+    async fn callers_that_say_nothing_blind_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let registry = Arc::new(Registry::default());
+        let site = Site { program: "a", version: "1", readiness: Arc::new(Always), registry };
+        let server = tokio::spawn(serve(listener, site));
+        let mut silent = Vec::new();
+        for _ in 0..2 * MAX_CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.expect("it listens"));
+        }
+        let answer = tokio::time::timeout(HEADER_TIME / 2, ask(address)).await.expect("at once");
+        assert!(answer.contains("ready: it is"), "{answer}");
+        server.abort();
     }
 }

@@ -78,6 +78,33 @@ fn a_removed_node_stops_what_it_runs_and_is_told_to_join_anew() {
     assert_eq!(sleepers(), 2, "its task still runs");
 }
 
+#[test]
+fn a_removed_managers_disk_opens_nothing_after_one_command() {
+    let world = World::up("process", &[]);
+    let secret = ["run", "--name", "vault", "--driver", "process", "--env", "KEY=1", "/bin/sleep", "1000"];
+    world.ok(&secret);
+    world.ok(&["run", "--name", "web", "--driver", "process", "/bin/sleep", "1000"]);
+    let before = running(&world);
+    let tokens = || ["manager", "worker"].map(|role| world.ok(&["cluster", "join-token", role, "-q"]));
+    let (old_tokens, old_authority) = (tokens(), world.json(&["cluster", "ca"]));
+    let leader = world.json(&["status"])["leader"].clone();
+    let removed = ["m1", "m2", "m3"].into_iter().find(|name| leader != *name).expect("two others");
+    let stolen = world.path("stolen.pem");
+    std::fs::copy(world.path(&format!("{removed}/identity.pem")), &stolen).expect("it has one");
+    let stolen = stolen.display().to_string();
+    world.ok(&["--credentials", &stolen, "status"]);
+
+    let (code, _, told) = world.run(&["manager", "rm", "--compromised", removed]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("vault") && !told.contains("web"), "services with an environment are named: {told}");
+    assert_ne!(world.json(&["cluster", "ca"])["signer"], old_authority["signer"]);
+    let new_tokens = tokens();
+    assert!(old_tokens.iter().zip(&new_tokens).all(|(old, new)| old != new));
+    let (code, _, refused) = world.run(&["--credentials", &stolen, "--timeout", "2s", "status"]);
+    assert_eq!(code, 5, "{refused}");
+    assert_eq!(running(&world), before, "a task was restarted");
+}
+
 /// Processes of this test's service.
 fn sleepers() -> usize {
     let processes = std::fs::read_dir("/proc").expect("it is there").filter_map(Result::ok);

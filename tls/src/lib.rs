@@ -8,6 +8,7 @@
 //! | [`token`] | what a newcomer is given: a secret, and the digest of the authority it may believe |
 //! | [`transport`] | the present credentials as TLS settings, replaced while connections go on |
 //! | [`connect`], [`accept`] | connections outwards and inwards |
+//! | `places` | how many connections each class of callers has |
 //! | `outdated` | whose certificates are taken inwards |
 //! | [`network`] | what they go over: TCP, unless a simulation says otherwise |
 //!
@@ -21,15 +22,17 @@ pub mod connect;
 pub mod credentials;
 pub mod network;
 mod outdated;
+mod places;
 pub mod subject;
 pub mod token;
 pub mod transport;
 
-pub use accept::{Caller, Incoming, Limits};
+pub use accept::{Caller, Class, Incoming, Limits};
 pub use authority::{Authority, Validity};
 pub use connect::Connector;
 pub use credentials::Credentials;
 pub use network::{Listener, Network};
+pub use places::{Overflow, Share, source};
 pub use subject::{Role, Subject};
 pub use token::JoinToken;
 pub use transport::Transport;

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use goat_tls::credentials::Request;
-use goat_tls::{Authority, Connector, Credentials, Incoming, JoinToken, Limits, Role, Subject, Transport, Validity};
+use goat_tls::{
+    Authority, Connector, Credentials, Incoming, JoinToken, Limits, Overflow, Role, Share, Subject, Transport, Validity,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
@@ -12,7 +14,16 @@ use tonic::transport::server::Connected;
 use tower_service::Service;
 
 const WITHIN: Duration = Duration::from_secs(5);
-const LIMITS: Limits = Limits { connections: 8, handshake: Duration::from_secs(5) };
+const STRANGERS: Share = Share { places: 4, each: 4, overflow: Overflow::CloseOldest, lifetime: None };
+const LIMITS: Limits = Limits {
+    handshake: Duration::from_secs(5),
+    handshakes: 8,
+    managers: Share::members(8, 8),
+    workers: Share::members(8, 8),
+    clients: Share::members(8, 8),
+    strangers: STRANGERS,
+    plaintext: Share::members(8, 8),
+};
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn authority() -> Authority {
@@ -186,23 +197,105 @@ async fn who_speaks_no_tls_is_told_so_and_refused() {
     call(&client, manager).await.expect("taken");
 }
 
-#[tokio::test]
-async fn callers_that_say_nothing_keep_nobody_out_for_long() {
-    let authority = authority();
+/// Says a word on each connection and keeps it open.
+async fn keep(transport: Transport, limits: Limits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
-    let limits = Limits { connections: 2, handshake: Duration::from_millis(200) };
-    let mut incoming = Incoming::new(listener, transport(&authority, Role::Manager), limits);
+    let mut incoming = Incoming::new(listener, transport, limits);
     tokio::spawn(async move {
         while let Some(Ok(mut stream)) = incoming.next().await {
-            let _ = stream.write_all(b"in").await;
-            let _ = stream.shutdown().await;
+            tokio::spawn(async move {
+                let _ = stream.write_all(b"in").await;
+                // Until the other side, or a limit, closes it.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
         }
     });
+    address
+}
+
+/// A connection on which the server has spoken.
+async fn open(connector: &Connector, address: SocketAddr) -> Result<goat_tls::connect::Stream, String> {
+    let uri = format!("http://{address}").parse().expect("an address");
+    let stream = connector.clone().call(uri).await.map_err(|error| error.to_string())?;
+    let mut stream = stream.into_inner();
+    let mut word = [0; 2];
+    stream.read_exact(&mut word).await.map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
+fn stranger(authority: &Authority) -> Connector {
+    let secret = goat_tls::token::new_secret().expect("random");
+    let token = JoinToken::new(Role::Worker, authority.digest(), secret);
+    Connector::newcomer(&token, None, WITHIN).expect("a token")
+}
+
+/// Returns when the server has closed the connection.
+async fn until_closed(stream: &mut goat_tls::connect::Stream) {
+    let ended = tokio::time::timeout(WITHIN, stream.read_to_end(&mut Vec::new())).await;
+    drop(ended.expect("it is closed"));
+}
+
+#[tokio::test]
+async fn callers_that_say_nothing_keep_nobody_out() {
+    let authority = authority();
+    // Longer than the test may last: a silent caller has to make room.
+    let limits = Limits { handshakes: 2, handshake: Duration::from_secs(3_600), ..LIMITS };
+    let address = keep(transport(&authority, Role::Manager), limits).await;
     let mut silent = Vec::new();
     for _ in 0..4 {
         silent.push(tokio::net::TcpStream::connect(address).await.expect("it listens"));
     }
     let client = connector(transport(&authority, Role::Client), Role::Manager);
-    assert_eq!(call(&client, address).await.expect("in the end"), "in");
+    open(&client, address).await.expect("in");
+}
+
+#[tokio::test]
+async fn strangers_take_no_place_from_members() {
+    let authority = authority();
+    let address = keep(transport(&authority, Role::Manager), LIMITS).await;
+    let stranger = stranger(&authority);
+    let mut strangers = Vec::new();
+    for _ in 0..2 * STRANGERS.places {
+        strangers.push(open(&stranger, address).await.expect("a stranger gets in"));
+    }
+    // The first half had to make room for the second.
+    for closed in &mut strangers[..STRANGERS.places] {
+        until_closed(closed).await;
+    }
+    for role in Role::ALL {
+        open(&connector(transport(&authority, role), Role::Manager), address).await.expect("a member gets in");
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_connection_has_an_end() {
+    let authority = authority();
+    let strangers = Share { lifetime: Some(Duration::from_millis(100)), ..STRANGERS };
+    let address = keep(transport(&authority, Role::Manager), Limits { strangers, ..LIMITS }).await;
+    until_closed(&mut open(&stranger(&authority), address).await.expect("it gets in")).await;
+}
+
+#[tokio::test]
+async fn a_class_without_places_is_refused() {
+    let authority = authority();
+    let limits = Limits { strangers: Share::CLOSED, clients: Share::CLOSED, ..LIMITS };
+    let address = keep(transport(&authority, Role::Worker), limits).await;
+    let client = connector(transport(&authority, Role::Client), Role::Worker);
+    open(&client, address).await.expect_err("users have no business here");
+    let manager = connector(transport(&authority, Role::Manager), Role::Worker);
+    open(&manager, address).await.expect("managers have");
+}
+
+#[tokio::test]
+async fn a_member_with_too_many_connections_loses_its_own_oldest() {
+    let authority = authority();
+    let limits = Limits { workers: Share::members(8, 2), ..LIMITS };
+    let address = keep(transport(&authority, Role::Manager), limits).await;
+    let worker = connector(transport(&authority, Role::Worker), Role::Manager);
+    let mut oldest = open(&worker, address).await.expect("room");
+    let mut newer = [open(&worker, address).await.expect("room"), open(&worker, address).await.expect("room")];
+    until_closed(&mut oldest).await;
+    let silence = tokio::time::timeout(Duration::from_millis(50), newer[0].read_u8()).await;
+    assert!(silence.is_err(), "the newer ones stay: {silence:?}");
 }

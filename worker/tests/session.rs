@@ -24,14 +24,14 @@ use goat_worker::runtime::{Event, Runtimes};
 use goat_worker::session;
 use goat_worker::task::{Record, TaskMeta};
 use goat_worker::taskset::TaskSet;
-use played::{HEARTBEAT_MS, Session, WITHIN, played};
+use played::{Arrivals, HEARTBEAT_MS, Session, WITHIN, played};
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// A worker without a runtime, which knows one manager.
 struct Worker {
     lease: Arc<Lease>,
-    sessions: mpsc::Receiver<Session>,
+    arrivals: Arrivals,
     tasks: TaskSet,
     _events: mpsc::Sender<(Driver, Event)>,
     _inventory: watch::Sender<Inventory>,
@@ -48,7 +48,7 @@ impl Worker {
     async fn with(journal: Vec<Record>) -> Self {
         let dir = TempDir::new().expect("a directory");
         let tasks = TaskSet::new("agent");
-        let (manager, sessions) = played(&tasks).await;
+        let (manager, arrivals) = played(&tasks).await;
         let identity = Arc::new(Identity::open(dir.path()).expect("an empty directory"));
         let lease = Arc::new(Lease::open(identity.root()).expect("opened"));
         let (outbox, meters) = (Arc::new(Outbox::default()), Arc::new(Meters::default()));
@@ -80,11 +80,11 @@ impl Worker {
         tasks.spawn("session", session::run(parts));
         let kept = lease.clone();
         tasks.spawn("lease", async move { kept.keep().await });
-        Self { lease, sessions, tasks, _events: events, _inventory: inventory_told, _watched: watched, _dir: dir }
+        Self { lease, arrivals, tasks, _events: events, _inventory: inventory_told, _watched: watched, _dir: dir }
     }
 
     async fn session(&mut self) -> Session {
-        let session = tokio::time::timeout(WITHIN, self.sessions.recv()).await.expect("it dials in time");
+        let session = tokio::time::timeout(WITHIN, self.arrivals.sessions.recv()).await.expect("it dials in time");
         session.expect("the leader is there")
     }
 
@@ -208,5 +208,27 @@ async fn what_was_not_found_running_is_not_claimed_by_a_worker_that_may_have_bee
     // Within its lease nobody has given it up: nothing has to be asked.
     let hello = worker.session().await.hello().await;
     assert_eq!((hello.tasks.len(), hello.stopping.len()), (1, 0));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn each_log_stream_has_a_connection_of_its_own() {
+    let mut worker = Worker::start().await;
+    let session = worker.session().await;
+    session.welcome(1).await;
+    let mut connections = vec![session.from];
+    for number in 0..3 {
+        let wanted = v1::LogsWanted {
+            stream_id: format!("stream{number}"),
+            task_id: TaskId::from_random(7).to_string(),
+            ..v1::LogsWanted::default()
+        };
+        session.say(1, manager_message::Message::Logs(wanted)).await;
+        let opened = tokio::time::timeout(WITHIN, worker.arrivals.log_streams.recv()).await;
+        connections.push(opened.expect("in time").expect("the leader lives"));
+    }
+    connections.sort_unstable();
+    connections.dedup();
+    assert_eq!(connections.len(), 4, "a stream that nobody reads stops none of the others: {connections:?}");
     worker.stop().await;
 }

@@ -11,7 +11,10 @@ pub mod validate;
 
 pub use id::{ClusterId, NodeId, ParseIdError, RequestId, ServiceId, TaskId};
 pub use manager::{Manager, Standing};
-pub use node::{Availability, ImageInfo, Inventory, MAX_NODE_TASKS, Node, NodeState, default_task_limit};
+pub use node::{
+    Availability, ImageInfo, Inventory, MAX_NODE_TASKS, MAX_OPERATOR_LABEL_BYTES, MAX_OPERATOR_LABELS, Node, NodeState,
+    OPERATOR_LABEL_PREFIX, default_task_limit,
+};
 pub use resources::Resources;
 pub use security::{Authority, Invited, JoinSecrets, Secret};
 pub use spec::{

@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Driver, NodeId, Resources};
 
+/// Labels whose keys begin with this are an operator's to set. A worker cannot give them to itself.
+pub const OPERATOR_LABEL_PREFIX: &str = "operator/";
+/// Operator's labels of one node.
+pub const MAX_OPERATOR_LABELS: usize = 32;
+/// Of an operator's label: its key, and its value.
+pub const MAX_OPERATOR_LABEL_BYTES: usize = 128;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     pub id: NodeId,

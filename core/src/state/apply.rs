@@ -56,6 +56,8 @@ impl Apply<'_> {
             Action::RestoreServices { changes } => self.restore_services(changes),
             Action::DrainNode { node, within_ms } => self.drain_node(*node, *within_ms),
             Action::SetAvailability { node, availability } => self.set_availability(*node, *availability),
+            Action::SetNodeLabels { node, set, remove } => self.set_node_labels(*node, set, remove),
+            Action::RevokeNode { node } => self.revoke_node(*node),
             Action::RemoveNode { node } => self.remove_node(*node),
             Action::AddManager { name, address } => self.add_manager(name, address),
             Action::Recover { survivor, address, leap } => self.recover(*survivor, address.as_deref(), *leap),
@@ -82,6 +84,8 @@ impl Apply<'_> {
             Action::InitSecurity { authority, secrets } => self.init_security(authority, secrets),
             Action::RotateJoinSecret { invited, secret } => self.rotate_secret(*invited, secret),
             Action::AnnounceAuthority { authority } => self.announce_authority(authority),
+            Action::IssueClient { name, expires_at_ms } => self.issue_client(name, *expires_at_ms),
+            Action::RevokeClient { name } => self.revoke_client(name),
             Action::AdvanceRotation { seen_version } => self.advance_rotation(*seen_version),
             #[cfg(feature = "next-format")]
             Action::Rehearse { .. } => Ok(Answer::Nothing),

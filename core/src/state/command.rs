@@ -71,6 +71,17 @@ pub enum Action {
         node: NodeId,
         within_ms: u64,
     },
+    /// Labels that a worker cannot give to itself: keys begin with [`crate::model::OPERATOR_LABEL_PREFIX`].
+    SetNodeLabels {
+        node: NodeId,
+        set: BTreeMap<String, String>,
+        remove: Vec<String>,
+    },
+    /// The node's certificate is refused from now on, whatever state the node is in. Its session ends, so that it goes down when
+    /// its lease has run out, and can be removed.
+    RevokeNode {
+        node: NodeId,
+    },
     /// Only a node that is down.
     RemoveNode {
         node: NodeId,
@@ -120,6 +131,16 @@ pub enum Action {
     /// Begins a rotation: the new authority is believed beside the old one.
     AnnounceAuthority {
         authority: Authority,
+    },
+
+    /// A certificate for a user was issued. Refused if the name is revoked.
+    IssueClient {
+        name: String,
+        expires_at_ms: u64,
+    },
+    /// Certificates of this name are refused from now on, and no other is issued.
+    RevokeClient {
+        name: String,
     },
 
     // The dispatcher's, for a worker.
@@ -203,7 +224,11 @@ impl Versioned for Command {
         match self.action {
             #[cfg(feature = "next-format")]
             Action::Rehearse { .. } => NEXT_FORMAT,
-            Action::StopFreeze => BOUNDED_FORMAT,
+            Action::StopFreeze
+            | Action::IssueClient { .. }
+            | Action::RevokeClient { .. }
+            | Action::RevokeNode { .. }
+            | Action::SetNodeLabels { .. } => BOUNDED_FORMAT,
             _ => FIRST_FORMAT,
         }
     }

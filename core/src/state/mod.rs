@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod change;
+mod clients;
 mod cluster;
 pub mod command;
 mod index;
@@ -34,6 +35,7 @@ use crate::model::{
 use index::Indexes;
 use requests::Requests;
 
+pub use clients::{Client, MAX_CLIENT_NAME_BYTES, MAX_CLIENTS};
 pub use index::NodeUse;
 pub use managers::MAX_MANAGERS;
 pub use nodes::MAX_REVOKED;
@@ -149,6 +151,8 @@ pub struct State {
     revoked: BTreeMap<NodeId, Revoked>,
     /// None where the managers run unencrypted.
     security: Option<Security>,
+    /// By name.
+    clients: BTreeMap<String, Client>,
     requests: Requests,
     index: Indexes,
 }

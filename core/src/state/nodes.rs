@@ -14,10 +14,11 @@ use super::apply::{Apply, Done};
 use super::change::NodeChange;
 use super::command::{Answer, Refusal};
 use super::rows::{node_key, revoked_key, revoked_row};
-use crate::codec;
+use crate::codec::{self, BOUNDED_FORMAT};
 use crate::model::validate::validate_name;
 use crate::model::{
-    Availability, Cause, Desired, Inventory, Node, NodeId, NodeState, OnDisconnect, Task, TaskId, TaskState, reason,
+    Availability, Cause, Desired, Inventory, MAX_OPERATOR_LABEL_BYTES, MAX_OPERATOR_LABELS, Node, NodeId, NodeState,
+    OPERATOR_LABEL_PREFIX, OnDisconnect, Task, TaskId, TaskState, reason,
 };
 
 /// Longer than a worker's certificate lasts. Under the first format a removed node was forgotten then.
@@ -47,6 +48,16 @@ impl Apply<'_> {
         let mut node = self.node(id)?.clone();
         node.availability = Availability::Drain;
         node.drain_until_ms = Some(self.now_ms.saturating_add(within_ms));
+        Ok(self.put_node(node))
+    }
+
+    pub(super) fn revoke_node(&mut self, id: NodeId) -> Done {
+        let node = self.node(id)?.clone();
+        if self.state.security.is_none() {
+            let what = "the cluster runs with --plaintext: its nodes have no certificates to refuse";
+            return Err(Refusal::Impossible { what: what.into() });
+        }
+        self.revoke(id);
         Ok(self.put_node(node))
     }
 
@@ -120,7 +131,9 @@ impl Apply<'_> {
         if self.state.is_revoked(id) {
             return Err(Refusal::NodeRemoved { id });
         }
-        self.free_node_name(id, name)?;
+        let is_name_kept = self.state.format() >= BOUNDED_FORMAT && self.state.nodes.contains_key(&id);
+        self.free_node_name(id, name, is_name_kept)?;
+        let labels = self.labels_of(id, labels);
         let known = self.state.nodes.get(&id);
         let state_since_ms = match known {
             Some(node) if node.state == NodeState::Ready => node.state_since_ms,
@@ -130,7 +143,7 @@ impl Apply<'_> {
             id,
             name: name.to_owned(),
             address: address.to_owned(),
-            labels: labels.clone(),
+            labels,
             state: NodeState::Ready,
             availability: known.map(|node| node.availability).unwrap_or_default(),
             drain_until_ms: known.and_then(|node| node.drain_until_ms),
@@ -145,10 +158,19 @@ impl Apply<'_> {
 
     /// A name belongs to one node. One that is down yields it, and is called by its id from then on, with a number where
     /// that name is taken as well.
-    fn free_node_name(&mut self, id: NodeId, name: &str) -> Result<(), Refusal> {
+    /// `is_kept`: the node has registered before, and may not take the name of another one, which tasks may be bound to.
+    fn free_node_name(&mut self, id: NodeId, name: &str, is_kept: bool) -> Result<(), Refusal> {
         let Some(holder) = self.state.node_by_name(name).filter(|holder| holder.id != id) else {
             return Ok(());
         };
+        if is_kept && holder.state == NodeState::Down {
+            let what = format!(
+                "node {id} has registered before and cannot take the name {name} of node {}: remove that node first (`goatctl node rm \
+                 {}`), or give the worker another name",
+                holder.id, holder.id
+            );
+            return Err(Refusal::Impossible { what });
+        }
         if holder.state != NodeState::Down {
             return Err(Refusal::NodeNameTaken { name: name.to_owned() });
         }
@@ -159,6 +181,38 @@ impl Apply<'_> {
         holder.name = others.find(|other| !names.contains_key(other)).expect("numbers do not run out before nodes do");
         self.put_node(holder);
         Ok(())
+    }
+
+    /// A node's labels after its hello: those that it declares, and those that an operator has set.
+    fn labels_of(&self, id: NodeId, declared: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        if self.state.format() < BOUNDED_FORMAT {
+            return declared.clone();
+        }
+        let is_operators = |key: &String| key.starts_with(OPERATOR_LABEL_PREFIX);
+        let known = self.state.nodes.get(&id).into_iter().flat_map(|node| &node.labels);
+        let set = known.filter(|(key, _)| is_operators(key));
+        let declared = declared.iter().filter(|(key, _)| !is_operators(key));
+        set.chain(declared).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    pub(super) fn set_node_labels(&mut self, id: NodeId, set: &BTreeMap<String, String>, remove: &[String]) -> Done {
+        let mut node = self.node(id)?.clone();
+        for (key, value) in set {
+            check_operator_label(key, value)?;
+        }
+        for key in remove {
+            check_operator_label(key, "")?;
+            node.labels.remove(key);
+        }
+        node.labels.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let count = node.labels.keys().filter(|key| key.starts_with(OPERATOR_LABEL_PREFIX)).count();
+        if count > MAX_OPERATOR_LABELS {
+            let problem = format!(
+                "the node would have {count} labels of {OPERATOR_LABEL_PREFIX}, and at most {MAX_OPERATOR_LABELS} are allowed"
+            );
+            return Err(Refusal::Invalid { field: "labels".into(), problem });
+        }
+        Ok(self.put_node(node))
     }
 
     pub(super) fn update_inventory(&mut self, id: NodeId, inventory: &Inventory) -> Done {
@@ -286,4 +340,18 @@ impl Apply<'_> {
         task.returned = self.at.index;
         self.put_task(task, Cause::NodeBack);
     }
+}
+
+fn check_operator_label(key: &str, value: &str) -> Result<(), Refusal> {
+    let problem = if !key.starts_with(OPERATOR_LABEL_PREFIX) || key.len() == OPERATOR_LABEL_PREFIX.len() {
+        format!(
+            "{key:?} must begin with {OPERATOR_LABEL_PREFIX} and go on: other labels are set in the worker's configuration"
+        )
+    } else if key.len() > MAX_OPERATOR_LABEL_BYTES || value.len() > MAX_OPERATOR_LABEL_BYTES {
+        let (key, value) = (key.len(), value.len());
+        format!("key and value have {key} and {value} bytes, and at most {MAX_OPERATOR_LABEL_BYTES} each are allowed")
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::Invalid { field: "labels".into(), problem })
 }

@@ -11,6 +11,7 @@
 //! | `07` manager (8 bytes) | manager, those included that were removed |
 //! | `08` | certificate authorities and join secrets |
 //! | `09` node | when that node was removed (Unix ms, version) |
+//! | `0a` name of a client | its certificates, and whether they are revoked |
 //!
 //! Numbers are big-endian. Values are in [`crate::codec`]'s encoding.
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use super::change::RowChange;
 use super::command::Outcome;
 use super::requests::Remembered;
-use super::{Meta, Revoked, Service, State, security};
+use super::{Client, Meta, Revoked, Service, State, clients, security};
 use crate::codec::{self, Versioned};
 use crate::model::{Manager, Node, NodeId, RequestId, ServiceId, ServiceSpec, Task, TaskId};
 
@@ -37,6 +38,7 @@ const REQUEST: u8 = 6;
 const MANAGER: u8 = 7;
 const SECURITY: u8 = 8;
 const REVOKED: u8 = 9;
+const CLIENT: u8 = 10;
 
 /// What a row is, as far as others than its owner need to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Table {
             SERVICE => Some(Self::Service),
             TASK => Some(Self::Task),
             NODE => Some(Self::Node),
-            META | OLD_SPEC | REQUEST | MANAGER | SECURITY | REVOKED => Some(Self::Other),
+            META | OLD_SPEC | REQUEST | MANAGER | SECURITY | REVOKED | CLIENT => Some(Self::Other),
             _ => None,
         }
     }
@@ -111,6 +113,10 @@ pub(super) fn manager_key(id: u64) -> Vec<u8> {
 
 pub(super) fn revoked_key(id: NodeId) -> Vec<u8> {
     key(REVOKED, id.bits())
+}
+
+pub(super) fn client_key(name: &str) -> Vec<u8> {
+    [&[CLIENT], name.as_bytes()].concat()
 }
 
 pub(super) fn security_key() -> Vec<u8> {
@@ -175,6 +181,10 @@ impl State {
                 let id = NodeId::from_random(parse_u64(rest).ok_or_else(unknown)?);
                 self.revoked.insert(id, codec::decode("revoked row", value)?);
             }
+            Some((&CLIENT, _)) => {
+                let client: Client = codec::decode("client row", value)?;
+                self.clients.insert(client.name.clone(), client);
+            }
             Some((&SECURITY, [])) => self.security = Some(security::read(value)?),
             Some((&REQUEST, rest)) => {
                 self.load_request(RequestId::from_random(parse_u64(rest).ok_or_else(unknown)?), value)?;
@@ -227,6 +237,7 @@ impl State {
         rows.extend(self.managers.values().map(|manager| row(manager_key(manager.id), codec::encode(manager))));
         rows.extend(self.revoked.iter().map(|(id, revoked)| revoked_row(*id, *revoked)));
         rows.extend(self.security.iter().map(security::row));
+        rows.extend(self.clients.values().map(clients::row));
         rows.extend(self.requests.iter().map(|(id, remembered)| row(request_key(*id), codec::encode(remembered))));
         rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         rows

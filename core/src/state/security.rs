@@ -114,12 +114,14 @@ impl Apply<'_> {
             Rotation::Announced => {
                 security.signer = security.authorities.len() - 1;
                 security.signs_since = if self.state.is_bounded() { self.at.index } else { 0 };
+                self.mark_clients_before_signer();
             }
             Rotation::Signing => {
                 security.authorities.drain(..security.signer);
                 security.signer = 0;
                 // 0: it was begun under the first format, and the next one forgets them.
                 self.forget_revoked_before(security.signs_since);
+                self.forget_clients_before_signer();
             }
         }
         self.put_security(security)

@@ -2,12 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use goat_core::model::{Authority, Availability, Invited, JoinSecrets, NodeId, NodeState, Secret};
+use goat_core::codec::BOUNDED_FORMAT;
+use goat_core::model::{Authority, Availability, Invited, JoinSecrets, MAX_OPERATOR_LABELS, NodeId, NodeState, Secret};
 use goat_core::orchestrator::Policy;
 use goat_core::state::command::{Action, Command, Outcome, Refusal};
-use goat_core::state::{At, MAX_REVOKED, Rotation, Security, State};
+use goat_core::state::{At, MAX_CLIENT_NAME_BYTES, MAX_CLIENTS, MAX_REVOKED, Rotation, Security, State};
 
 use crate::support::{Leader, roomy};
+
+fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+fn hello(number: u64, name: &str, declared: BTreeMap<String, String>) -> Action {
+    let (address, inventory) = ("127.0.0.1".to_owned(), roomy());
+    let node = NodeId::from_random(number);
+    Action::RegisterNode { node, name: name.into(), address, labels: declared, inventory, running: Vec::new() }
+}
 
 fn secret(text: &str) -> Secret {
     Secret::new(text.into())
@@ -24,6 +35,15 @@ fn secrets() -> JoinSecrets {
 fn begun() -> Leader {
     let mut leader = Leader::new();
     leader.done(Action::InitSecurity { authority: authority("one"), secrets: secrets() });
+    leader
+}
+
+/// In the format from which names and labels need consent.
+fn bounded() -> Leader {
+    let mut leader = begun();
+    if leader.state.format() < BOUNDED_FORMAT {
+        leader.done(Action::SetFormat { format: BOUNDED_FORMAT });
+    }
     leader
 }
 
@@ -195,4 +215,124 @@ fn more_removed_nodes_than_may_be_remembered_are_refused_until_a_rotation_has_en
     let again = Action::RemoveNode { node: NodeId::from_random(most + 1) };
     assert!(matches!(apply(again).0, Outcome::Done(_)));
     leader.assert_settled();
+}
+
+fn names(leader: &Leader) -> Vec<&str> {
+    leader.state.clients().map(|client| client.name.as_str()).collect()
+}
+
+fn issue(name: &str) -> Action {
+    Action::IssueClient { name: name.into(), expires_at_ms: 9_000_000 }
+}
+
+fn revoke(name: &str) -> Action {
+    Action::RevokeClient { name: name.into() }
+}
+
+#[test]
+fn a_revoked_client_is_refused_and_not_issued_again() {
+    let mut leader = begun();
+    leader.done(issue("eve"));
+    leader.done(issue("adam"));
+    assert!(!leader.state.is_client_revoked("eve"));
+    leader.done(revoke("eve"));
+    leader.done(revoke("eve"));
+    // Of an earlier version, which listed none.
+    leader.done(revoke("old"));
+    let refused = leader.refused(issue("eve"));
+    assert!(refused.to_string().contains("client eve was revoked"), "{refused}");
+    for state in [&leader.state, &leader.reload()] {
+        assert_eq!(["adam", "eve", "old", "new"].map(|name| state.is_client_revoked(name)), [false, true, true, false]);
+        assert_eq!(state.clients().len(), 3);
+    }
+}
+
+#[test]
+fn a_revocation_ends_with_the_authority_that_signed_the_certificate_and_not_before() {
+    let mut leader = begun();
+    for name in ["eve", "adam", "abel"] {
+        leader.done(issue(name));
+    }
+    leader.done(revoke("eve"));
+    leader.done(Action::AnnounceAuthority { authority: authority("two") });
+    advance(&mut leader);
+    // Renewed, so of the new authority; and one that was renewed before it was revoked.
+    leader.done(issue("adam"));
+    leader.done(issue("abel"));
+    leader.done(revoke("abel"));
+    assert!(leader.state.is_client_revoked("eve"));
+    advance(&mut leader);
+    assert_eq!(names(&leader), ["abel", "adam"]);
+    assert!(leader.state.is_client_revoked("abel"));
+    leader.done(issue("eve"));
+    assert_eq!(leader.reload().clients().len(), 3);
+}
+
+#[test]
+fn clients_names_are_bounded() {
+    let mut leader = begun();
+    for name in [String::new(), "x".repeat(MAX_CLIENT_NAME_BYTES + 1)] {
+        let refused = leader.refused(issue(&name));
+        assert!(matches!(refused, Refusal::Invalid { .. }), "{refused:?}");
+    }
+    for number in 0..MAX_CLIENTS {
+        leader.done(issue(&format!("user{number}")));
+    }
+    let refused = leader.refused(issue("one-more"));
+    assert!(refused.to_string().contains("10000 names of clients"), "{refused}");
+    leader.done(issue("user0"));
+}
+
+#[test]
+fn a_worker_gives_itself_no_label_of_an_operator() {
+    let mut leader = bounded();
+    let node = NodeId::from_random(1);
+    let declared = labels([("zone", "a"), ("operator/vault", "yes")]);
+    leader.done(hello(1, "w1", declared.clone()));
+    assert_eq!(leader.state.node(node).expect("known").labels, labels([("zone", "a")]));
+    let set = labels([("operator/pool", "web"), ("operator/old", "yes")]);
+    leader.done(Action::SetNodeLabels { node, set, remove: Vec::new() });
+    leader.done(Action::SetNodeLabels { node, set: BTreeMap::new(), remove: vec!["operator/old".into()] });
+    // It says hello again, with another label of its own.
+    leader.done(hello(1, "w1", labels([("zone", "b"), ("operator/pool", "vault")])));
+    let kept = labels([("zone", "b"), ("operator/pool", "web")]);
+    for state in [&leader.state, &leader.reload()] {
+        assert_eq!(state.node(node).expect("known").labels, kept);
+    }
+    let many = (0..=MAX_OPERATOR_LABELS).map(|number| (format!("operator/{number}"), String::new())).collect();
+    for set in [labels([("zone", "c")]), labels([("operator/", "c")]), many] {
+        let refused = leader.refused(Action::SetNodeLabels { node, set, remove: Vec::new() });
+        assert!(matches!(refused, Refusal::Invalid { .. }), "{refused:?}");
+    }
+    assert_eq!(leader.state.node(node).expect("known").labels, kept);
+}
+
+#[test]
+fn a_node_that_is_known_does_not_take_the_name_of_one_that_is_down() {
+    let mut leader = bounded();
+    for (number, name) in [(1, "db"), (2, "web")] {
+        leader.done(hello(number, name, BTreeMap::new()));
+    }
+    leader.set_state(NodeId::from_random(1), NodeState::Down);
+    let refused = leader.refused(hello(2, "db", BTreeMap::new()));
+    assert!(refused.to_string().contains("goatctl node rm"), "{refused}");
+    assert_eq!(leader.state.node_by_name("db").expect("known").id, NodeId::from_random(1));
+    // A machine that was set up again has joined with a token.
+    leader.done(hello(3, "db", BTreeMap::new()));
+}
+
+#[test]
+fn a_node_is_revoked_while_it_is_ready_and_removed_when_it_is_down() {
+    let mut leader = bounded();
+    let node = leader.node(1, roomy());
+    leader.refused(Action::RemoveNode { node });
+    leader.done(Action::RevokeNode { node });
+    assert!(leader.state.is_revoked(node) && leader.reload().is_revoked(node));
+    assert_eq!(leader.state.node(node).expect("its lease has not run out").state, NodeState::Ready);
+    let refused = leader.refused(hello(1, "w1", BTreeMap::new()));
+    assert!(matches!(refused, Refusal::NodeRemoved { .. }), "{refused:?}");
+    leader.set_state(node, NodeState::Disconnected);
+    leader.set_state(node, NodeState::Down);
+    leader.done(Action::RemoveNode { node });
+    assert!(leader.state.is_revoked(node));
 }

@@ -35,6 +35,9 @@ pub enum ClusterCommand {
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
     },
+    /// Users' certificates: list them, revoke one
+    #[command(subcommand)]
+    Client(ClientCommand),
     /// Let the managers use what their new version brings, for good
     ///
     /// Managers of a new version write nothing that an older one could not read, so that each can be replaced by the older
@@ -70,6 +73,25 @@ pub enum ClusterCommand {
         /// Stop a freeze that was announced
         #[arg(long, conflicts_with = "length")]
         stop: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// List the names that certificates were issued for, and those that are revoked
+    ///
+    /// Certificates that were issued before the cluster's format was raised (`cluster upgrade`) are listed once they are renewed.
+    Ls {
+        /// Print only names, one a line
+        #[arg(short, long, conflicts_with = "output")]
+        quiet: bool,
+    },
+    /// Refuse all certificates of a name from now on
+    ///
+    /// The name is not issued again before the certificate authority is rotated. Requests that are under way are not ended.
+    Revoke {
+        /// As `cluster client ls` shows it, or as it was given to `cluster issue-client`
+        name: String,
     },
 }
 
@@ -172,6 +194,10 @@ pub enum ManagerCommand {
         /// Even if the managers that are left could not decide anything any more
         #[arg(long)]
         force: bool,
+        /// Its disk may be in other hands: replace both join tokens and the certificate authority, and list the services whose
+        /// environment is on it
+        #[arg(long)]
+        compromised: bool,
         #[command(flatten)]
         wait: WaitFlags,
     },

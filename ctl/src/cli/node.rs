@@ -48,11 +48,27 @@ pub enum NodeCommand {
         #[arg(value_name = "NODE")]
         reference: String,
     },
+    /// Set labels that a worker cannot give to itself, for constraints of services with secrets
+    ///
+    /// Keys begin with `operator/`. A worker declares other labels in its configuration, and a worker in wrong hands declares
+    /// what it likes.
+    Label {
+        /// Name, id, or beginning of the id
+        #[arg(value_name = "NODE")]
+        reference: String,
+        /// Labels to set; KEY- removes one
+        #[arg(value_name = "operator/KEY=VALUE", required = true)]
+        labels: Vec<String>,
+    },
     /// Forget a node that is down, or that is drained and empty
     #[command(visible_alias = "remove")]
     Rm {
         /// Name, id, or beginning of the id
         #[arg(value_name = "NODE")]
         reference: String,
+        /// Also a node that is alive, as where its machine is in wrong hands: refuse its certificate, wait until its lease has
+        /// run out, and move its tasks
+        #[arg(long)]
+        force: bool,
     },
 }

@@ -71,7 +71,7 @@ fn print(context: &Context, authority: &GetAuthorityReply) -> Result<(), Failure
     context.out.page(&page)
 }
 
-async fn rotate(context: &Context, wait: &WaitFlags, file: Option<&Path>) -> Result<(), Failure> {
+pub async fn rotate(context: &Context, wait: &WaitFlags, file: Option<&Path>) -> Result<(), Failure> {
     let client = &context.client;
     let request = RotateAuthorityRequest { request_id: request_id() };
     let begun = client.identity(request, async |identity, request| identity.rotate_authority(request).await).await?;

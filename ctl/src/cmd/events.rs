@@ -8,7 +8,8 @@ use tokio::time::sleep;
 use super::Context;
 use crate::cli::EventsArgs;
 use crate::exit::Failure;
-use crate::output::local_time;
+use crate::output::{json_text, local_time};
+use crate::pipe::{Piece, Pipe};
 use crate::rows::EventRow;
 
 /// Between two streams, so that a manager that ends each at once is not asked without a pause.
@@ -23,6 +24,7 @@ pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> 
         tail: args.tail,
     };
     let mut seen = Seen::default();
+    let mut pipe = Pipe::new();
     loop {
         let mut events =
             client.stream(request.clone(), async |control, request| control.watch_events(request).await).await?;
@@ -30,7 +32,7 @@ pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> 
             match events.message().await {
                 Ok(Some(event)) => {
                     if seen.is_new(&event) {
-                        print(context, &event)?;
+                        pipe.write(Piece::Stdout(line(context, &event)?.into_bytes())).await?;
                     }
                 }
                 Ok(None) => break None,
@@ -41,8 +43,11 @@ pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> 
             status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some()
         };
         match ended {
-            Some(status) if !is_passing(&status) => return Err(Failure::from_status(&status)),
-            None if !args.follow => return Ok(()),
+            Some(status) if !is_passing(&status) => {
+                pipe.finish().await?;
+                return Err(Failure::from_status(&status));
+            }
+            None if !args.follow => return pipe.finish().await,
             _ => {}
         }
         // What was printed already comes again with the index that broke off, and is left out.
@@ -76,11 +81,13 @@ impl Seen {
     }
 }
 
-fn print(context: &Context, event: &Event) -> Result<(), Failure> {
-    if context.out.is_json() {
-        return context.out.json_line(&EventRow::from(event));
-    }
-    context.out.line(text(event))
+fn line(context: &Context, event: &Event) -> Result<String, Failure> {
+    let mut line = match context.out.is_json() {
+        true => json_text(&EventRow::from(event))?,
+        false => text(event),
+    };
+    line.push('\n');
+    Ok(line)
 }
 
 fn text(event: &Event) -> String {

@@ -6,16 +6,22 @@ use goat_core::model::{Inventory, Resources};
 use goat_proto::convert::Word;
 use goat_proto::v1::{
     GetNodeRequest, ListNodesRequest, Node, NodeReply, RemoveNodeRequest, SetNodeAvailabilityRequest,
+    SetNodeLabelsRequest,
 };
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use super::{Context, pairs};
 use crate::cli::{ListFlags, ReadFlags, WaitFlags};
 use crate::client::request_id;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::{age, ahead, cpus, local_time, size};
 use crate::rows::{NodePage, NodeRow};
 use crate::wait::{Drained, Waited, wait};
+
+/// For a node whose certificate is refused to be down: its lease, and the time that the leader waits beside it.
+const DOWN_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn ls(context: &Context, state: Option<String>, flags: &ListFlags) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
@@ -175,6 +181,25 @@ pub async fn activate(context: &Context, reference: String) -> Result<(), Failur
     print(context, &look(context, &reply, context.client.timeout()).await?, "active")
 }
 
+pub async fn label(context: &Context, reference: String, labels: Vec<String>) -> Result<(), Failure> {
+    let mut request = SetNodeLabelsRequest { request_id: request_id(), reference, ..Default::default() };
+    for label in labels {
+        match (label.split_once('='), label.strip_suffix('-')) {
+            (Some((key, value)), _) => drop(request.set.insert(key.to_owned(), value.to_owned())),
+            (None, Some(key)) => request.remove.push(key.to_owned()),
+            (None, None) => {
+                return Err(Failure::usage(format!("{label:?} is not a label: KEY=VALUE sets one, KEY- removes one")));
+            }
+        }
+    }
+    let reply = context.client.unary(request, async |control, request| control.set_node_labels(request).await).await?;
+    let node = look(context, &reply, context.client.timeout()).await?;
+    if context.out.is_json() {
+        return context.out.json(&NodeRow::from(&node));
+    }
+    context.out.line(format_args!("{}  {}  {}", node.id, node.name, pairs(&node.labels).replace('\n', " ")))
+}
+
 async fn set_availability(
     context: &Context,
     reference: &str,
@@ -204,11 +229,37 @@ fn print(context: &Context, node: &Node, state: &str) -> Result<(), Failure> {
     context.out.line(format_args!("{}  {}  {state}  {} tasks", node.id, node.name, node.tasks))
 }
 
-pub async fn rm(context: &Context, reference: String) -> Result<(), Failure> {
-    let request = RemoveNodeRequest { request_id: request_id(), reference: reference.clone() };
-    let reply = context.client.unary(request, async |control, request| control.remove_node(request).await).await?;
+pub async fn rm(context: &Context, reference: String, force: bool) -> Result<(), Failure> {
+    let reply = remove(context, &reference, force).await?;
+    if force {
+        removed_when_down(context, &reply.id).await?;
+    }
     if context.out.is_json() {
         return context.out.json(&json!({ "id": reply.id, "removed": true }));
     }
     context.out.line(format_args!("{}  {reference}  removed", reply.id))
+}
+
+async fn remove(context: &Context, reference: &str, force: bool) -> Result<NodeReply, Failure> {
+    let request = RemoveNodeRequest { request_id: request_id(), reference: reference.to_owned(), force };
+    context.client.unary(request, async |control, request| control.remove_node(request).await).await
+}
+
+/// A node whose certificate is refused goes down by itself.
+async fn removed_when_down(context: &Context, id: &str) -> Result<(), Failure> {
+    let deadline = Instant::now() + DOWN_WITHIN;
+    loop {
+        let request = GetNodeRequest { read: None, reference: id.to_owned() };
+        let found = context.client.find(request, async |control, request| control.get_node(request).await).await?;
+        match found {
+            None => return Ok(()),
+            Some(node) if node.state == "down" => return remove(context, id, false).await.map(drop),
+            Some(node) if Instant::now() >= deadline => {
+                let message = format!("{} is refused from now on, and is still {}", node.name, node.state);
+                return Err(Failure::new(Exit::TimedOut, message)
+                    .with_hint(format!("run `goatctl node rm {}` when it is down", node.name)));
+            }
+            Some(_) => sleep(LOOK_EVERY).await,
+        }
+    }
 }

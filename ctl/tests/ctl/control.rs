@@ -11,7 +11,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt, iter};
 use tonic::{Request, Response, Status as Refusal};
 
-use crate::fake::{State, World};
+use crate::fake::{LongLog, State, World};
 use crate::server::Fault;
 
 #[derive(Debug)]
@@ -19,6 +19,28 @@ pub struct Fake {
     pub world: Arc<World>,
     pub faults: Arc<Mutex<VecDeque<Fault>>>,
     pub always: Arc<Mutex<Option<Fault>>>,
+}
+
+/// Sends the output as it is read, and says when it is not.
+fn pieces_of(long: LongLog) -> Stream_<LogChunk> {
+    let (sender, pieces) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let data = long.line.repeat(long.lines_a_piece);
+        for _ in 0..long.pieces {
+            let piece = Ok(LogChunk { data: data.clone().into(), stream: "stdout".into() });
+            match tokio::time::timeout(long.stalled, sender.reserve()).await {
+                Ok(Ok(permit)) => permit.send(piece),
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    long.is_stalled.notify_one();
+                    if sender.send(piece).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    Box::pin(tokio_stream::wrappers::ReceiverStream::new(pieces))
 }
 
 type Reply<T> = Result<Response<T>, Refusal>;
@@ -159,6 +181,9 @@ impl Control for Fake {
     async fn task_logs(&self, request: Request<TaskLogsRequest>) -> Reply<Self::TaskLogsStream> {
         self.reply(|state| {
             state.log_requests.push(request.into_inner());
+            if let Some(long) = state.long_log.clone() {
+                return Ok(pieces_of(long));
+            }
             let chunk = |data: &'static str, stream: &str| Ok(LogChunk { data: data.into(), stream: stream.into() });
             Ok(Box::pin(iter([chunk("to out\n", "stdout"), chunk("to err\n", "stderr")])) as Self::TaskLogsStream)
         })
@@ -179,6 +204,18 @@ impl Control for Fake {
                 node.tasks = node.tasks.saturating_sub(1);
             }
             Ok(seen)
+        })
+        .await
+    }
+
+    async fn set_node_labels(&self, request: Request<SetNodeLabelsRequest>) -> Reply<NodeReply> {
+        self.reply(|state| {
+            let request = request.into_inner();
+            let index = state.next();
+            let node = state.node(&request.reference)?;
+            node.labels.extend(request.set);
+            node.labels.retain(|key, _| !request.remove.contains(key));
+            Ok(NodeReply { id: node.id.clone(), version: index, index })
         })
         .await
     }

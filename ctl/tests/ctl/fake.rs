@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use goat_proto::v1::*;
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tonic::Status as Refusal;
 
 /// Few, so that whoever asks has to ask on.
@@ -37,6 +38,8 @@ pub struct State {
     /// Every mutation that came in: its name and request id, repeats included.
     pub mutations: Vec<(&'static str, String)>,
     pub log_requests: Vec<TaskLogsRequest>,
+    /// Output that `task logs` gets instead of two lines, and who is told that the reader has stopped.
+    pub long_log: Option<LongLog>,
     pub updates: Vec<UpdateServiceRequest>,
     /// What was answered, by request id.
     pub answers: HashMap<String, ServiceReply>,
@@ -47,6 +50,17 @@ pub struct State {
     pub reports: Vec<DebugReport>,
     pub restores: Vec<RestoreServicesRequest>,
     index: u64,
+}
+
+/// Output of that many pieces of a line each.
+#[derive(Debug, Clone)]
+pub struct LongLog {
+    pub line: &'static str,
+    pub lines_a_piece: usize,
+    pub pieces: usize,
+    /// The reader took nothing for so long.
+    pub stalled: Duration,
+    pub is_stalled: Arc<Notify>,
 }
 
 /// What the managers share.

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use goat_proto::v1::{Event, Peer};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
 use tonic::Code;
 
-use crate::fake::{CREATED_MS, Fate, World};
+use crate::fake::{CREATED_MS, Fate, LongLog, World};
 use crate::run::{command, goatctl, start};
-use crate::server::{Fault, Manager};
+use crate::server::{Fault, KEEPALIVE, Manager};
 
 fn fields(value: &Value) -> BTreeSet<&str> {
     value.as_object().expect("it is an object").keys().map(String::as_str).collect()
@@ -292,4 +295,26 @@ async fn a_stale_read_says_whose_it_is_and_how_old() {
     assert_eq!(ended.json()["term"], json!(3));
     let expected = format!("stale: from {}, which last heard from the leader 4s ago\n", manager.address);
     assert_eq!(ended.stderr, expected);
+}
+
+/// As in `goatctl task logs big.1 | less`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_pauses_gets_all_of_the_output() {
+    let world = World::new().with_service("web", 1);
+    let is_stalled = Arc::new(Notify::new());
+    // Longer than the manager waits for the answer to a ping, and more than pipes and windows hold.
+    let (line, lines_a_piece, pieces) = ("a line of output that is not very long\n", 1_000, 600);
+    let stalled = 3 * KEEPALIVE;
+    let long = LongLog { line, lines_a_piece, pieces, stalled, is_stalled: is_stalled.clone() };
+    world.change(|state| state.long_log = Some(long));
+    let manager = Manager::start(&world);
+    let mut reader = command(&manager.address, "task logs web.1").spawn().expect("it starts");
+    is_stalled.notified().await;
+    let mut output = String::new();
+    let mut stdout = reader.stdout.take().expect("it is piped");
+    stdout.read_to_string(&mut output).await.expect("it is text");
+    let mut errors = String::new();
+    reader.stderr.take().expect("it is piped").read_to_string(&mut errors).await.expect("it is text");
+    assert_eq!(output.lines().count(), lines_a_piece * pieces, "{errors}");
+    assert!(reader.wait().await.expect("it ends").success(), "{errors}");
 }

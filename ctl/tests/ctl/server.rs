@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use goat_proto::v1::control_server::ControlServer;
 use parking_lot::Mutex;
@@ -11,6 +12,9 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::control::Fake;
 use crate::fake::World;
+
+/// A client that does not answer a ping within this time is taken for gone.
+pub const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// What a manager does instead of answering.
 #[derive(Debug, Clone)]
@@ -54,6 +58,8 @@ impl Manager {
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("it is a listener");
             let served = tonic::transport::Server::builder()
+                .http2_keepalive_interval(Some(KEEPALIVE))
+                .http2_keepalive_timeout(Some(KEEPALIVE))
                 .add_service(ControlServer::new(fake))
                 .serve_with_incoming(TcpListenerStream::new(listener));
             served.await.expect("a server on loopback does not fail");

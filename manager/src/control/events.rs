@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{Control, Events as EventStream, lookup};
 use crate::events::Events;
+use crate::streams::until_stopped;
 
 /// A watcher of events.
 struct Watch {
@@ -90,6 +91,6 @@ impl Control {
             };
             stream::iter(events)
         });
-        Ok(events.take_until(stopping.cancelled_owned()).boxed())
+        Ok(until_stopped(events, stopping).boxed())
     }
 }

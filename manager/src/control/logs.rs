@@ -8,9 +8,19 @@ use tonic::Status;
 
 use super::{Control, Events as Chunks, lookup};
 use crate::clock;
+use crate::quota::Quota;
+use crate::streams::until_stopped;
 
 /// For the leader's first word; the worker has ten seconds of them.
 const OPEN: Duration = Duration::from_secs(12);
+
+/// Log streams of the leader that this manager passes on at the same time, each over a connection of its own.
+const MAX_RELAYED: usize = 64;
+
+/// Room for those that are passed on.
+pub(super) fn relayed() -> Quota {
+    Quota::new(MAX_RELAYED, MAX_RELAYED)
+}
 
 impl Control {
     pub(super) async fn task_logs_(&self, request: v1::TaskLogsRequest) -> Result<Chunks<v1::LogChunk>, Status> {
@@ -20,11 +30,23 @@ impl Control {
         if !leader.is_here {
             let gone =
                 |problem: String| Status::unavailable(format!("the leader {} cannot be asked: {problem}", leader.name));
-            let mut client = group.peers().control(&leader.address).map_err(|error| gone(error.to_string()))?;
+            let permit = self.relayed_logs.take("").map_err(|_| {
+                Status::resource_exhausted(format!(
+                    "{MAX_RELAYED} log streams are passed on by this manager, and more are not allowed: end one of them, or ask the \
+                     leader {} at {}",
+                    leader.name, leader.address
+                ))
+            })?;
+            let client = group.peers().control_for_stream(&leader.address);
+            let mut client = client.map_err(|error| gone(error.to_string()))?;
             let passed = tokio::time::timeout(OPEN, client.task_logs(request))
                 .await
                 .map_err(|_| gone(format!("no answer within {} s", OPEN.as_secs())))??;
-            return Ok(passed.into_inner().take_until(stopping.cancelled_owned()).boxed());
+            let passed = passed.into_inner().map(move |chunk| {
+                let _ = &permit;
+                chunk
+            });
+            return Ok(until_stopped(passed, stopping).boxed());
         }
         let (task, node) = {
             let state = group.view().read();
@@ -41,6 +63,6 @@ impl Control {
             tail: request.tail,
             timestamps: request.timestamps,
         };
-        Ok(self.desk.logs(node, wanted).await?.take_until(stopping.cancelled_owned()).boxed())
+        Ok(until_stopped(self.desk.logs(node, wanted).await?, stopping).boxed())
     }
 }

@@ -31,6 +31,7 @@ use crate::clock;
 use crate::debug::Debug;
 use crate::dispatcher::Desk;
 use crate::events::Events as EventLog;
+use crate::quota::Quota;
 use crate::raft::Group;
 use crate::raft::seat::Seat;
 
@@ -51,13 +52,14 @@ pub struct Control {
     /// Streams end with it.
     stopping: CancellationToken,
     saving: Arc<Semaphore>,
+    relayed_logs: Quota,
     debug: Debug,
 }
 
 impl Control {
     /// Answers once the group runs; until then callers are told to wait.
     pub fn new(seat: Seat, desk: Desk, events: EventLog, debug: Debug, stopping: CancellationToken) -> Self {
-        Self { seat, desk, events, stopping, saving: snapshot::room(), debug }
+        Self { seat, desk, events, stopping, saving: snapshot::room(), relayed_logs: logs::relayed(), debug }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -179,6 +181,10 @@ impl ControlService for Control {
 
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Reply<v1::Node> {
         self.get_node_(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_node_labels(&self, request: Request<v1::SetNodeLabelsRequest>) -> Reply<v1::NodeReply> {
+        self.set_node_labels_(request.into_inner()).await.map(Response::new)
     }
 
     async fn set_node_availability(&self, request: Request<v1::SetNodeAvailabilityRequest>) -> Reply<v1::NodeReply> {

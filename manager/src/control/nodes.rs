@@ -1,6 +1,6 @@
 //! Nodes: list, drain, activate, remove.
 
-use goat_core::model::{Availability, Node, NodeId};
+use goat_core::model::{Availability, Node, NodeId, NodeState};
 use goat_core::state::State;
 use goat_core::state::command::{Action, Answer, Outcome};
 use goat_proto::{convert, v1};
@@ -66,8 +66,19 @@ impl Control {
         reply(self.mutate(&group, &request.request_id, action).await?)
     }
 
+    pub(super) async fn set_node_labels_(&self, request: v1::SetNodeLabelsRequest) -> Result<v1::NodeReply, Status> {
+        let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
+        let action = Action::SetNodeLabels { node, set: request.set.into_iter().collect(), remove: request.remove };
+        reply(self.mutate(&group, &request.request_id, action).await?)
+    }
+
     pub(super) async fn remove_node_(&self, request: v1::RemoveNodeRequest) -> Result<v1::NodeReply, Status> {
         let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
-        reply(self.mutate(&group, &request.request_id, Action::RemoveNode { node }).await?)
+        let is_down = group.view().read().node(node).is_none_or(|node| node.state == NodeState::Down);
+        let action = match request.force && !is_down {
+            true => Action::RevokeNode { node },
+            false => Action::RemoveNode { node },
+        };
+        reply(self.mutate(&group, &request.request_id, action).await?)
     }
 }

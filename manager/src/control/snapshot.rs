@@ -1,6 +1,7 @@
 //! The whole state as a file: saved from any manager; and services brought back from one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use goat_core::model::ServiceSpec;
@@ -8,17 +9,21 @@ use goat_core::state::command::MAX_COMMAND_BYTES;
 use goat_core::state::command::{Action, ServiceChange};
 use goat_core::undo::command_bytes;
 use goat_proto::{convert, v1};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{Control, Events as Pieces};
 use crate::backup;
+use crate::streams::{self, Ending, until_stopped};
 
 /// Pieces that wait for a slow client; then the reading waits, and holds on to its view of the database.
 const QUEUE: usize = 8;
 /// Each holds a view of the database and a thread for as long as its client takes.
 const SAVED_AT_ONCE: usize = 4;
+
+/// For a client to take a piece. Then the snapshot ends with an error, and its view of the database is given back.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Room for those that are saved at once.
 pub(super) fn room() -> Arc<Semaphore> {
@@ -34,19 +39,53 @@ impl Control {
             ))
         })?;
         let (sender, pieces) = mpsc::channel(QUEUE);
+        let end = Ending::new(Status::internal("the snapshot was not written to its end"));
+        let (ending, runtime) = (end.clone(), Handle::current());
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            let mut is_stalled = false;
             let mut emit = |piece: backup::Piece| {
                 let backup::Piece { data, rows_done, rows } = piece;
-                sender.blocking_send(Ok(v1::SnapshotPiece { data: data.into(), rows_done, rows })).is_ok()
+                let piece = v1::SnapshotPiece { data: data.into(), rows_done, rows };
+                let taken = send_within(&runtime, &sender, piece, TAKEN_WITHIN);
+                is_stalled |= taken == Taken::Stalled;
+                taken == Taken::Yes
             };
-            if let Err(error) = backup::write(&group, &mut emit) {
-                // An error means that the client has left, and wants to know nothing more.
-                let _ = sender.blocking_send(Err(Status::internal(format!("the state could not be read: {error}"))));
+            let written = backup::write(&group, &mut emit);
+            match written {
+                _ if is_stalled => end.fail(stalled()),
+                Ok(_) => end.complete(),
+                Err(error) => end.fail(Status::internal(format!("the state could not be read: {error}"))),
             }
         });
-        Ok(ReceiverStream::new(pieces).take_until(self.stopping.clone().cancelled_owned()).boxed())
+        Ok(until_stopped(streams::ending(pieces, ending), self.stopping.clone()).boxed())
     }
+}
+
+/// Whether a client took a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    /// The client has gone.
+    Left,
+    /// The client is there, and takes nothing.
+    Stalled,
+}
+
+/// Blocks until there is room for the piece, `within` at the most.
+fn send_within<T>(runtime: &Handle, sender: &mpsc::Sender<T>, piece: T, within: Duration) -> Taken {
+    match runtime.block_on(async { tokio::time::timeout(within, sender.send(piece)).await }) {
+        Ok(Ok(())) => Taken::Yes,
+        Ok(Err(_)) => Taken::Left,
+        Err(_) => Taken::Stalled,
+    }
+}
+
+fn stalled() -> Status {
+    Status::deadline_exceeded(format!(
+        "the snapshot was not read for {} s, and the manager does not keep it open for longer: save it again",
+        TAKEN_WITHIN.as_secs()
+    ))
 }
 
 fn change(wire: v1::ServiceChange) -> Result<ServiceChange, Status> {
@@ -74,5 +113,24 @@ impl Control {
         let action = Action::RestoreServices { changes };
         let (_, index) = self.mutate(&group, &request.request_id, action).await?;
         Ok(v1::RestoreServicesReply { index })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_takes_nothing_is_not_waited_for_without_end() {
+        let (sender, pieces) = mpsc::channel(1);
+        let runtime = Handle::current();
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut taken: Vec<Taken> =
+                (0..2).map(|piece| send_within(&runtime, &sender, piece, Duration::from_millis(50))).collect();
+            drop(pieces);
+            taken.push(send_within(&runtime, &sender, 3, TAKEN_WITHIN));
+            taken
+        });
+        assert_eq!(taken.await.expect("it ends"), [Taken::Yes, Taken::Stalled, Taken::Left]);
     }
 }

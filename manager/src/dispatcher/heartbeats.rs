@@ -63,11 +63,13 @@ impl Heartbeats {
 mod tests {
     use tokio::sync::mpsc;
 
+    use super::super::Agent;
     use super::*;
 
     fn heartbeat(node: u64, session: u64, sequence: u64) -> Heartbeat {
         let (to_worker, _) = mpsc::channel(1);
-        let entry = Entry::new(session, NodeId::from_random(node), to_worker.clone(), to_worker);
+        let agent = Agent { node: NodeId::from_random(node), instance: String::new(), address: String::new() };
+        let entry = Entry::new(session, agent, to_worker.clone(), to_worker);
         Heartbeat { entry: Arc::new(entry), sequence, lease_sequence: 0 }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Hello {
     term: u64,
     pub name: String,
     pub address: String,
+    /// The agent's process; empty from an earlier version.
+    pub instance: String,
     pub labels: BTreeMap<String, String>,
     pub inventory: Inventory,
     pub tasks: Vec<TaskReport>,
@@ -50,6 +52,7 @@ impl Hello {
             term: wire.term,
             name: wire.name,
             address: wire.address,
+            instance: wire.instance_id,
             labels: wire.labels.into_iter().collect(),
             inventory: limits::inventory(wire.inventory.unwrap_or_default())?,
             is_chunked: wire.chunked_assignments,

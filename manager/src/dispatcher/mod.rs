@@ -11,6 +11,7 @@
 //! no longer does. Must not decide anything about tasks: that is the planner's.
 
 mod book;
+mod clones;
 mod freezing;
 mod heartbeats;
 mod hello;
@@ -26,6 +27,7 @@ mod ordered;
 mod propose;
 mod relay;
 mod router;
+mod servers;
 mod session;
 mod settle;
 mod stance;
@@ -41,7 +43,7 @@ use goat_core::lease::LeasePolicy;
 use goat_core::model::{NodeId, TaskId};
 use goat_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
 use goat_proto::v1::{self, manager_message, worker_message};
-use goat_tls::Caller;
+use goat_tls::{Caller, Role};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,11 +52,13 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::duty::Duty;
 use crate::metrics::meters::DispatcherMeters;
+use crate::quota::{Exceeded, Permit, Quota};
 use crate::raft::Group;
 use crate::raft::seat::Seat;
 use crate::taskset::TaskSet;
 
 pub use logs::LogChunks;
+pub use servers::DispatcherServers;
 
 use heartbeats::Heartbeats;
 use node_states::Orders;
@@ -89,13 +93,30 @@ struct Entry {
     end: CancellationToken,
     /// What its certificate rests on, as it last said.
     stance: Mutex<String>,
+    /// The agent's process, and where it is.
+    instance: String,
+    address: String,
+    /// Received in this session.
+    heartbeats: watch::Sender<u64>,
+}
+
+/// Which agent a session is with, as it says itself.
+#[derive(Debug, Clone)]
+struct Agent {
+    node: NodeId,
+    instance: String,
+    address: String,
 }
 
 impl Entry {
-    fn new(number: u64, node: NodeId, to_worker: ToWorker, assignments: ToWorker) -> Self {
+    fn new(number: u64, agent: Agent, to_worker: ToWorker, assignments: ToWorker) -> Self {
+        let Agent { node, instance, address } = agent;
         Self {
             number,
             node,
+            instance,
+            address,
+            heartbeats: watch::Sender::new(0),
             to_worker,
             assignments,
             dirty: Mutex::default(),
@@ -218,6 +239,9 @@ impl Desk {
     }
 }
 
+/// Sessions of one worker whose hello has not come yet.
+const MAX_UNOPENED: usize = 2;
+
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
@@ -225,11 +249,26 @@ pub struct Dispatcher {
     desk: Desk,
     /// Relayed sessions end with it.
     stopping: CancellationToken,
+    /// Counted by the worker that has the connection; relays are counted where they begin.
+    unopened: Quota,
+    log_streams: Quota,
+}
+
+/// Room for one more request of the worker that has the connection. Managers, and callers in plaintext, are not counted.
+fn permit<T>(quota: &Quota, request: &Request<T>, what: &str) -> Result<Option<Permit>, Status> {
+    let subject = request.extensions().get::<Caller>().and_then(|caller| caller.subject.clone());
+    let Some(subject) = subject.filter(|subject| subject.role == Role::Worker) else { return Ok(None) };
+    quota.take(&subject.id).map(Some).map_err(|exceeded| {
+        let (Exceeded::Each(limit) | Exceeded::Total(limit)) = exceeded;
+        Status::unavailable(format!("{limit} {what} at the same time are open, and more are not allowed"))
+    })
 }
 
 impl Dispatcher {
     pub fn new(seat: Seat, desk: Desk, stopping: CancellationToken) -> Self {
-        Self { seat, desk, stopping }
+        let unopened = Quota::new(usize::MAX, MAX_UNOPENED);
+        let log_streams = Quota::new(usize::MAX, logs::MAX_STREAMS_PER_NODE);
+        Self { seat, desk, stopping, unopened, log_streams }
     }
 
     fn group(&self) -> Result<Group, Status> {
@@ -248,6 +287,7 @@ impl DispatcherService for Dispatcher {
 
     async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Messages>, Status> {
         let group = self.group()?;
+        let unopened = permit(&self.unopened, &request, "sessions without a hello")?;
         let caller = request.extensions().get::<Caller>().cloned();
         let mut from_worker = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, from_worker.message())
@@ -256,6 +296,7 @@ impl DispatcherService for Dispatcher {
         let Some(worker_message::Message::Hello(hello)) = first.and_then(|first| first.message) else {
             return Err(Status::invalid_argument("a session begins with a hello"));
         };
+        drop(unopened);
         hello::check_certificate(caller, &hello)?;
         limits::check_hello(&hello)?;
         let Some(active) = self.desk.active() else {
@@ -266,6 +307,7 @@ impl DispatcherService for Dispatcher {
         };
         let hello = hello::Hello::read(hello)?;
         active.admit(&hello)?;
+        active.refuse_clone(&hello).await?;
         let (to_worker, messages) = mpsc::channel(QUEUE);
         let (assignments, to_assign) = mpsc::channel(ASSIGNMENTS);
         let tasks = active.tasks.clone();
@@ -285,6 +327,7 @@ impl DispatcherService for Dispatcher {
         &self,
         request: Request<Streaming<v1::PushLogsMessage>>,
     ) -> Result<Response<v1::PushLogsReply>, Status> {
+        let _permit = permit(&self.log_streams, &request, "log streams")?;
         let Some(active) = self.desk.active() else {
             let group = self.group()?;
             let leader = group.leader().filter(|leader| !leader.is_here);

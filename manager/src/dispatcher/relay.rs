@@ -40,12 +40,20 @@ fn until_broken<T: Send + 'static>(from_worker: Streaming<T>) -> impl Stream<Ite
     unbroken.filter_map(|message| std::future::ready(message.ok()))
 }
 
-/// A log stream, until its end.
+/// A log stream, until its end. It has a connection of its own, so that a reader that stops reading stops nothing else.
 pub(super) async fn logs(
     group: &Group,
     leader: &str,
     from_worker: Streaming<v1::PushLogsMessage>,
 ) -> Result<Response<v1::PushLogsReply>, Status> {
-    let mut client = group.peers().dispatcher(leader).map_err(|error| Status::unavailable(error.to_string()))?;
-    client.push_logs(until_broken(from_worker)).await
+    let mut client =
+        group.peers().dispatcher_for_stream(leader).map_err(|error| Status::unavailable(error.to_string()))?;
+    client.push_logs(with_break(from_worker)).await
+}
+
+/// What the worker sends. If its connection breaks, the last message says so: the leader must not take the output for whole.
+fn with_break(from_worker: Streaming<v1::PushLogsMessage>) -> impl Stream<Item = v1::PushLogsMessage> + Send {
+    let broken =
+        |_| v1::PushLogsMessage { error: "the log stream from the task's worker broke".into(), ..Default::default() };
+    from_worker.map(move |message| message.unwrap_or_else(broken))
 }

@@ -43,6 +43,13 @@ impl Active {
                 touched.entry(node).or_default().push(task.task);
             }
         }
+        for node in &change.nodes {
+            if self.group.view().read().is_revoked(node.node)
+                && let Some(session) = self.session_of(node.node)
+            {
+                session.end.cancel();
+            }
+        }
         if !change.services.is_empty() {
             let state = self.group.view().read();
             for task in change.services.iter().flat_map(|service| state.tasks_of_service(*service)) {

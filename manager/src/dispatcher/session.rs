@@ -12,7 +12,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goat_core::model::NodeId;
 use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport, divided};
 use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::mpsc;
@@ -22,7 +21,7 @@ use tracing::{info, warn};
 use super::book::Book;
 use super::heartbeats::Heartbeat;
 use super::hello::Hello;
-use super::{Active, Dirty, Entry, ToWorker, inventory, limits, settle};
+use super::{Active, Agent, Dirty, Entry, ToWorker, inventory, limits, settle};
 use crate::raft::proposer::Error as ProposeError;
 
 /// Batches of reports that wait to be proposed; then the reading waits, and with it the heartbeats. A worker of ours has at
@@ -32,13 +31,14 @@ const WRITES: usize = 8;
 impl Active {
     fn begin(
         &self,
-        node: NodeId,
+        agent: Agent,
         to_worker: ToWorker,
         assignments: ToWorker,
     ) -> (Arc<Entry>, Arc<tokio::sync::Mutex<()>>) {
+        let node = agent.node;
         let mut sessions = self.sessions.lock();
         sessions.last_number += 1;
-        let entry = Arc::new(Entry::new(sessions.last_number, node, to_worker, assignments));
+        let entry = Arc::new(Entry::new(sessions.last_number, agent, to_worker, assignments));
         if let Some(older) = sessions.by_node.insert(node, entry.clone()) {
             older.end.cancel();
         }
@@ -61,7 +61,8 @@ pub(super) async fn run(
     from_worker: Streaming<v1::WorkerMessage>,
     (to_worker, assignments): (ToWorker, ToWorker),
 ) {
-    let (entry, turn) = active.begin(hello.node, to_worker, assignments);
+    let agent = Agent { node: hello.node, instance: hello.instance.clone(), address: hello.address.clone() };
+    let (entry, turn) = active.begin(agent, to_worker, assignments);
     let name = hello.name.clone();
     let session = Session {
         active: &active,
@@ -218,6 +219,7 @@ impl Session<'_> {
                 Some(worker_message::Message::Heartbeat(heartbeat)) => {
                     let entry = self.entry.clone();
                     *entry.stance.lock() = heartbeat.stance;
+                    entry.heartbeats.send_modify(|count| *count += 1);
                     // One that still waits for its grant is of no use beside a newer one.
                     let v1::Heartbeat { sequence, lease_sequence, .. } = heartbeat;
                     if self.active.heartbeats.put(Heartbeat { entry, sequence, lease_sequence }) {

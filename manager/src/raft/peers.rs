@@ -48,6 +48,11 @@ impl Purpose {
     }
 }
 
+/// Of a connection for one stream: bytes that were received and not read yet.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Connections that are kept. Beyond it, those with workers are given up.
+const MAX_CHANNELS: usize = 512;
+
 /// The address is not a host and a port.
 #[derive(Debug, thiserror::Error)]
 #[error("{address:?} is not an address: HOST:PORT is expected")]
@@ -95,6 +100,10 @@ impl Peers {
             .keep_alive_timeout(purpose.keepalive_timeout())
             .keep_alive_while_idle(true);
         let channel = self.connector.to(role).channel(&endpoint);
+        if channels.len() >= MAX_CHANNELS {
+            // Workers are pinged once in a while; connections in use live on.
+            channels.retain(|(_, role, _), _| *role == Role::Manager);
+        }
         channels.insert(key, channel.clone());
         Ok(channel)
     }
@@ -116,6 +125,28 @@ impl Peers {
         Ok(DispatcherClient::new(self.channel(address)?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// A connection for one stream: a reader that stops reading it stops nothing else.
+    fn stream_channel(&self, address: &str) -> Result<Channel, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|source| Error { address: address.to_owned(), source })?
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(STREAM_WINDOW_BYTES);
+        Ok(self.connector.to(Role::Manager).channel(&endpoint))
+    }
+
+    /// The peer's dispatcher over a connection of its own, for a log stream.
+    pub fn dispatcher_for_stream(&self, address: &str) -> Result<DispatcherClient<Channel>, Error> {
+        Ok(DispatcherClient::new(self.stream_channel(address)?))
+    }
+
+    /// The peer's control service over a connection of its own, for a log stream.
+    pub fn control_for_stream(&self, address: &str) -> Result<ControlClient<Channel>, Error> {
+        Ok(ControlClient::new(self.stream_channel(address)?))
     }
 
     /// Asks whether someone is there.

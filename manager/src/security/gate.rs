@@ -50,6 +50,8 @@ pub const RULES: &[(&str, Who)] = &[
     ("/goat.v1.Identity/JoinWorker", Who::Newcomers),
     ("/goat.v1.Identity/Renew", Who::Known),
     ("/goat.v1.Identity/IssueClient", Who::Roles(CLIENT)),
+    ("/goat.v1.Identity/ListClients", Who::Roles(CLIENT)),
+    ("/goat.v1.Identity/RevokeClient", Who::Roles(CLIENT)),
     ("/goat.v1.Identity/GetJoinToken", Who::Roles(CLIENT)),
     ("/goat.v1.Identity/GetAuthority", Who::Roles(CLIENT)),
     ("/goat.v1.Identity/RotateAuthority", Who::Roles(CLIENT)),
@@ -64,6 +66,7 @@ pub const RULES: &[(&str, Who)] = &[
     ("/goat.v1.Control/TaskLogs", Who::Roles(CLIENT)),
     ("/goat.v1.Control/ListNodes", Who::Roles(CLIENT)),
     ("/goat.v1.Control/GetNode", Who::Roles(CLIENT)),
+    ("/goat.v1.Control/SetNodeLabels", Who::Roles(CLIENT)),
     ("/goat.v1.Control/SetNodeAvailability", Who::Roles(CLIENT)),
     ("/goat.v1.Control/RemoveNode", Who::Roles(CLIENT)),
     ("/goat.v1.Control/Freeze", Who::Roles(CLIENT)),
@@ -159,6 +162,12 @@ fn check_member(path: &str, subject: &Subject, group: &Group) -> Result<(), Stat
         subject.role == Role::Manager && subject.id.parse().is_ok_and(|id| !asks_why && group.is_removed(id));
     if is_removed {
         return Err(Status::permission_denied(format!("manager {} was removed from the cluster", subject.id)));
+    }
+    if subject.role == Role::Client && group.view().read().is_client_revoked(&subject.id) {
+        return Err(Status::permission_denied(format!(
+            "the certificate of {} was revoked: ask for one of another name (`goatctl cluster issue-client`)",
+            subject.id
+        )));
     }
     let node: Option<NodeId> = (subject.role == Role::Worker).then(|| subject.id.parse().ok()).flatten();
     match node.filter(|node| group.view().directory().is_revoked(*node)) {

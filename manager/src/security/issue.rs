@@ -7,6 +7,8 @@ use goat_core::state::Security;
 use goat_tls::credentials::Request;
 use goat_tls::{Authority, Credentials, Error, Role, Subject, Validity};
 
+use crate::clock;
+
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Members renew by themselves; a user has to be there for it.
@@ -22,6 +24,12 @@ const fn lasting(role: Role) -> Duration {
 pub struct Issued {
     pub certificate: String,
     pub authorities: String,
+}
+
+/// When a certificate for that role ends that is signed now (Unix ms).
+pub fn expires_at_ms(role: Role) -> u64 {
+    let lasting = u64::try_from(lasting(role).as_millis()).unwrap_or(u64::MAX);
+    clock::now_ms().saturating_add(lasting)
 }
 
 /// Signs a request (PKCS #10, DER) for that role and id.

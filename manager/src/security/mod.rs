@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | [`issue`] | signs certificates with the authority in the replicated state |
 //! | [`gate`] | which role may call what |
+//! | [`guesses`] | counts wrong join secrets |
 //! | [`keeper`] | keeps this manager's own certificate new, and that of the rotation's step |
 //! | [`rotation`] | the leader's: takes the next step of a rotation when every member has followed |
 
 pub mod gate;
+pub mod guesses;
 pub mod issue;
 pub mod keeper;
 pub mod rotation;

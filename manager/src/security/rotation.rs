@@ -53,7 +53,7 @@ pub async fn waiting_for(group: &Group, desk: &Desk, security: &Security) -> Vec
     let behind = managers.into_iter().filter(|(_, stance)| stance.as_ref() != Some(&wanted)).map(|(name, _)| name);
     let stances = desk.stances();
     let state = group.view().read();
-    let nodes = state.nodes().filter(|node| node.state != NodeState::Down);
+    let nodes = state.nodes().filter(|node| node.state != NodeState::Down && !state.is_revoked(node.id));
     let workers = nodes.filter(|node| stances.get(&node.id) != Some(&wanted)).map(|node| node.name.clone());
     behind.chain(workers).collect()
 }

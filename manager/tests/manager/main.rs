@@ -21,4 +21,5 @@ mod security;
 mod sessions;
 mod sizes;
 mod snapshot;
+mod strangers;
 mod worker;

@@ -5,24 +5,31 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use goat_proto::v1::GetJoinTokenRequest;
+use goat_proto::v1::control_client::ControlClient;
+use goat_proto::v1::dispatcher_client::DispatcherClient;
 use goat_proto::v1::identity_client::IdentityClient;
+use goat_proto::v1::{
+    GetJoinTokenRequest, IssueClientRequest, ListClientsRequest, RemoveNodeRequest, RevokeClientRequest,
+    UpgradeClusterRequest, WorkerMessage, worker_message,
+};
 use goat_tls::{Connector, Credentials, JoinToken, Role, Transport};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::cluster::{request_id, said, until};
+use crate::cluster::{DEADLINE, request_id, said, until};
 
-const CONNECT: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT: Duration = Duration::from_secs(2);
 
 /// One manager with certificates.
-struct Secured {
+pub(crate) struct Secured {
     dir: TempDir,
-    address: String,
+    pub(crate) address: String,
     child: Child,
 }
 
@@ -34,7 +41,7 @@ impl Drop for Secured {
 }
 
 impl Secured {
-    fn start(subnet: u8) -> Self {
+    pub(crate) fn start(subnet: u8) -> Self {
         let dir = tempfile::tempdir().expect("there is room");
         let free = std::net::TcpListener::bind(format!("127.85.{subnet}.1:0")).expect("loopback has free ports");
         let address = free.local_addr().expect("it is bound").to_string();
@@ -51,22 +58,26 @@ impl Secured {
         Self { dir, address, child }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn channel(&self, connector: &Connector) -> Channel {
+    pub(crate) fn channel(&self, connector: &Connector) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("it is an address");
         connector.channel(&endpoint)
     }
 
-    fn channel_of(&self, credentials: &Path) -> Channel {
+    pub(crate) fn channel_of(&self, credentials: &Path) -> Channel {
         let credentials = Credentials::load(credentials).expect("they can be read").expect("they are there");
         let transport = Transport::new(credentials).expect("they fit");
         self.channel(&Connector::new(transport, Role::Manager, None, CONNECT))
     }
 
-    async fn token(&self, role: &str, rotate: bool) -> String {
+    pub(crate) async fn token(&self, role: &str, rotate: bool) -> String {
         let mut identity = IdentityClient::new(self.channel_of(&self.path("m1/client.pem")));
         until("it gives a token", async || {
             let request = GetJoinTokenRequest { request_id: request_id(7), role: role.into(), rotate };
@@ -76,7 +87,7 @@ impl Secured {
     }
 
     /// A member of each role, and somebody with a token alone.
-    async fn callers(&self) -> Vec<(&'static str, Channel)> {
+    pub(crate) async fn callers(&self) -> Vec<(&'static str, Channel)> {
         let token = self.token("worker", false).await;
         let parsed: JoinToken = token.parse().expect("it is one");
         let newcomer = Connector::newcomer(&parsed, None, CONNECT).expect("it is one");
@@ -113,7 +124,7 @@ fn methods() -> Vec<String> {
 }
 
 /// An empty request; what becomes of it inside does not matter.
-async fn call(channel: Channel, method: &str) -> Result<(), Status> {
+pub(crate) async fn call(channel: Channel, method: &str) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::unavailable(format!("{error:?}")))?;
     let path = PathAndQuery::try_from(method).expect("it is a path");
@@ -244,4 +255,77 @@ fn a_manager_that_cannot_show_who_it_is_does_not_start() {
     let (code, text) = said(&["run", "--plaintext", "--data-dir", &text_dir, "--listen", "0.0.0.0:0"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("without encryption only loopback is allowed"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_client_is_refused_by_every_call_and_others_are_not() {
+    let secured = Secured::start(9);
+    secured.token("worker", false).await;
+    let manager = secured.channel_of(&secured.path("m1/identity.pem"));
+    let mut identity = IdentityClient::new(manager.clone());
+    let issue = async |name: &str| {
+        let own = goat_tls::credentials::Request::new().expect("random numbers");
+        let request = IssueClientRequest { name: name.into(), certificate_request: own.as_bytes().to_vec().into() };
+        let reply = IdentityClient::new(manager.clone()).issue_client(request).await?.into_inner();
+        let file = secured.path(&format!("{name}.pem"));
+        own.answered(&reply.certificate, &reply.authorities).expect("they fit").store(&file).expect("there is room");
+        Ok::<_, Status>(secured.channel_of(&file))
+    };
+    let revoke = |name: &str| RevokeClientRequest { request_id: request_id(11), name: name.into() };
+    // Older managers could not read the list.
+    let refused = identity.revoke_client(revoke("eve")).await.expect_err("the format is not raised yet");
+    assert!(refused.message().contains("goatctl cluster upgrade"), "{refused}");
+    let mut control = ControlClient::new(manager.clone());
+    control.upgrade_cluster(UpgradeClusterRequest { request_id: request_id(12) }).await.expect("all are new");
+    let (eve, adam) = (issue("eve").await.expect("issued"), issue("adam").await.expect("issued"));
+    call(eve.clone(), "/goat.v1.Control/GetStatus").await.expect("she is a client");
+    identity.revoke_client(revoke("eve")).await.expect("revoked");
+    for method in methods().iter().filter(|method| !method.contains("/Join")) {
+        let refused = call(eve.clone(), method).await.expect_err("on a connection that was there before, too");
+        assert!(refused.message().contains("the certificate of eve was revoked"), "{method}: {refused}");
+    }
+    call(adam, "/goat.v1.Control/GetStatus").await.expect("he is another");
+    let refused = issue("eve").await.expect_err("the name is revoked");
+    assert!(refused.message().contains("issue a certificate for another name"), "{refused}");
+    let listed = identity.list_clients(ListClientsRequest::default()).await.expect("listed").into_inner();
+    let listed: Vec<_> = listed.clients.iter().map(|client| (client.name.as_str(), client.revoked_at_ms > 0)).collect();
+    assert_eq!(listed, [("adam", false), ("eve", true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_a_join_secret_is_slow() {
+    let secured = Secured::start(10);
+    let token: JoinToken = secured.token("worker", false).await.parse().expect("it is one");
+    let newcomer = Connector::newcomer(&token, None, CONNECT).expect("it is one");
+    let mut answers = Vec::new();
+    for guess in 0..20_u64 {
+        let request = goat_proto::v1::JoinWorkerRequest { secret: format!("{guess:026}"), ..Default::default() };
+        let refused = IdentityClient::new(secured.channel(&newcomer)).join_worker(request).await;
+        answers.push(refused.expect_err("it is wrong").code());
+    }
+    assert_eq!(answers[0], Code::PermissionDenied);
+    assert_eq!(*answers.last().expect("there are some"), Code::Unavailable, "{answers:?}");
+    let log = std::fs::read_to_string(secured.path("log")).expect("it has a log");
+    assert!(log.contains("wrong join tokens were shown"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_in_wrong_hands_is_cut_off_while_it_is_alive() {
+    let secured = Secured::start(11);
+    let callers = secured.callers().await;
+    let worker = callers[1].1.clone();
+    let (to_leader, messages) = mpsc::channel(4);
+    let hello = worker_message::Message::Hello(crate::worker::hello(&request_id(1), "w1"));
+    to_leader.send(WorkerMessage { message: Some(hello) }).await.expect("there is room");
+    let opened = DispatcherClient::new(worker.clone()).session(ReceiverStream::new(messages)).await;
+    let mut session = opened.expect("it is a worker").into_inner();
+    session.message().await.expect("a welcome").expect("a welcome");
+    let mut control = ControlClient::new(callers[2].1.clone());
+    control.upgrade_cluster(UpgradeClusterRequest { request_id: request_id(12) }).await.expect("all are new");
+    let request = RemoveNodeRequest { request_id: request_id(13), reference: "w1".into(), force: true };
+    control.remove_node(request).await.expect("revoked");
+    let ended = async { while let Ok(Some(_)) = session.message().await {} };
+    tokio::time::timeout(DEADLINE, ended).await.expect("the session that it had is ended");
+    let refused = call(worker, "/goat.v1.Dispatcher/Session").await.expect_err("it is refused");
+    assert!(refused.metadata().contains_key(goat_proto::REMOVED), "an honest worker stops its tasks: {refused}");
 }

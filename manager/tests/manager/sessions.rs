@@ -267,3 +267,26 @@ async fn a_worker_that_lies_changes_nothing_and_is_told_of_once() {
     assert_eq!(warnings.len(), 2, "one of each worker: {warnings:#?}");
     assert!(warnings[0].contains("foreign=1") && warnings[1].contains("backwards=1"), "{warnings:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_agent_is_refused_while_the_first_is_alive_and_a_restarted_one_is_not() {
+    let cluster = Cluster::new(58);
+    cluster.settled().await;
+    let leader = cluster.leader(0).await.expect("it is settled");
+    let manager = &cluster.managers[leader];
+    let of = |instance: &str| Hello { instance_id: instance.into(), ..hello("aaaaaaaaaaaa", "w1") };
+    let (mut first, answer) = worker::open(manager, of("first")).await.expect("nobody else is there");
+    welcomed(answer);
+    first.keep_beating(Duration::from_millis(100));
+    let refused = worker::open(manager, of("copy")).await.err().expect("the first is alive");
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    assert!(refused.message().contains("127.0.0.1") && refused.message().contains("is a copy"), "{refused}");
+    // The first has lost nothing by it.
+    first.all_tasks().await;
+    // The same process dials again; and another one after it, where the last says nothing more.
+    let (second, answer) = worker::open(manager, of("first")).await.expect("it is the same agent");
+    welcomed(answer);
+    let (_third, answer) = worker::open(manager, of("restarted")).await.expect("the one before it is silent");
+    welcomed(answer);
+    drop(second);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use goat_core::model::NodeId;
 use goat_proto::v1;
 use goat_proto::v1::presence_server::{Presence, PresenceServer};
-use goat_tls::{Caller, Connector, Incoming, Limits, Listener, Role, Transport};
+use goat_tls::{Caller, Connector, Incoming, Limits, Listener, Role, Share, Transport};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::error;
@@ -17,8 +17,21 @@ use crate::lease::Lease;
 const PING_FOR: Duration = Duration::from_millis(400);
 const REQUEST: Duration = Duration::from_secs(2);
 const MAX_CONCURRENT: usize = 32;
-/// Managers, and the few workers that know this one.
-const LIMITS: Limits = Limits { connections: 256, handshake: Duration::from_secs(2) };
+/// For managers, and the few workers that know this one: nobody else has anything to ask here.
+const LIMITS: Limits = Limits {
+    handshake: Duration::from_secs(2),
+    handshakes: 64,
+    managers: Share::members(64, 8),
+    workers: Share::members(128, 4),
+    clients: Share::CLOSED,
+    strangers: Share::CLOSED,
+    plaintext: Share::members(256, 256),
+};
+/// Of one connection.
+const STREAMS: u32 = 32;
+/// Of one connection: bytes that were received and not read yet.
+const WINDOW_BYTES: u32 = 64 << 10;
+const HEADER_BYTES: u32 = 8 << 10;
 /// Requests are two short texts.
 const MAX_BYTES: usize = 4 << 10;
 
@@ -69,6 +82,10 @@ pub async fn serve(listener: Listener, node: NodeId, lease: Arc<Lease>, transpor
     let served = Server::builder()
         .timeout(REQUEST)
         .concurrency_limit_per_connection(MAX_CONCURRENT)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_max_header_list_size(HEADER_BYTES)
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(REQUEST))
         .http2_keepalive_timeout(Some(REQUEST))

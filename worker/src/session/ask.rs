@@ -1,6 +1,7 @@
 //! One manager asked: from the first packet to its welcome, its redirect or its refusal.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use goat_tls::{Connector, Role};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tracing::info;
 
 use super::{Opened, Parts};
@@ -34,6 +35,9 @@ const MAX_ERRORS_BYTES: usize = 2 << 20;
 const MIN_ERROR_BYTES: usize = 32;
 /// Messages that wait to be sent.
 const QUEUE: usize = 64;
+
+/// This process, as managers know it.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
 
 /// A manager did not welcome this worker.
 pub(super) enum Refusal {
@@ -81,20 +85,24 @@ impl Drop for Registering<'_> {
     }
 }
 
-async fn open(address: String, is_relayed: bool, registering: &AtomicU32, parts: &Parts) -> Result<Opened, Refusal> {
-    let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
+/// A connection with a manager.
+pub(super) async fn connect(address: &str, parts: &Parts) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| unreachable(error.to_string()))?
+        .map_err(|error| format!("{address}: {error}"))?
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
     let connector = Connector::new(parts.transport.clone(), Role::Manager, parts.bind_source, CONNECT);
-    let channel = endpoint.connect_with_connector(connector).await;
-    let channel = channel.map_err(|error| Refusal::Unreachable(cause(&address, &error)))?;
+    endpoint.connect_with_connector(connector).await.map_err(|error| cause(address, &error))
+}
+
+async fn open(address: String, is_relayed: bool, registering: &AtomicU32, parts: &Parts) -> Result<Opened, Refusal> {
+    let unreachable = |problem: String| Refusal::Unreachable(format!("{address}: {problem}"));
+    let channel = connect(&address, parts).await.map_err(Refusal::Unreachable)?;
     let (to_leader, messages) = mpsc::channel(QUEUE);
     let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello(is_relayed, parts).await?)) };
     let _ = to_leader.try_send(hello);
-    let mut client = DispatcherClient::new(channel.clone())
+    let mut client = DispatcherClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let response = client.session(ReceiverStream::new(messages)).await.map_err(|status| refusal(&address, &status))?;
@@ -119,7 +127,6 @@ async fn open(address: String, is_relayed: bool, registering: &AtomicU32, parts:
             }
             Ok(Opened {
                 address,
-                channel,
                 to_leader,
                 from_leader,
                 term,
@@ -174,6 +181,7 @@ async fn hello(is_relayed: bool, parts: &Parts) -> Result<v1::Hello, Refusal> {
         relay: is_relayed,
         awaits_registration: true,
         chunked_assignments: true,
+        instance_id: INSTANCE.clone(),
     })
 }
 

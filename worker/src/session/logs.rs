@@ -1,4 +1,5 @@
-//! A task's output on its way to whoever asked the leader for it.
+//! A task's output on its way to whoever asked the leader for it. Each stream has a connection of its own: a reader that stops
+//! reading stops neither the session nor another stream.
 
 use std::time::Duration;
 
@@ -15,20 +16,21 @@ use tonic::transport::Channel;
 use tracing::debug;
 
 use super::Parts;
+use super::ask::connect;
 use crate::runtime::{LogChunk, LogOptions, LogStream};
 
 /// For finding the task's output; reading it has no limit.
 const OPEN: Duration = Duration::from_secs(20);
 /// Of one message.
-const MAX_CHUNK_BYTES: usize = 256 << 10;
+const MAX_CHUNK_BYTES: usize = 64 << 10;
 /// Messages that wait to be sent.
-const QUEUE: usize = 16;
+const QUEUE: usize = 4;
 
 /// Sends the output that is wanted, until its end or until the leader wants no more.
-pub(super) async fn push(wanted: LogsWanted, channel: Channel, parts: Parts) {
+pub(super) async fn push(wanted: LogsWanted, manager: String, parts: Parts) {
     let stream_id = wanted.stream_id.clone();
     let first = PushLogsMessage { stream_id: stream_id.clone(), ..Default::default() };
-    let messages = match tokio::time::timeout(OPEN, open(wanted, parts)).await {
+    let messages = match tokio::time::timeout(OPEN, open(wanted, parts.clone())).await {
         Ok(Ok(output)) => messages(stream_id.clone(), output),
         Ok(Err(problem)) => futures::stream::iter([PushLogsMessage { error: problem, ..first.clone() }]).boxed(),
         Err(_) => {
@@ -38,8 +40,12 @@ pub(super) async fn push(wanted: LogsWanted, channel: Channel, parts: Parts) {
     };
     // An empty message first, so that the stream is known before there is any output.
     let messages = futures::stream::iter([first]).chain(messages).boxed();
-    if let Err(status) = send(channel, messages).await {
-        debug!(stream_id, error = status.message(), "a log stream ended");
+    let sent = match connect(&manager, &parts).await {
+        Ok(channel) => send(channel, messages).await.map_err(|status| status.message().to_owned()),
+        Err(problem) => Err(problem),
+    };
+    if let Err(error) = sent {
+        debug!(stream_id, error, "a log stream ended");
     }
 }
 

@@ -22,7 +22,6 @@ use goat_core::state::command::TaskReport;
 use goat_proto::v1;
 use goat_tls::Transport;
 use tokio::sync::{Notify, watch};
-use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::identity::Identity;
@@ -82,7 +81,6 @@ pub struct Standing {
 /// A session that a leader has welcomed.
 struct Opened {
     address: String,
-    channel: Channel,
     to_leader: tokio::sync::mpsc::Sender<v1::WorkerMessage>,
     from_leader: tonic::Streaming<v1::ManagerMessage>,
     term: u64,

@@ -8,7 +8,6 @@ use goat_core::model::Inventory;
 use goat_proto::v1::{self, manager_message, worker_message};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
 use tracing::{debug, warn};
 
 use super::assemble::Assembly;
@@ -32,7 +31,8 @@ const LOGS_STOP: Duration = Duration::from_millis(200);
 
 struct Session<'a> {
     parts: &'a Parts,
-    channel: Channel,
+    /// The manager that the session is with.
+    address: String,
     to_leader: mpsc::Sender<v1::WorkerMessage>,
     term: u64,
     heartbeat_interval: Duration,
@@ -56,7 +56,7 @@ fn silence(heartbeat_interval: Duration, grant_delay_ms: u64) -> Duration {
 pub(super) async fn hold(opened: Opened, parts: &Parts) -> End {
     let session = Session {
         parts,
-        channel: opened.channel,
+        address: opened.address,
         to_leader: opened.to_leader,
         term: opened.term,
         heartbeat_interval: opened.heartbeat_interval,
@@ -220,7 +220,7 @@ impl Session<'_> {
             }
             Message::Logs(wanted) => {
                 debug!(task_id = wanted.task_id, "logs are wanted");
-                self.logs.spawn("logs", logs::push(wanted, self.channel.clone(), self.parts.clone()));
+                self.logs.spawn("logs", logs::push(wanted, self.address.clone(), self.parts.clone()));
                 Ok(())
             }
         }

@@ -1,5 +1,6 @@
 //! A leader that is played by a test: every session that comes to it is the test's.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use goat_core::model::ClusterId;
@@ -13,12 +14,15 @@ use tonic::{Request, Response, Status, Streaming};
 pub const WITHIN: Duration = Duration::from_secs(20);
 pub const HEARTBEAT_MS: u64 = 100;
 
-/// Hands every session to the test.
+/// Hands every session to the test, and says where log streams come from.
 struct Played {
     sessions: mpsc::Sender<Session>,
+    log_streams: mpsc::UnboundedSender<SocketAddr>,
 }
 
 pub struct Session {
+    /// The worker's end of the connection.
+    pub from: SocketAddr,
     from_worker: Streaming<v1::WorkerMessage>,
     to_worker: mpsc::Sender<Result<v1::ManagerMessage, Status>>,
 }
@@ -32,15 +36,17 @@ impl Dispatcher for Played {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (to_worker, messages) = mpsc::channel(16);
-        let session = Session { from_worker: request.into_inner(), to_worker };
+        let from = request.remote_addr().expect("it is TCP");
+        let session = Session { from, from_worker: request.into_inner(), to_worker };
         self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(messages)))
     }
 
     async fn push_logs(
         &self,
-        _: Request<Streaming<v1::PushLogsMessage>>,
+        request: Request<Streaming<v1::PushLogsMessage>>,
     ) -> Result<Response<v1::PushLogsReply>, Status> {
+        let _ = self.log_streams.send(request.remote_addr().expect("it is TCP"));
         Err(Status::unimplemented("no logs here"))
     }
 }
@@ -104,13 +110,22 @@ impl Session {
     }
 }
 
+/// What comes to a leader.
+pub struct Arrivals {
+    pub sessions: mpsc::Receiver<Session>,
+    /// The worker's end of each log stream's connection.
+    pub log_streams: mpsc::UnboundedReceiver<SocketAddr>,
+}
+
 /// Where a leader listens, and what comes to it.
-pub async fn played(tasks: &TaskSet) -> (String, mpsc::Receiver<Session>) {
+pub async fn played(tasks: &TaskSet) -> (String, Arrivals) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("it has one").to_string();
     let (sessions, come) = mpsc::channel(1);
-    let server = tonic::transport::Server::builder().add_service(DispatcherServer::new(Played { sessions }));
+    let (log_streams, opened) = mpsc::unbounded_channel();
+    let service = DispatcherServer::new(Played { sessions, log_streams });
+    let server = tonic::transport::Server::builder().add_service(service);
     let serve = server.serve_with_incoming(TcpListenerStream::new(listener));
     tasks.spawn("leader", async move { serve.await.expect("it serves") });
-    (address, come)
+    (address, Arrivals { sessions: come, log_streams: opened })
 }
