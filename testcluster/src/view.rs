@@ -41,10 +41,10 @@ pub async fn show(cluster: &Cluster, client: &Client, binaries: &Path) -> Result
         }
         let members = cluster.status().await;
         if is_terminal {
-            let block = block(&members, &told, &cluster.links().describe());
+            let block = block(&members, &told, &cluster.disturbances());
             drawn = redraw(&block, drawn);
         } else {
-            let now = facts(&members, &told, &cluster.links().describe());
+            let now = facts(&members, &told, &cluster.disturbances());
             tell_changes(&before, &now);
             before = now;
         }
