@@ -189,6 +189,9 @@ fn status(status: &Status, json: bool) {
     for link in &status.links {
         say(&format!("link  {link}"));
     }
+    for disk in &status.disks {
+        say(&format!("disk  {disk}"));
+    }
     say(&format!("in {}, supervisor {}", status.layout.dir.display(), status.pid));
 }
 

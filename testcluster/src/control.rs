@@ -90,8 +90,11 @@ pub enum Ask {
 pub struct Status {
     pub layout: Layout,
     pub members: Vec<MemberStatus>,
-    /// Links that are cut or shaped, and disks that are slow.
+    /// Links that are cut or shaped.
     pub links: Vec<String>,
+    /// Managers whose disks are slow.
+    #[serde(default)]
+    pub disks: Vec<String>,
     /// The supervisor.
     pub pid: u32,
     /// Whether everything that `up` does at the start is done.
@@ -169,7 +172,8 @@ async fn perform(cluster: &Cluster, ask: Ask) -> Answer {
             let status = Status {
                 layout: cluster.layout().clone(),
                 members: cluster.status().await,
-                links: cluster.disturbances(),
+                links: cluster.links().describe(),
+                disks: cluster.slow_disks(),
                 pid: std::process::id(),
                 is_ready: cluster.is_ready(),
             };

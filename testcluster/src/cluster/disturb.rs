@@ -87,17 +87,22 @@ impl Cluster {
         Ok(())
     }
 
-    /// Links that are cut or shaped, and disks that are slow, readable: `w1 -> m1: cut`, `disk of m1: 90 ms`.
-    pub fn disturbances(&self) -> Vec<String> {
-        let mut lines = self.links.describe();
-        if self.options.slow_disks {
-            let managers = (1..=self.layout.managers).map(Member::Manager);
-            let slow = managers.filter_map(|manager| {
-                let delay = slow_disk::get(&self.layout, manager).filter(|delay| !delay.is_zero())?;
-                Some(format!("disk of {}: {} ms", manager.name(), delay.as_secs_f64() * 1e3))
-            });
-            lines.extend(slow);
+    /// Managers whose disks are slow, readable: `m1: 90 ms`.
+    pub fn slow_disks(&self) -> Vec<String> {
+        if !self.options.slow_disks {
+            return Vec::new();
         }
-        lines
+        let managers = (1..=self.layout.managers).map(Member::Manager);
+        let slow = managers.filter_map(|manager| {
+            let delay = slow_disk::get(&self.layout, manager).filter(|delay| !delay.is_zero())?;
+            Some(format!("{}: {} ms", manager.name(), delay.as_secs_f64() * 1e3))
+        });
+        slow.collect()
+    }
+
+    /// Everything that is slow or cut, readable.
+    pub fn disturbances(&self) -> Vec<String> {
+        let links = self.links.describe().into_iter().map(|link| format!("link  {link}"));
+        links.chain(self.slow_disks().into_iter().map(|disk| format!("disk  {disk}"))).collect()
     }
 }

@@ -132,6 +132,9 @@ async fn rehearse(options: &DrillOptions) -> Result<Report, Error> {
 async fn one(stage: &mut Stage, options: &DrillOptions, nth: u32) -> Result<Outcome, Error> {
     stage.begin(nth).await?;
     let measured = play(stage, options.kind).await;
+    if measured.is_err() {
+        stage.tell_wrong();
+    }
     stage.end(measured).await
 }
 

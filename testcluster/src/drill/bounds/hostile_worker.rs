@@ -41,7 +41,7 @@ const ALLOWED: Allowed = Allowed { write_gap: Duration::from_secs(3) };
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     let dir = stage.remote().layout().dir.join(NAME);
-    let connector = connector(&joined(stage, &dir).await?)?;
+    let (connector, id) = identity(&joined(stage, &dir).await?)?;
     let layout = stage.remote().layout().clone();
     let mut channels = Vec::new();
     for member in layout.first_managers() {
@@ -55,7 +55,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     stage.timeline.tell(&what);
     let attacks = TaskSet::new("attacks");
     for channel in channels {
-        attack(&attacks, &channel);
+        attack(&attacks, &channel, &id);
     }
     tokio::time::sleep(stage.length(LENGTH_S)).await;
     memory.check(stage, &what);
@@ -88,22 +88,26 @@ async fn joined(stage: &Stage, dir: &Path) -> Result<PathBuf, Error> {
     Ok(dir.join("identity.pem"))
 }
 
-fn connector(identity: &Path) -> Result<Connector, Error> {
-    let made = Credentials::load(identity).and_then(|found| found.map(Transport::new).transpose());
-    let transport = made.map_err(|error| Error::failed(error.to_string()))?;
-    let transport = transport.ok_or_else(|| Error::failed(format!("{} is missing", identity.display())))?;
-    Ok(Connector::new(transport, Role::Manager, None, CONNECT))
+/// Its connections, and its node's id.
+fn identity(path: &Path) -> Result<(Connector, String), Error> {
+    let credentials = Credentials::load(path).map_err(|error| Error::failed(error.to_string()))?;
+    let credentials = credentials.ok_or_else(|| Error::failed(format!("{} is missing", path.display())))?;
+    let id = credentials.subject().id.clone();
+    let transport = Transport::new(credentials).map_err(|error| Error::failed(error.to_string()))?;
+    Ok((Connector::new(transport, Role::Manager, None, CONNECT), id))
 }
 
 /// Everything at once, at one manager.
-fn attack(attacks: &TaskSet, channel: &Channel) {
-    let large = v1::Hello { labels: [("x".to_owned(), "a".repeat(LABEL_BYTES))].into(), ..hello() };
+fn attack(attacks: &TaskSet, channel: &Channel, id: &str) {
+    let large = v1::Hello { labels: [("x".to_owned(), "a".repeat(LABEL_BYTES))].into(), ..hello(id) };
     attacks.spawn(sessions(channel.clone(), vec![said(large)]));
     let images = v1::Inventory { images: vec![v1::ImageInfo::default(); IMAGES], ..Default::default() };
     let inventory = v1::WorkerMessage { message: Some(v1::worker_message::Message::Inventory(images)) };
-    attacks.spawn(sessions(channel.clone(), vec![said(hello()), inventory.clone(), inventory]));
-    for _ in 0..SESSIONS {
-        attacks.spawn(sessions(channel.clone(), vec![said(hello())]));
+    attacks.spawn(sessions(channel.clone(), vec![said(hello(id)), inventory.clone(), inventory]));
+    for nth in 0..SESSIONS {
+        // A follower passes on those that ask for that, and redirects the others.
+        let hello = v1::Hello { relay: nth % 2 == 0, ..hello(id) };
+        attacks.spawn(sessions(channel.clone(), vec![said(hello)]));
     }
     let message = withheld::message(LOG_BYTES.0, LOG_BYTES.1);
     for _ in 0..LOG_STREAMS {
@@ -111,8 +115,8 @@ fn attack(attacks: &TaskSet, channel: &Channel) {
     }
 }
 
-fn hello() -> v1::Hello {
-    v1::Hello { name: NAME.into(), address: "127.0.0.1".into(), relay: true, ..Default::default() }
+fn hello(id: &str) -> v1::Hello {
+    v1::Hello { node_id: id.into(), name: NAME.into(), address: "127.0.0.1".into(), relay: true, ..Default::default() }
 }
 
 fn said(hello: v1::Hello) -> v1::WorkerMessage {

@@ -2,12 +2,14 @@
 //! in: an agent and a manager that start again, and a client that connects anew.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use goat_tls::{Connector, JoinToken};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
+use tonic::codegen::{Service, http};
 use tonic::transport::Endpoint;
 
 use super::liveness::Period;
@@ -28,6 +30,8 @@ const SOCKETS: usize = 8_200;
 /// For the strangers to have sent what they send.
 const HELD_S: u64 = 10;
 const CONNECT: Duration = Duration::from_secs(5);
+/// So long no more connection was let in.
+const NO_MORE: Duration = Duration::from_secs(3);
 const MEMBERS_WITHIN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(100);
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -48,10 +52,14 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     stage.whole_again(&what).await?;
 
     let strangers = TaskSet::new("strangers");
+    let connector = Connector::newcomer(&token, None, CONNECT).map_err(|error| Error::failed(error.to_string()))?;
+    let open = Arc::new(AtomicUsize::new(0));
     for _ in 0..SOCKETS {
-        strangers.spawn(idle(at));
+        strangers.spawn(idle(connector.clone(), at, open.clone()));
     }
     let what = format!("{SOCKETS} connections of strangers");
+    let most = opened(&open).await;
+    stage.timeline.tell(format!("{what}: {most} are open"));
     measured.push(("members back, connections held", held(stage, &leader, &what).await?));
     strangers.stop(STOP_GRACE).await;
     stage.whole_again(&what).await?;
@@ -72,15 +80,51 @@ fn requests(strangers: &TaskSet, token: &JoinToken, at: SocketAddr) -> Result<()
     Ok(())
 }
 
-/// Connects and says nothing; again whenever the other side has closed it.
-async fn idle(at: SocketAddr) {
+/// Connects without a certificate and answers pings, so that nothing ends the connection; again whenever it is closed.
+async fn idle(mut connector: Connector, at: SocketAddr, open: Arc<AtomicUsize>) {
+    let uri: http::Uri = format!("http://{at}").parse().expect("it is an address");
     loop {
-        if let Ok(mut stream) = TcpStream::connect(at).await {
-            // Returns when the other side closes.
-            let _ = stream.read(&mut [0; 64]).await;
+        if let Ok(stream) = connector.call(uri.clone()).await {
+            open.fetch_add(1, Ordering::Relaxed);
+            // However it ends.
+            let _ = answer_pings(stream.into_inner()).await;
+            open.fetch_sub(1, Ordering::Relaxed);
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Begins HTTP/2 and sends nothing but answers to pings. Returns when the other side closes.
+async fn answer_pings(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const HEAD_BYTES: usize = 9;
+    const PING: u8 = 6;
+    const ACK: u8 = 1;
+    stream.write_all(PREFACE).await?;
+    loop {
+        let mut head = [0; HEAD_BYTES];
+        stream.read_exact(&mut head).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = Vec::new();
+        (&mut stream).take(u64::from(length)).read_to_end(&mut payload).await?;
+        if head[3] == PING && head[4] & ACK == 0 {
+            head[4] |= ACK;
+            stream.write_all(&[&head[..], &payload].concat()).await?;
+        }
+    }
+}
+
+/// Waits until all are open, or no more are let in.
+async fn opened(open: &AtomicUsize) -> usize {
+    let (mut most, mut since) = (0, Instant::now());
+    while most < SOCKETS && since.elapsed() < NO_MORE {
+        let now = open.load(Ordering::Relaxed);
+        if now > most {
+            (most, since) = (now, Instant::now());
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    most
 }
 
 /// While strangers hold what they hold: memory, liveness, and whether members get in. How long the last took, in ms.
