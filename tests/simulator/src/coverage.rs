@@ -20,6 +20,7 @@ pub const EXPECTED: &[&str] = &[
     "elections",
     "freezes ended",
     "gaps noticed",
+    "false reports",
     "grants",
     "grants refused for want of a quorum",
     "lease ends by the agent",
