@@ -138,6 +138,7 @@ impl Agent {
         let Some(witness) = self.place.witness.clone() else { return };
         let (lease, host) = (self.lease.clone(), self.place.host);
         self.tasks.spawn("watch-lease", async move {
+            let mut looks = tokio::time::interval(LOOK);
             let mut was_granted = false;
             loop {
                 let lasts = lease.remaining_ms() > 0;
@@ -145,7 +146,7 @@ impl Agent {
                 if was_granted && !lasts {
                     witness.has_no_lease(host);
                 }
-                tokio::time::sleep(LOOK).await;
+                looks.tick().await;
             }
         });
     }
