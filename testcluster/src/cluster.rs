@@ -3,6 +3,7 @@
 //! Everything that it starts ends with it: by [`Cluster::down`], or when the next supervisor of the directory finds what
 //! a killed one left (`ledger`, `remains`).
 
+mod disturb;
 mod enter;
 
 use std::collections::BTreeMap;
@@ -18,9 +19,9 @@ use tokio::sync::Mutex;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::layout::{self, Layout, Member, Part};
+use crate::layout::{Layout, Member, Part};
 use crate::ledger::Ledger;
-use crate::links::{Links, Rule};
+use crate::links::Links;
 pub use crate::options::Options;
 use crate::options::check;
 use crate::process::Running;
@@ -85,14 +86,10 @@ impl Cluster {
             is_direct: options.is_direct,
             has_daemons: options.daemons.is_some(),
         };
-        let logs = options.dir.join("logs");
-        std::fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
-        if options.is_backed_up {
-            let backups = layout.backups();
-            std::fs::create_dir_all(&backups).map_err(Error::io("make", &backups))?;
-        }
+        directory::furnish(&layout, options.is_backed_up)?;
         layout.save()?;
         volumes::mount_all(&layout, &options)?;
+        disturb::prepare_disks(&layout, &mut options)?;
         let cluster = Self {
             links: Links::new(layout.clone()),
             members: Mutex::default(),
@@ -234,41 +231,6 @@ impl Cluster {
         let mut members = self.members.lock().await;
         let mut running = members.remove(name).ok_or_else(|| not_running(name))?;
         if running.ended().is_none() { Ok(running) } else { Err(not_running(name)) }
-    }
-
-    /// Cuts the link between two members, or only what goes from the first to the second.
-    pub fn cut(&self, from: &str, to: &str, one_way: bool) -> Result<(), Error> {
-        self.set_rule(from, to, one_way, Some(Rule::Cut))
-    }
-
-    /// Delays what goes from one member to another, and back unless `one_way`.
-    pub fn delay(&self, from: &str, to: &str, one_way: bool, delay: Duration) -> Result<(), Error> {
-        self.set_rule(from, to, one_way, (!delay.is_zero()).then_some(Rule::Delay(delay)))
-    }
-
-    fn set_rule(&self, from: &str, to: &str, one_way: bool, rule: Option<Rule>) -> Result<(), Error> {
-        if self.layout.is_direct {
-            return Err(Error::usage("this cluster was started for measurements, without links that can be cut"));
-        }
-        let known = |name: &str| {
-            if name == layout::CLIENT { Ok(None) } else { self.layout.find(name).map(Some) }
-        };
-        let ends = [known(from)?, known(to)?];
-        if from == to || ends.iter().all(Option::is_none) {
-            return Err(Error::usage(format!(
-                "there is no link between {from} and {to}: give two members, or one and client"
-            )));
-        }
-        self.links.set(from, to, rule);
-        if !one_way {
-            self.links.set(to, from, rule);
-        }
-        Ok(())
-    }
-
-    /// Ends all cuts and delays.
-    pub fn heal(&self) {
-        self.links.heal();
     }
 
     pub async fn status(&self) -> Vec<MemberStatus> {

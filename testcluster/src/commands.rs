@@ -12,6 +12,7 @@ use goat_testcluster::up::say;
 
 use crate::cli::Command;
 use crate::detach;
+use crate::link_args::LinkArgs;
 
 /// Between two looks of `status -w`.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ async fn run_on_members(remote: &Remote, command: Command) -> Result<(), Error> 
     Ok(())
 }
 
-/// Commands that cut, delay and heal.
+/// Commands that change links and disks.
 async fn run_on_links(remote: &Remote, command: Command) -> Result<(), Error> {
     match command {
         Command::Cut { from, to, one_way } => {
@@ -106,11 +107,62 @@ async fn run_on_links(remote: &Remote, command: Command) -> Result<(), Error> {
         }
         Command::Heal => {
             remote.heal().await?;
-            say("all links are whole");
+            say("all links are whole, and all disks are fast");
+        }
+        command => slow_down(remote, command).await?,
+    }
+    Ok(())
+}
+
+/// Commands that make links and disks slow.
+async fn slow_down(remote: &Remote, command: Command) -> Result<(), Error> {
+    match command {
+        Command::Link(args) => {
+            let (ones, others) = (ends(remote, &args.from).await?, ends(remote, &args.to).await?);
+            let links = shape(remote, (&ones, &others), &args).await?;
+            let shape = args.shape();
+            let shape = if shape.is_none() { "fast again".to_owned() } else { shape.to_string() };
+            say(&format!("{links} links: {shape}"));
+        }
+        Command::SlowDisk(args) => {
+            let managers = ends(remote, &args.managers).await?;
+            remote.slow_disks(&managers, args.delay).await?;
+            say(&format!("each fsync of {} takes {} ms longer", managers.join(", "), args.delay.as_secs_f64() * 1e3));
         }
         _ => return Err(Error::usage("that needs no running cluster")),
     }
     Ok(())
+}
+
+/// Shapes the links between two groups; how many they are.
+async fn shape(remote: &Remote, (ones, others): (&[String], &[String]), args: &LinkArgs) -> Result<usize, Error> {
+    let (shape, one_way) = (args.shape(), args.one_way);
+    let mut shaped = std::collections::BTreeSet::new();
+    for (from, to) in ones.iter().flat_map(|from| others.iter().map(move |to| (from, to))) {
+        // Groups may share members; a single member has no link to itself, and is told so.
+        if from == to && (ones.len() > 1 || others.len() > 1) {
+            continue;
+        }
+        remote.ask(&Ask::Shape { from: from.clone(), to: to.clone(), one_way, shape }).await?;
+        let (first, second) = if one_way { (from, to) } else { (from.min(to), from.max(to)) };
+        shaped.insert((first.clone(), second.clone()));
+    }
+    Ok(shaped.len())
+}
+
+/// Ends of links: one or several separated by commas, or a group.
+async fn ends(remote: &Remote, names: &str) -> Result<Vec<String>, Error> {
+    let of = |kind: char| members(remote).into_iter().filter(|name| name.starts_with(kind)).collect();
+    match names {
+        "managers" => return Ok(of('m')),
+        "workers" => return Ok(of('w')),
+        _ => {}
+    }
+    let mut ends = Vec::new();
+    for name in names.split(',') {
+        ends.push(end(remote, name).await?);
+    }
+    Ok(ends)
 }
 
 /// One end of a link: a member, or everybody outside.
@@ -136,6 +188,9 @@ fn status(status: &Status, json: bool) {
     }
     for link in &status.links {
         say(&format!("link  {link}"));
+    }
+    for disk in &status.disks {
+        say(&format!("disk  {disk}"));
     }
     say(&format!("in {}, supervisor {}", status.layout.dir.display(), status.pid));
 }

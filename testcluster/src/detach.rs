@@ -89,6 +89,7 @@ fn add_options(command: &mut Command, args: &UpArgs) {
     let switches = [
         ("--daemons", args.daemons),
         ("--live-restore", args.live_restore),
+        ("--slow-disks", args.slow_disks),
         ("--no-echo", args.no_echo),
         ("--keep", args.keep),
     ];

@@ -51,6 +51,15 @@ pub async fn clear(dir: &Path) -> Result<(), Error> {
     remove_files(dir)
 }
 
+/// Makes the directories in it that members do not make themselves.
+pub fn furnish(layout: &Layout, is_backed_up: bool) -> Result<(), Error> {
+    let backups = is_backed_up.then(|| layout.backups());
+    for dir in [Some(layout.dir.join("logs")), backups].into_iter().flatten() {
+        std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
+    }
+    Ok(())
+}
+
 /// Removes what a cluster writes, and nothing else.
 pub fn remove_files(dir: &Path) -> Result<(), Error> {
     volumes::unmount_all(dir)?;
@@ -61,7 +70,7 @@ pub fn remove_files(dir: &Path) -> Result<(), Error> {
         let is_member = name.starts_with(['m', 'w', 'd']) && name[1..].parse::<u8>().is_ok();
         let is_image = name.strip_suffix(".img").is_some_and(|name| name.starts_with('m'));
         let removed = match &*name {
-            "logs" | "upgrade" | "load" | "backups" => std::fs::remove_dir_all(&path),
+            "logs" | "upgrade" | "load" | "backups" | crate::slow_disk::DIR => std::fs::remove_dir_all(&path),
             _ if is_member => std::fs::remove_dir_all(&path),
             _ if is_image => std::fs::remove_file(&path),
             "cluster.json" | "processes.json" | "processes.new" | "control.sock" | CREDENTIALS => {

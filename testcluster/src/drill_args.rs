@@ -30,6 +30,9 @@ pub struct DrillArgs {
     /// How long what is broken stays so [default: the drill's own]
     #[arg(long, visible_alias = "down", value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: Option<u64>,
+    /// Log entries that a follower is behind in `thin-links` [default: 2000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub entries: Option<u64>,
     /// Fail also where a measure is over what the project has set itself
     #[arg(long)]
     pub strict: bool,
@@ -46,6 +49,7 @@ impl DrillArgs {
             dir,
             seed: self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
             seconds: self.seconds,
+            entries: self.entries,
             is_strict: self.strict,
         }
     }

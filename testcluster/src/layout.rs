@@ -8,6 +8,7 @@
 //! | `control.sock` | the supervisor's control socket (`control`) |
 //! | `m1/ w1/ ...` | data directories |
 //! | `m1.img ...` | file systems for the managers' data, where their power is to be cut |
+//! | `disks/m1 ...` | how much slower the managers' disks are (`slow_disk`) |
 //! | `d1/ ...` | the workers' own Docker daemons, where they have them |
 //! | `client.pem` | credentials of a user, for goatctl and this program |
 //! | `logs/m1.log ...` | output |

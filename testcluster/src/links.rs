@@ -1,5 +1,5 @@
-//! The wires between members: every connection to a manager or a worker passes through here, and can be cut or delayed,
-//! each way by itself.
+//! The wires between members: every connection to a manager or a worker passes through here, and can be cut, delayed or
+//! narrowed, each way by itself.
 //!
 //! A cut link is silent, as a real one: what is sent vanishes, nothing is refused or reset, and new connections are
 //! accepted and swallowed (the kernel answers a SYN; no program behind it does). A connection that has lost bytes can
@@ -16,8 +16,9 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::layout::{Layout, Member};
+use crate::shape::Transmitter;
 use crate::taskset::TaskSet;
-use crate::wire::{Rules, Wire};
+use crate::wire::{Rules, Wire, listen};
 
 pub use crate::wire::Rule;
 
@@ -28,13 +29,25 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 pub struct Links {
     layout: Layout,
     rules: watch::Sender<Arc<Rules>>,
+    transmitters: Arc<Transmitters>,
     /// Per member: what accepts and carries its connections.
     open: Mutex<HashMap<Member, TaskSet>>,
 }
 
+/// One transmitter for each direction of each link, made when it is first used.
+#[derive(Debug, Default)]
+struct Transmitters(Mutex<HashMap<(String, String), Arc<Transmitter>>>);
+
+impl Transmitters {
+    fn of(&self, from: &str, to: &str) -> Arc<Transmitter> {
+        let mut transmitters = self.0.lock().expect("no panic holds it");
+        transmitters.entry((from.to_owned(), to.to_owned())).or_default().clone()
+    }
+}
+
 impl Links {
     pub fn new(layout: Layout) -> Self {
-        Self { layout, rules: watch::Sender::new(Arc::default()), open: Mutex::default() }
+        Self { layout, rules: watch::Sender::new(Arc::default()), transmitters: Arc::default(), open: Mutex::default() }
     }
 
     /// Lets connections to the member through. Without this they are refused, as at a machine without the program.
@@ -43,7 +56,7 @@ impl Links {
             return Ok(());
         }
         let (at, target) = (self.layout.advertised(member), self.layout.listen(member));
-        let listener = TcpListener::bind(at).await.map_err(|source| Error::Io {
+        let listener = listen(at).map_err(|source| Error::Io {
             what: format!("cannot listen on {at} for {}; stop what listens there", member.name()),
             source,
         })?;
@@ -53,6 +66,7 @@ impl Links {
             to: member.name(),
             target,
             rules: self.rules.clone(),
+            transmitters: self.transmitters.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(acceptor.run(listener));
@@ -93,7 +107,7 @@ impl Links {
             .iter()
             .map(|((from, to), rule)| match rule {
                 Rule::Cut => format!("{from} -> {to}: cut"),
-                Rule::Delay(delay) => format!("{from} -> {to}: {} ms", delay.as_millis()),
+                Rule::Shape(shape) => format!("{from} -> {to}: {shape}"),
             })
             .collect();
         lines.sort();
@@ -107,6 +121,7 @@ struct Acceptor {
     to: String,
     target: SocketAddr,
     rules: watch::Sender<Arc<Rules>>,
+    transmitters: Arc<Transmitters>,
     tasks: TaskSet,
 }
 
@@ -119,7 +134,8 @@ impl Acceptor {
                 continue;
             };
             let from = self.layout.name_of(peer.ip());
-            let wire = Wire { rules: self.rules.subscribe(), from, to: self.to.clone() };
+            let transmitters = (self.transmitters.of(&from, &self.to), self.transmitters.of(&self.to, &from));
+            let wire = Wire { rules: self.rules.subscribe(), from, to: self.to.clone(), transmitters };
             let target = self.target;
             self.tasks.spawn(async move {
                 // A broken connection is what both ends see; there is nobody to tell.
@@ -137,6 +153,7 @@ mod tests {
 
     use super::*;
     use crate::runtime::RuntimeKind;
+    use crate::shape::Shape;
     use crate::subnet::{SubnetLock, take_subnet};
 
     const M1: Member = Member::Manager(1);
@@ -189,6 +206,10 @@ mod tests {
         World { links, layout, tasks, heard, _subnet: subnet }
     }
 
+    fn delayed(ms: u64) -> Rule {
+        Rule::Shape(Shape::delayed(Duration::from_millis(ms)))
+    }
+
     async fn dial(world: &World, worker: u8) -> TcpStream {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.bind((world.layout.member_ip(Member::Worker(worker)), 0).into()).expect("bound");
@@ -234,7 +255,7 @@ mod tests {
         stream.write_all(b"heard").await.expect("written");
         let heard = world.heard.clone().wait_for(|heard| *heard == 10).await.map(|heard| *heard);
         assert_eq!(heard.expect("it goes on"), 10);
-        world.links.set("m1", "w1", Some(Rule::Delay(Duration::from_millis(5))));
+        world.links.set("m1", "w1", Some(delayed(5)));
         let mut buffer = [0; 8];
         let end = tokio::time::timeout(SOON, stream.read(&mut buffer)).await.expect("it is closed");
         assert!(matches!(end, Ok(0) | Err(_)), "no byte of a connection that lost some: {end:?}");
@@ -245,10 +266,24 @@ mod tests {
     async fn a_delayed_link_keeps_order_and_takes_its_time() {
         let world = world().await;
         let mut stream = dial(&world, 1).await;
-        world.links.set("w1", "m1", Some(Rule::Delay(Duration::from_millis(30))));
+        world.links.set("w1", "m1", Some(delayed(30)));
         let started = Instant::now();
         assert_eq!(says(&mut stream, "slowly, but in order").await, "slowly, but in order");
         assert!(started.elapsed() >= Duration::from_millis(30));
+        world.tasks.stop(SOON).await;
+    }
+
+    #[tokio::test]
+    async fn all_connections_of_a_narrow_link_share_its_bandwidth() {
+        let world = world().await;
+        let shape = Shape { bytes_per_s: 50_000, ..Shape::default() };
+        world.links.set("w1", "m1", Some(Rule::Shape(shape)));
+        let text = "x".repeat(5_000);
+        let (mut first, mut second) = (dial(&world, 1).await, dial(&world, 1).await);
+        let started = Instant::now();
+        tokio::join!(says(&mut first, &text), says(&mut second, &text));
+        // 10,000 bytes take 200 ms, less what may leave at once.
+        assert!(started.elapsed() >= Duration::from_millis(190));
         world.tasks.stop(SOON).await;
     }
 

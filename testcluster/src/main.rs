@@ -5,6 +5,8 @@ mod cli;
 mod commands;
 mod detach;
 mod drill_args;
+mod link_args;
+mod up_args;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,6 +92,7 @@ fn wanted(dir: PathBuf, args: &UpArgs) -> Up {
         has_echo: !args.no_echo,
         keep: args.keep,
         daemons: args.daemons.then_some(DaemonOptions { is_live_restore: args.live_restore, disk_mib: None }),
+        slow_disks: args.slow_disks,
         otlp_endpoint: args.otlp_endpoint.clone(),
     }
 }

@@ -41,6 +41,8 @@ pub struct Options {
     pub manager_image: Option<FileSystem>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
+    /// Managers load a library that slows their disks down when asked to.
+    pub slow_disks: bool,
     /// Managers save the state every second, into the cluster's directory.
     pub is_backed_up: bool,
 }
@@ -81,6 +83,7 @@ impl Options {
             worker_disk_mib: None,
             manager_image: None,
             daemons: None,
+            slow_disks: false,
             is_backed_up: false,
         })
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,6 +20,8 @@ use crate::writer::{Book, REQUEST, RETRY, Writer};
 
 /// Of one attempt; a follower that forwards waits for a new leader meanwhile.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// Services of the recorder that are removed at a time in the end.
+const REMOVALS: usize = 16;
 const STOP_GRACE: Duration = Duration::from_secs(15);
 
 /// What a recorder has seen.
@@ -108,6 +111,11 @@ impl Recorder {
         }
     }
 
+    /// How many writes were acknowledged since then.
+    pub fn accepted_since(&self, since: Instant) -> usize {
+        self.book().acks.iter().rev().take_while(|(_, at)| *at >= since).count()
+    }
+
     /// The longest time without an acknowledgement that began after `since`, up to now.
     pub fn longest_gap(&self, since: Instant) -> Duration {
         let book = self.book();
@@ -129,9 +137,8 @@ impl Recorder {
         self.tasks.stop(Duration::from_secs(1)).await;
         self.read_back().await?;
         let present: Vec<_> = self.book().present.iter().cloned().collect();
-        for name in &present {
-            self.client.remove_service(name).await?;
-        }
+        let removals = present.iter().map(|name| self.client.remove_service(name));
+        futures::stream::iter(removals).buffer_unordered(REMOVALS).try_for_each(|_| async { Ok(()) }).await?;
         let book = self.book();
         let ms = |us: u64| us as f64 / 1e3;
         Ok(Report {

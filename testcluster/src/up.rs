@@ -30,6 +30,8 @@ pub struct Up {
     pub keep: bool,
     /// Each worker has a Docker daemon of its own.
     pub daemons: Option<DaemonOptions>,
+    /// Managers' disks can be slowed down.
+    pub slow_disks: bool,
     /// Where members send traces.
     pub otlp_endpoint: Option<String>,
 }
@@ -51,6 +53,7 @@ pub async fn run(up: Up) -> Result<(), Error> {
     let mut options = Options::new(up.dir.clone(), kind)?;
     (options.managers, options.spares) = (up.managers, up.spares);
     (options.workers, options.daemons) = (up.workers, up.daemons);
+    options.slow_disks = up.slow_disks;
     options.otlp_endpoint = up.otlp_endpoint.clone();
     options.front = up.has_echo.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, up.port)));
     if kind == RuntimeKind::Docker && up.daemons.is_none() {

@@ -41,10 +41,10 @@ pub async fn show(cluster: &Cluster, client: &Client, binaries: &Path) -> Result
         }
         let members = cluster.status().await;
         if is_terminal {
-            let block = block(&members, &told, &cluster.links().describe());
+            let block = block(&members, &told, &cluster.disturbances());
             drawn = redraw(&block, drawn);
         } else {
-            let now = facts(&members, &told, &cluster.links().describe());
+            let now = facts(&members, &told, &cluster.disturbances());
             tell_changes(&before, &now);
             before = now;
         }
@@ -94,7 +94,7 @@ fn block(members: &[MemberStatus], told: &Told, links: &[String]) -> String {
         let _ = writeln!(text, "and {} more tasks", told.tasks.len() - MAX_TASKS);
     }
     for link in links {
-        let _ = writeln!(text, "link  {link}");
+        let _ = writeln!(text, "{link}");
     }
     if !told.is_current {
         text.push_str("no manager answers at present; tasks are as last heard\n");
@@ -125,7 +125,7 @@ fn facts(members: &[MemberStatus], told: &Told, links: &[String]) -> Facts {
             if task.node.is_empty() { task.state.clone() } else { format!("{} on {}", task.state, task.node) },
         );
     }
-    facts.extend(links.iter().map(|link| (format!("link {link}"), "set".to_owned())));
+    facts.extend(links.iter().map(|link| (link.clone(), "set".to_owned())));
     if !told.is_current {
         facts.insert("managers".into(), "none answers".into());
     }

@@ -1,4 +1,7 @@
 //! One connection on a link: passes bytes, holds them up or swallows them, as the link's rules say at that moment.
+//!
+//! The sockets have the segment size of Ethernet and small receive buffers. With loopback's own, the kernels of both sides
+//! would queue megabytes in front of a link of 1 Mbit/s, which no TCP does on a real one.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,21 +10,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+
+use crate::shape::{PACKET_BYTES, Shape, Transmitter};
 
 const CONNECT: Duration = Duration::from_secs(1);
 const CHUNK_BYTES: usize = 16 << 10;
 /// Chunks on a delayed wire.
 const IN_FLIGHT: usize = 256;
+/// Of a proxy's socket: it is read at once, unless the link's bandwidth is used up.
+const RECEIVE_BYTES: u32 = 64 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
 
 /// What happens to bytes on one direction of a link. Links without one pass everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     Cut,
-    Delay(Duration),
+    Shape(Shape),
 }
 
 /// From whom to whom, and what happens there.
@@ -33,6 +43,8 @@ pub struct Wire {
     pub rules: watch::Receiver<Arc<Rules>>,
     pub from: String,
     pub to: String,
+    /// What sends from `from` to `to`, and what sends back.
+    pub transmitters: (Arc<Transmitter>, Arc<Transmitter>),
 }
 
 /// One direction of one connection.
@@ -50,6 +62,19 @@ impl Wire {
 
     fn is_cut(&self, is_forth: bool) -> bool {
         self.rule(is_forth) == Some(Rule::Cut)
+    }
+
+    fn shape(&self, is_forth: bool) -> Shape {
+        if let Some(Rule::Shape(shape)) = self.rule(is_forth) { shape } else { Shape::default() }
+    }
+
+    fn transmitter(&self, is_forth: bool) -> &Transmitter {
+        if is_forth { &self.transmitters.0 } else { &self.transmitters.1 }
+    }
+
+    /// How long TCP takes to connect: a round trip, longer if a packet of it is lost.
+    fn connect_time(&self) -> Duration {
+        [true, false].into_iter().map(|is_forth| self.shape(is_forth).draw_connect(&mut rand::rng())).sum()
     }
 
     /// Whether bytes vanish: after the first that did, all do, since what follows would make no sense.
@@ -93,7 +118,8 @@ impl Wire {
             return Ok(());
         }
         inbound.set_nodelay(true)?;
-        let mut outbound = match tokio::time::timeout(CONNECT, TcpStream::connect(target)).await {
+        tokio::time::sleep(self.connect_time()).await;
+        let mut outbound = match tokio::time::timeout(CONNECT, connect(target)).await {
             Ok(connected) => connected?,
             Err(_) => return Ok(()),
         };
@@ -127,8 +153,8 @@ impl Wire {
     ) -> std::io::Result<()> {
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
-            let read = reader.read(&mut buffer).await;
-            let rule = self.rule(way.is_forth);
+            let most = self.shape(way.is_forth).chunk_bytes(CHUNK_BYTES);
+            let read = reader.read(&mut buffer[..most]).await;
             if self.loses(way) {
                 match read {
                     Ok(bytes) if bytes > 0 => continue,
@@ -140,9 +166,10 @@ impl Wire {
             if bytes == 0 {
                 return Ok(());
             }
-            let delay = if let Some(Rule::Delay(delay)) = rule { delay } else { Duration::ZERO };
-            let chunk = Bytes::copy_from_slice(&buffer[..bytes]);
-            if send.send((Instant::now() + delay, chunk)).await.is_err() {
+            let shape = self.shape(way.is_forth);
+            self.transmitter(way.is_forth).send(bytes, shape.bytes_per_s).await;
+            let due = Instant::now() + shape.draw(bytes, &mut rand::rng());
+            if send.send((due, Bytes::copy_from_slice(&buffer[..bytes]))).await.is_err() {
                 return Ok(());
             }
         }
@@ -168,4 +195,23 @@ impl Wire {
         }
         writer.shutdown().await
     }
+}
+
+/// Listens for the connections of a link.
+pub fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket(at)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
+async fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    socket(to)?.connect(to).await
+}
+
+fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    SockRef::from(&socket).set_tcp_mss(PACKET_BYTES as u32)?;
+    Ok(socket)
 }

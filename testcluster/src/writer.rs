@@ -15,6 +15,8 @@ use crate::client::{Client, is_passing, request_id};
 /// Of a request with all its attempts: as long as goatctl's.
 pub const REQUEST: Duration = Duration::from_secs(10);
 pub const RETRY: Duration = Duration::from_millis(5);
+/// Longer ones count as this long.
+const LATENCY_MOST_US: u64 = 60_000_000;
 /// A writer's services at one time.
 const WINDOW: usize = 40;
 
@@ -42,7 +44,7 @@ impl Default for Book {
             failed: 0,
             repeated_attempts: 0,
             acks: Vec::new(),
-            latency_us: Histogram::new(3).expect("three digits are allowed"),
+            latency_us: Histogram::new_with_max(LATENCY_MOST_US, 3).expect("three digits are allowed"),
             violations: Vec::new(),
             failures: Vec::new(),
         }

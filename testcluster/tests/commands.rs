@@ -59,6 +59,32 @@ fn a_cluster_comes_up_echoes_survives_what_is_done_to_it_and_leaves_nothing() {
 }
 
 #[test]
+fn links_and_disks_are_slowed_down_and_fast_again() {
+    let world = World::new();
+    world.up(&["--workers", "1", "--no-echo", "--slow-disks"]);
+    let shaped = world.ok(&["link", "managers", "managers", "--delay", "50ms", "--jitter", "20ms", "--loss", "1%"]);
+    assert!(shaped.contains("3 links: 50 ms ± 20 ms, 1 % loss"), "{shaped}");
+    world.ok(&["link", "w1", "m1,m2", "--rate", "1mbit", "--one-way"]);
+    world.ok(&["slow-disk", "managers", "30ms"]);
+    world.ok(&["slow-disk", "m2", "0ms"]);
+    let status = world.ok(&["status"]);
+    for line in ["m2 -> m1: 50 ms ± 20 ms, 1 % loss", "w1 -> m2: 1000 kbit/s", "disk  m3: 30 ms"] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    assert!(!status.contains("m2 -> w1") && !status.contains("disk  m2"), "{status}");
+    world.ok(&["link", "managers", "managers"]);
+    assert!(!world.ok(&["status"]).contains("loss"));
+    world.ok(&["heal"]);
+    assert!(!world.ok(&["status"]).contains("link"));
+    assert!(world.fails(&["link", "m1", "m1"], 2).contains("there is no link between m1 and m1"));
+    assert!(world.fails(&["link", "m1", "m2", "--rate", "fast"], 2).contains("kbit, mbit or gbit"));
+    assert!(world.fails(&["slow-disk", "w1", "1ms"], 2).contains("only the disks of managers"));
+    assert!(world.fails(&["slow-disk", "m1", "11s"], 2).contains("is more than 10000 ms"));
+    world.ok(&["down"]);
+    assert_eq!(left_over(&world.dir), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_killed_supervisor_left_is_ended_by_the_next_one() {
     let world = World::new();
     world.up(&["--managers", "1", "--workers", "1"]);

@@ -26,8 +26,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("raft-store/src/log/mod.rs", 322),
     ("raft-store/src/machine.rs", 343),
     ("testcluster/src/bin/echo.rs", 414),
-    ("testcluster/src/cluster.rs", 329),
-    ("testcluster/src/control.rs", 302),
     ("worker/src/reconciler/service.rs", 432),
     ("worker/src/runtime/process/mod.rs", 376),
 ];
@@ -53,9 +51,7 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("raft-store/tests/store/cluster.rs: a_group_replicates_brings_a_newcomer_up_and_comes_back_from_disk", 47),
     ("raft-store/tests/store/crash.rs: child", 41),
     ("testcluster/src/bin/echo.rs: read", 56),
-    ("testcluster/src/cluster.rs: up", 44),
     ("testcluster/src/detach.rs: up", 44),
-    ("testcluster/src/drill/catalogue.rs: row", 42),
     ("testcluster/src/drill/mod.rs: play", 42),
     ("testcluster/tests/commands.rs: a_cluster_comes_up_echoes_survives_what_is_done_to_it_and_leaves_nothing", 52),
     ("tests/clustersim/src/manager.rs: run", 42),

@@ -21,6 +21,14 @@ impl Client {
         call.await
     }
 
+    /// A node that is down.
+    pub async fn remove_node(&self, name: &str) -> Result<v1::NodeReply, Error> {
+        let request = v1::RemoveNodeRequest { request_id: request_id(), reference: name.to_owned() };
+        let call = self
+            .call("remove the node", request, |mut control, request| async move { control.remove_node(request).await });
+        call.await
+    }
+
     /// `availability`: active or drain.
     pub async fn set_availability(&self, node: &str, availability: &str) -> Result<v1::NodeReply, Error> {
         let request = v1::SetNodeAvailabilityRequest {

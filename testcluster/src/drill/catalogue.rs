@@ -2,10 +2,9 @@
 
 use clap::ValueEnum;
 
-use super::manager_upgrade::NEXT;
+use super::need::{Need, Row};
 use super::role::Scene;
-use crate::cluster::Options;
-use crate::daemons::{self, DaemonOptions};
+use crate::daemons::DaemonOptions;
 use crate::runtime::RuntimeKind;
 
 /// Room for what a manager writes, or for a worker's images, in drills that fill a disk.
@@ -104,77 +103,26 @@ pub enum Kind {
     ManagerDiskFull,
     /// Let every fsync of the leader fail
     ManagerFsyncFails,
+    /// Round trips of 60, 100, 200 and 300 ms between managers: writes are accepted, nobody is elected, leases are renewed
+    SlowLinks,
+    /// Every fsync of all managers takes 20, 50, 100 and 200 ms longer, under 64 writers: the same
+    SlowDisks,
+    /// 1 Mbit/s between managers, a follower far behind: it catches up while writes go on
+    ThinLinks,
+    /// Specs at the limits of size and count: refused with a clear error, or run; writes go on
+    LargeSpecs,
+    /// A service is scaled beyond what the cluster holds: refused with the figure; the largest that is accepted runs or waits
+    ManyTasks,
+    /// Somebody without a certificate holds connections and requests open: managers keep their memory, members still get in
+    Stranger,
+    /// A worker with a valid certificate sends messages that are too large, and floods of them: the cluster goes on
+    HostileWorker,
+    /// A reader of a long log pauses for 25 s: every line arrives, and no session breaks
+    StoppedReader,
     /// Say what there is
     List,
     /// Run all of them, and print one table
     All,
-}
-
-/// A row of the catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Row {
-    Application,
-    Resources,
-    Docker,
-    Agent,
-    Machine,
-    Managers,
-}
-
-impl Row {
-    pub const ALL: [Self; 6] =
-        [Self::Application, Self::Resources, Self::Docker, Self::Agent, Self::Machine, Self::Managers];
-
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Application => "application",
-            Self::Resources => "resources",
-            Self::Docker => "docker daemon",
-            Self::Agent => "agent",
-            Self::Machine => "machine and partitions",
-            Self::Managers => "managers",
-        }
-    }
-}
-
-/// What a drill cannot do without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    Root,
-    /// Tasks run in containers.
-    Docker,
-    /// Several Docker daemons of the drill's own.
-    Daemons,
-    /// A build of goat-manager as a later version might be.
-    NextVersion,
-    /// A program that is no part of this project.
-    Program(&'static str),
-}
-
-impl Need {
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Docker => "Docker",
-            Self::Daemons => "dockerd, ip and nsenter",
-            Self::NextVersion => "a manager of another version (testcluster/build next)",
-            Self::Program(name) => name,
-        }
-    }
-
-    /// Whether it is there, with tasks in that runtime.
-    pub fn is_met(self, runtime: RuntimeKind) -> bool {
-        match self {
-            Self::Root => nix::unistd::geteuid().is_root(),
-            Self::Docker => runtime == RuntimeKind::Docker,
-            Self::Daemons => daemons::missing().is_none(),
-            Self::NextVersion => Options::binaries().is_ok_and(|dir| dir.join(NEXT).join("goat-manager").is_file()),
-            Self::Program(name) => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-            }
-        }
-    }
 }
 
 impl Kind {
@@ -190,47 +138,18 @@ impl Kind {
     }
 
     /// None for what is no drill.
-    pub const fn row(self) -> Option<Row> {
-        Some(match self {
-            Self::CrashLoop | Self::Hang | Self::NeverReady => Row::Application,
-            Self::Oom | Self::NoRoom | Self::RegistryDown | Self::WorkerDiskFull => Row::Resources,
-            Self::DockerKill
-            | Self::DockerKillLive
-            | Self::DockerRestart
-            | Self::DockerRestartLive
-            | Self::DockerFreeze => Row::Docker,
-            Self::AgentRestart | Self::AgentKill | Self::AgentFreeze | Self::AgentUpgrade => Row::Agent,
-            Self::WorkerKill
-            | Self::WorkerCut
-            | Self::WorkerCutOutbound
-            | Self::WorkerCutInbound
-            | Self::WorkerCutLeader
-            | Self::RandomCuts
-            | Self::WorkersCut
-            | Self::Minority
-            | Self::LeaderAndWorker
-            | Self::Load => Row::Machine,
-            Self::LeaderKill
-            | Self::LeaderTransfer
-            | Self::LeaderFreeze
-            | Self::LeaderCut
-            | Self::LeaderCutWorkers
-            | Self::ManagerRestart
-            | Self::ManagersRollingRestart
-            | Self::ManagerUpgrade
-            | Self::ManagersGrowShrink
-            | Self::ManagerReplace
-            | Self::QuorumRecover
-            | Self::SnapshotRestore
-            | Self::SnapshotUndo
-            | Self::TwoManagersKill
-            | Self::AllManagersKill
-            | Self::PlannedOutage
-            | Self::ManagersRollingKill
-            | Self::ManagerDiskFull
-            | Self::ManagerFsyncFails => Row::Managers,
-            Self::List | Self::All => return None,
-        })
+    pub fn row(self) -> Option<Row> {
+        const LAST: [(Kind, Row); 7] = [
+            (Kind::NeverReady, Row::Application),
+            (Kind::WorkerDiskFull, Row::Resources),
+            (Kind::DockerFreeze, Row::Docker),
+            (Kind::AgentUpgrade, Row::Agent),
+            (Kind::Load, Row::Machine),
+            (Kind::ManagerFsyncFails, Row::Managers),
+            (Kind::StoppedReader, Row::Bounds),
+        ];
+        // Drills are declared row by row.
+        LAST.into_iter().find(|(last, _)| self as u8 <= *last as u8).map(|(_, row)| row)
     }
 
     pub const fn needs(self) -> &'static [Need] {
@@ -248,6 +167,8 @@ impl Kind {
             Self::ManagerUpgrade => &[Need::NextVersion],
             Self::ManagerDiskFull => &[Need::Root],
             Self::ManagerFsyncFails => &[Need::Root, Need::Program("strace")],
+            Self::SlowDisks => &[Need::SlowDisks],
+            Self::StoppedReader => &[Need::Process],
             _ => &[],
         }
     }
@@ -274,6 +195,7 @@ impl Kind {
                 let daemons = DaemonOptions { disk_mib: Some(SMALL_DISK_MIB), ..DaemonOptions::default() };
                 Scene { daemons: Some(daemons), ..Scene::default() }
             }
+            Self::SlowDisks => Scene { slow_disks: true, ..Scene::default() },
             Self::ManagerDiskFull => Scene { manager_disk_mib: Some(SMALL_DISK_MIB), ..Scene::default() },
             _ => Scene::default(),
         }
@@ -286,6 +208,7 @@ impl Kind {
             (Self::LeaderAndWorker, measure) if measure.starts_with("replaced") => Some(8_000.0),
             (Self::WorkerCut | Self::RandomCuts, "replaced (stop)") => Some(10_000.0),
             (Self::ManagersGrowShrink | Self::ManagerReplace, "longest write gap") => Some(1_000.0),
+            (Self::ThinLinks, "write gap") => Some(2_000.0),
             (_, "API says that there is no quorum") => Some(2_000.0),
             _ => None,
         }

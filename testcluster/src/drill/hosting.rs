@@ -29,6 +29,7 @@ pub(super) async fn host(options: &DrillOptions) -> Result<Hosted, Error> {
         workers: scene.workers,
         manager_disk_mib: scene.manager_disk_mib,
         daemons: scene.daemons,
+        slow_disks: scene.slow_disks,
         is_backed_up: scene.is_backed_up,
         ..Options::new(dir, kind)?
     };

@@ -38,6 +38,13 @@ impl Stage {
         }
     }
 
+    /// Tells what was wrong so far, for a drill that ends early.
+    pub(super) fn tell_wrong(&self) {
+        for wrong in &self.wrong {
+            self.timeline.tell(format!("WRONG {wrong}"));
+        }
+    }
+
     pub(super) fn service(&self, role: Role) -> &str {
         self.services.iter().find(|(of, _)| *of == role).map_or("", |(_, name)| name)
     }

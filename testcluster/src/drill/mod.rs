@@ -8,6 +8,7 @@
 mod agent;
 mod all;
 mod application;
+mod bounds;
 mod catalogue;
 mod checks;
 mod cut;
@@ -27,6 +28,7 @@ mod manager_restart;
 mod manager_upgrade;
 mod managers;
 mod membership;
+mod need;
 mod quorum_recover;
 mod report;
 mod role;
@@ -41,8 +43,9 @@ use clap::ValueEnum;
 use crate::error::Error;
 use crate::runtime::{self, RuntimeKind};
 
-pub use catalogue::{Kind, Need, Row};
+pub use catalogue::Kind;
 pub use checks::Checks;
+pub use need::{Need, Row};
 pub use report::{Outcome, Report};
 pub use role::{Role, Scene};
 pub use stage::{Measured, Stage};
@@ -73,6 +76,8 @@ pub struct DrillOptions {
     pub seed: u64,
     /// How long the failure lasts, where the drill has a say in it; None: its own length.
     pub seconds: Option<u64>,
+    /// How far a follower is behind, in log entries, where the drill lets one fall behind; None: its own number.
+    pub entries: Option<u64>,
     /// A measure over what the project has set itself fails the drill too.
     pub is_strict: bool,
 }
@@ -127,6 +132,9 @@ async fn rehearse(options: &DrillOptions) -> Result<Report, Error> {
 async fn one(stage: &mut Stage, options: &DrillOptions, nth: u32) -> Result<Outcome, Error> {
     stage.begin(nth).await?;
     let measured = play(stage, options.kind).await;
+    if measured.is_err() {
+        stage.tell_wrong();
+    }
     stage.end(measured).await
 }
 
@@ -140,6 +148,7 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::RegistryDown => images::registry_down(stage).await,
         Kind::WorkerDiskFull => images::disk_full(stage).await,
         kind if kind.row() == Some(Row::Docker) => docker_daemon::run(stage, kind).await,
+        kind if kind.row() == Some(Row::Bounds) => bounds::run(stage, kind).await,
         Kind::AgentRestart => agent::restart(stage).await,
         Kind::AgentKill => agent::kill(stage).await,
         Kind::AgentFreeze => agent::freeze(stage).await,
@@ -162,8 +171,7 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::ManagerUpgrade => manager_upgrade::run(stage).await,
         kind @ (Kind::ManagersGrowShrink | Kind::ManagerReplace) => membership::run(stage, kind).await,
         Kind::QuorumRecover => quorum_recover::run(stage).await,
-        Kind::SnapshotRestore => snapshot::restore(stage).await,
-        Kind::SnapshotUndo => snapshot::undo(stage).await,
+        kind @ (Kind::SnapshotRestore | Kind::SnapshotUndo) => snapshot::run(stage, kind).await,
         kind @ (Kind::TwoManagersKill | Kind::AllManagersKill | Kind::PlannedOutage | Kind::ManagersRollingKill) => {
             managers::kill(stage, kind).await
         }

@@ -62,6 +62,8 @@ pub struct Scene {
     pub manager_disk_mib: Option<u32>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
+    /// Managers' disks can be slowed down.
+    pub slow_disks: bool,
     /// Managers save the state every second.
     pub is_backed_up: bool,
 }
@@ -76,6 +78,7 @@ impl Default for Scene {
             stop_replicas: 3,
             manager_disk_mib: None,
             daemons: None,
+            slow_disks: false,
             is_backed_up: false,
         }
     }

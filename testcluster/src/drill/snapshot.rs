@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::catalogue::Kind;
 use super::look::WITHIN;
 use super::role::Role;
 use super::stage::{Measured, Stage};
@@ -19,8 +20,12 @@ const DOWN_S: u64 = 10;
 const FEWER: u32 = 1;
 const GOATCTL_WITHIN: Duration = Duration::from_secs(60);
 
+pub(super) async fn run(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
+    if kind == Kind::SnapshotUndo { undo(stage).await } else { restore(stage).await }
+}
+
 /// All managers are killed and their data is gone; a file that one of them had saved by itself is all that is left.
-pub(super) async fn restore(stage: &mut Stage) -> Result<Measured, Error> {
+async fn restore(stage: &mut Stage) -> Result<Measured, Error> {
     let file = saved(stage).await?;
     // Afterwards one task is replaced by another, of which the file knows nothing.
     replace_one(stage).await?;
@@ -113,7 +118,7 @@ async fn replicas(stage: &Stage, name: &str) -> Result<u32, Error> {
 
 /// One service is removed and another scaled, by mistake: twice, and brought back once after the removal is done and once
 /// in the middle of it.
-pub(super) async fn undo(stage: &mut Stage) -> Result<Measured, Error> {
+async fn undo(stage: &mut Stage) -> Result<Measured, Error> {
     stage.rules.may_stop.extend([Role::Keep, Role::Stop]);
     let layout = stage.remote().layout().clone();
     let file = layout.dir.join("load").join("before.snapshot");

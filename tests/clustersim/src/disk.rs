@@ -27,6 +27,8 @@ use tables::Tables;
 pub struct Health {
     /// A sync takes up to so long (ms); most take nothing that a clock would show.
     pub sync_ms: u64,
+    /// Every sync takes exactly that long.
+    pub is_steady: bool,
     /// Every sync fails.
     pub is_failing: bool,
     /// Syncs say that they are done, and are not: for the control, which must find that.
@@ -35,7 +37,7 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { sync_ms: 2, is_failing: false, is_lying: false }
+        Self { sync_ms: 2, is_steady: false, is_failing: false, is_lying: false }
     }
 }
 
@@ -200,6 +202,9 @@ impl Engine for Handle {
             }
             let took_ms = self.with(|inner| {
                 let sync_ms = inner.health.sync_ms;
+                if inner.health.is_steady {
+                    return sync_ms;
+                }
                 if inner.random.random_bool(0.75) { 0 } else { inner.random.random_range(0..=sync_ms) }
             })?;
             if took_ms > 0 {

@@ -3,6 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::conditions;
 use crate::disk::Health;
 use crate::kernel::{HostId, MS, SECOND};
 use crate::net::Weather;
@@ -12,6 +13,9 @@ use crate::world::World;
 const MAX_DRIFT_PPM: i64 = 900;
 /// What clocks say of the time of day may be anything; this far (ns) it lies beyond all that a cluster waits for.
 const MAX_STEP: i64 = 55 * 60 * SECOND as i64;
+
+/// Of a fault being one of those that all managers bear, where links or disks are slow.
+const SLOW_KIND: f64 = 0.2;
 
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,12 @@ pub enum Kind {
     Reset,
     /// A task ends by itself.
     TaskEnds,
+    /// All managers are far apart for a while.
+    LongLinks,
+    /// All links between managers are narrow for a while.
+    NarrowLinks,
+    /// All managers' disks are slow for a while.
+    SlowDisks,
 }
 
 impl Kind {
@@ -65,6 +75,9 @@ impl Kind {
         Self::Reset,
         Self::TaskEnds,
     ];
+
+    /// Beside those, where links or disks are slow.
+    pub const SLOW: [Self; 3] = [Self::LongLinks, Self::NarrowLinks, Self::SlowDisks];
 }
 
 /// Draws faults.
@@ -104,10 +117,17 @@ impl Lot {
         }
     }
 
+    fn draw(&mut self, world: &World) -> Kind {
+        if world.conditions.is_any() && self.random.random_bool(SLOW_KIND) {
+            return Kind::SLOW[self.random.random_range(0..Kind::SLOW.len())];
+        }
+        Kind::ALL[self.random.random_range(0..Kind::ALL.len())]
+    }
+
     /// Does one thing to the cluster.
     pub fn strike(&mut self, world: &mut World) {
         self.drawn += 1;
-        let kind = Kind::ALL[self.random.random_range(0..Kind::ALL.len())];
+        let kind = self.draw(world);
         let lasts = if self.random.random_bool(0.7) {
             self.time(50 * MS, 4 * SECOND)
         } else {
@@ -120,6 +140,7 @@ impl Lot {
             Kind::Cut | Kind::OneWay | Kind::Isolate | Kind::Weather | Kind::Reset => {
                 self.strike_network(world, kind, lasts);
             }
+            Kind::LongLinks | Kind::NarrowLinks | Kind::SlowDisks => conditions::slow_down(world, self, kind, lasts),
             Kind::SlowDisk => {
                 let (host, sync_ms) = (self.manager(world), self.time(20, 400));
                 let health = Health { sync_ms, ..world.healthy };
@@ -193,7 +214,7 @@ impl Lot {
             latency: self.time(0, 60 * MS),
             jitter: self.time(0, 60 * MS),
             loss_ppm: self.random.random_range(0..50_000),
-            is_cut: false,
+            ..Weather::default()
         };
         world.note(format_args!("bad weather around host {host}: {weather:?}"));
         for manager in (0..world.shape.managers).filter(|manager| *manager != host) {
@@ -218,12 +239,12 @@ fn cut(world: &mut World, from: HostId, to: HostId, lasts: u64) {
     set_weather(world, from, to, weather, lasts);
 }
 
-fn set_weather(world: &mut World, from: HostId, to: HostId, weather: Weather, lasts: u64) {
+pub(crate) fn set_weather(world: &mut World, from: HostId, to: HostId, weather: Weather, lasts: u64) {
     world.net.set_weather(from, to, weather);
-    world.plan(lasts, move |world| world.net.set_weather(from, to, Weather::default()));
+    world.plan(lasts, move |world| world.net.set_weather(from, to, world.usual(from, to)));
 }
 
-fn disk(world: &mut World, host: HostId, health: Health, lasts: u64) {
+pub(crate) fn disk(world: &mut World, host: HostId, health: Health, lasts: u64) {
     world.note(format_args!("host {host} has a bad disk: {health:?}"));
     world.disks[host].set_health(health);
     world.plan(lasts, move |world| world.disks[host].set_health(world.healthy));
@@ -259,7 +280,7 @@ pub fn heal(world: &mut World) {
     world.note(format_args!("everything is mended"));
     for from in 0..world.shape.hosts() {
         for to in 0..world.shape.hosts() {
-            world.net.set_weather(from, to, Weather::default());
+            world.net.set_weather(from, to, world.usual(from, to));
         }
         world.kernel.freeze(from, false);
     }

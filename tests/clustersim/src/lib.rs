@@ -15,6 +15,7 @@
 //! One simulation per thread, and one thread per simulation.
 
 pub mod client;
+pub mod conditions;
 pub mod disk;
 pub mod faults;
 mod interpose;
@@ -24,6 +25,7 @@ pub mod machine;
 mod manager;
 pub mod net;
 pub mod run;
+pub mod shape;
 pub mod trace;
 pub mod witness;
 pub mod worker;

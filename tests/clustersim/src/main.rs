@@ -4,7 +4,8 @@ mod many;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use goat_clustersim::conditions::Slow;
 use goat_clustersim::kernel::SECOND;
 use goat_clustersim::run::{self, Order, Verdict};
 use goat_clustersim::trace::Trace;
@@ -38,9 +39,37 @@ struct Cli {
     managers: usize,
     #[arg(long, default_value_t = Shape::default().workers)]
     workers: usize,
+    /// Managers are far apart, on links with jitter, loss or 1 Mbit/s, as the seed draws it; nothing may stop
+    #[arg(long, value_enum, default_value_t, value_name = "SPEED")]
+    links: Speed,
+    /// Each fsync of managers takes up to 200 ms, as the seed draws it; nothing may stop
+    #[arg(long, value_enum, default_value_t, value_name = "SPEED")]
+    disks: Speed,
     /// With disks that forget what they said to have synced: something must be found
     #[arg(long)]
     control: bool,
+}
+
+/// Speed of links and disks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Speed {
+    #[default]
+    Fast,
+    Slow,
+}
+
+impl Cli {
+    fn slow(&self) -> Slow {
+        Slow { links: self.links == Speed::Slow, disks: self.disks == Speed::Slow }
+    }
+
+    /// Options of a seed's process that are not the default's.
+    fn slow_options(&self) -> String {
+        let Slow { links, disks } = self.slow();
+        [(links, " --links slow"), (disks, " --disks slow")]
+            .map(|(is_slow, text)| if is_slow { text } else { "" })
+            .concat()
+    }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -57,6 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ]
             .into_iter()
             .chain(cli.control.then(|| "--control".to_owned()))
+            .chain(cli.slow_options().split_whitespace().map(str::to_owned))
             .collect(),
         })?,
         None => one(&cli)?,
@@ -73,14 +103,19 @@ fn one(cli: &Cli) -> anyhow::Result<bool> {
             .init();
     }
     let shape = Shape { managers: cli.managers, workers: cli.workers, is_control: cli.control, ..Shape::default() };
-    let order = Order { seed: cli.seed, time: cli.minutes * 60 * SECOND, shape };
+    let order = Order { seed: cli.seed, time: cli.minutes * 60 * SECOND, shape, slow: cli.slow() };
     let verdict = run::run(order, Trace::new(cli.trace > 0, cli.trace > 1))?;
     println!("{}", line(&verdict));
     for violation in &verdict.violations {
         println!("  {violation}");
     }
     if !verdict.violations.is_empty() {
-        println!("  again, with what happened: clustersim --seed {} --minutes {} --trace", verdict.seed, cli.minutes);
+        println!(
+            "  again, with what happened: clustersim --seed {} --minutes {}{} --trace",
+            verdict.seed,
+            cli.minutes,
+            cli.slow_options()
+        );
     }
     Ok(verdict.violations.is_empty())
 }

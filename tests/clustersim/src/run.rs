@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::conditions::{self, Conditions, Slow};
 use crate::faults::{self, Lot};
 use crate::judge;
 use crate::kernel::{MS, SECOND};
@@ -19,6 +20,9 @@ const STACK_BYTES: usize = 16 << 20;
 const LOOK_EVERY: u64 = 500 * MS;
 /// For leadership to settle after healing, before calm counts.
 const SETTLES: u64 = 5 * SECOND;
+/// In calm, at any round trip and fsync that must not stop anything, some request is answered within this. Clients ask about
+/// once a second.
+const ANSWERS_WITHIN: u64 = 10 * SECOND;
 
 /// What is wanted of a run.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +31,8 @@ pub struct Order {
     /// Simulated time.
     pub time: u64,
     pub shape: Shape,
+    /// What is slow throughout.
+    pub slow: Slow,
 }
 
 /// What came of it.
@@ -72,8 +78,13 @@ fn simulate(order: Order, trace: Trace) -> anyhow::Result<Verdict> {
     let mut world = World::new(order.shape, order.seed, trace)?;
     let mut lot = Lot::new(order.seed);
     world.desk.pause(true);
+    world.conditions = Conditions::draw(order.seed, order.slow);
     world.start_all();
     settle(&mut world, FORMS_WITHIN, "the cluster does not form");
+    conditions::begin(&mut world);
+    if world.conditions.is_any() {
+        calm(&mut world, &mut lot);
+    }
     while world.kernel.now() < order.time && world.witness.violations().is_empty() {
         storm(&mut world, &mut lot);
         heal(&mut world);
@@ -147,7 +158,17 @@ fn calm(world: &mut World, lot: &mut Lot) {
     world.note(format_args!("calm"));
     world.witness.set_calm(true);
     world.desk.pause(false);
-    world.run_for(lot.time(10 * SECOND, 60 * SECOND));
+    let end = world.kernel.now() + lot.time(10 * SECOND, 60 * SECOND);
+    while world.conditions.is_any() && world.kernel.now() + ANSWERS_WITHIN <= end {
+        let answered = world.desk.answered();
+        world.run_for(ANSWERS_WITHIN);
+        if world.desk.answered() == answered {
+            let seconds = ANSWERS_WITHIN / SECOND;
+            world.witness.violation(format!("no request was answered for {seconds} s in calm"));
+            break;
+        }
+    }
+    world.run_for(end.saturating_sub(world.kernel.now()));
     world.desk.pause(true);
     settle(world, CONVERGES_WITHIN, "not as it has to be in calm");
     world.witness.set_calm(false);

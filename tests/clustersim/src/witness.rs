@@ -4,9 +4,9 @@
 //! - an entry that was applied somewhere has another one in its place later;
 //! - an acknowledged change is not in the applied state;
 //! - an acknowledgement names an index that does not follow those that came before the request;
-//! - a term begins although nothing gave a reason to.
+//! - a term begins, or a worker has no lease, although nothing gave a reason to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ struct Inner {
     /// The highest index that a client was told.
     acknowledged: u64,
     violations: Vec<String>,
+    /// Workers without a lease in calm.
+    unleased: BTreeSet<HostId>,
     is_calm: bool,
 }
 
@@ -101,6 +103,17 @@ impl Witness {
     /// While it is calm no term may begin.
     pub fn set_calm(&self, is_calm: bool) {
         self.inner.lock().is_calm = is_calm;
+    }
+
+    /// The lease of a worker has lapsed, which may not be in calm. Told once of each worker.
+    pub fn has_no_lease(&self, host: HostId) {
+        let is_news = {
+            let mut inner = self.inner.lock();
+            inner.is_calm && inner.unleased.insert(host)
+        };
+        if is_news {
+            self.violation(format!("host {host} has no lease in calm"));
+        }
     }
 
     pub fn highest_applied(&self) -> u64 {

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::kernel::HostId;
 use crate::machine::Machines;
 use crate::net;
+use crate::witness::Witness;
 
 /// Where agents answer pings.
 pub const PORT: u16 = 7701;
@@ -39,6 +40,8 @@ pub struct Place {
     pub managers: Vec<String>,
     pub network: Network,
     pub machines: Machines,
+    /// Hears of leases that lapse.
+    pub witness: Option<Witness>,
 }
 
 /// What an agent works with from its start on.
@@ -69,6 +72,7 @@ pub async fn run(place: Place) -> anyhow::Result<()> {
     let runtime = agent.place.machines.runtime(agent.place.host);
     let reconciler = agent.reconcile(&runtime).await?;
     let address = agent.meet_others().await?;
+    agent.watch_lease();
     let (_inventory, inventory) = watch::channel(inventory(address));
     let parts = session::Parts {
         name: name(agent.place.host),
@@ -126,6 +130,25 @@ impl Agent {
         let runtime = runtime.clone();
         self.tasks.spawn("watch-runtime", async move { runtime.watch(events).await });
         Ok(handle)
+    }
+
+    /// Tells the witness whether the lease lasts, from the first grant on.
+    fn watch_lease(&self) {
+        const LOOK: Duration = Duration::from_millis(250);
+        let Some(witness) = self.place.witness.clone() else { return };
+        let (lease, host) = (self.lease.clone(), self.place.host);
+        self.tasks.spawn("watch-lease", async move {
+            let mut looks = tokio::time::interval(LOOK);
+            let mut was_granted = false;
+            loop {
+                let lasts = lease.remaining_ms() > 0;
+                was_granted |= lasts;
+                if was_granted && !lasts {
+                    witness.has_no_lease(host);
+                }
+                looks.tick().await;
+            }
+        });
     }
 
     /// Answers pings, asks other workers when no manager answers, and keeps the lease. Where it is reached.

@@ -16,6 +16,7 @@ use goat_tls::Network;
 use tempfile::TempDir;
 
 use crate::client::{Client, Desk};
+use crate::conditions::Conditions;
 use crate::disk::{Disk, Health};
 use crate::kernel::{HostId, Kernel, Main};
 use crate::machine::Machines;
@@ -25,45 +26,9 @@ use crate::trace::Trace;
 use crate::witness::Witness;
 use crate::worker;
 
+pub use crate::shape::Shape;
+
 const MANAGER_PORT: u16 = 7700;
-
-/// What a cluster is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    pub managers: usize,
-    pub workers: usize,
-    pub clients: usize,
-    /// Between two requests of one client, about (ms).
-    pub pace_ms: u64,
-    pub snapshot_entries: u64,
-    /// Disks forget what they said to have synced: something must be found then.
-    pub is_control: bool,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self { managers: 3, workers: 3, clients: 2, pace_ms: 1_500, snapshot_entries: 300, is_control: false }
-    }
-}
-
-impl Shape {
-    pub const fn hosts(&self) -> usize {
-        self.managers + 2 * self.workers + 1
-    }
-
-    pub const fn client_host(&self) -> HostId {
-        self.hosts() - 1
-    }
-
-    /// Managers and workers' agents.
-    pub const fn members(&self) -> usize {
-        self.managers + self.workers
-    }
-
-    pub const fn watchdog(&self, worker: HostId) -> HostId {
-        worker + self.workers
-    }
-}
 
 /// What is done at a time that was set before.
 pub(crate) type Deed = Box<dyn FnOnce(&mut World)>;
@@ -78,6 +43,8 @@ pub struct World {
     pub desk: Desk,
     pub witness: Witness,
     pub trace: Trace,
+    /// How links and disks are throughout.
+    pub conditions: Conditions,
     /// How disks are without a fault.
     pub healthy: Health,
     dir: TempDir,
@@ -113,6 +80,7 @@ impl World {
             desk: Desk::new(witness.clone(), trace.clone()),
             witness,
             trace,
+            conditions: Conditions::default(),
             healthy,
             dir,
             deeds: BTreeMap::new(),
@@ -275,6 +243,7 @@ impl World {
             managers: self.addresses(),
             network: self.network(host),
             machines: self.machines.clone(),
+            witness: self.conditions.is_any().then(|| self.witness.clone()),
         };
         Box::pin(async move {
             if let Err(error) = worker::run(place).await {

@@ -231,7 +231,7 @@ impl Field<'_> {
             }
         }
         tokio::time::sleep(hold).await;
-        self.cluster.heal();
+        self.cluster.heal()?;
         Ok(())
     }
 

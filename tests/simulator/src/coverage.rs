@@ -21,6 +21,7 @@ pub const EXPECTED: &[&str] = &[
     "freezes ended",
     "freezes stopped",
     "gaps noticed",
+    "false reports",
     "grants",
     "grants refused for want of a quorum",
     "lease ends by the agent",

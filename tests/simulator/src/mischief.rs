@@ -27,6 +27,12 @@ pub enum Deed {
         manager: usize,
         ahead_ms: u64,
     },
+    /// A worker with a certificate of the cluster reports what is not so: of others' tasks, of tasks that never were, and
+    /// beyond every limit.
+    Misreport {
+        worker: usize,
+        lie: Lie,
+    },
     /// It is elected, if it can be.
     Elect(usize),
     /// The power goes.
@@ -64,6 +70,27 @@ pub enum Deed {
     },
 }
 
+/// What a hostile worker reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lie {
+    /// Tasks of other workers have failed.
+    OthersFailed,
+    /// Tasks of other workers run here.
+    OthersRunHere,
+    /// Its own tasks end at the end of time.
+    FarFuture,
+    /// Its own tasks failed with texts beyond the limits.
+    LongTexts,
+    /// Tasks that never were run here.
+    NeverWere,
+}
+
+impl Lie {
+    pub const ALL: [Self; 5] =
+        [Self::OthersFailed, Self::OthersRunHere, Self::FarFuture, Self::LongTexts, Self::NeverWere];
+}
+
 /// Everything that is done to a world of this shape.
 pub fn draw(shape: &Shape) -> Vec<Event> {
     let mut drawing =
@@ -75,6 +102,7 @@ pub fn draw(shape: &Shape) -> Vec<Event> {
         now_ms += 1 + drawing.random.below(2 * shape.gap_ms);
     }
     drawing.clocks();
+    drawing.lies();
     let mut events = drawing.events;
     events.retain(|event| event.at_ms < shape.heal_at_ms);
     events.sort_by_key(|event| event.at_ms);
@@ -147,6 +175,20 @@ impl Drawing<'_> {
             let most_ms = [1_000, 60_000, 3 * 3_600_000][self.random.below(3) as usize];
             let ahead_ms = self.random.below(most_ms);
             self.push(at_ms, Deed::SetClock { manager, ahead_ms });
+        }
+    }
+
+    /// In one world of four a worker is hostile. Drawn apart, as clocks are.
+    fn lies(&mut self) {
+        self.random = Random::new(self.shape.seed, 7);
+        if !self.random.once_in(4) {
+            return;
+        }
+        let worker = self.random.below(self.shape.workers as u64) as usize;
+        for _ in 0..self.random.between(1, 12) {
+            let at_ms = self.random.between(3_000, self.shape.heal_at_ms);
+            let lie = Lie::ALL[self.random.below(Lie::ALL.len() as u64) as usize];
+            self.push(at_ms, Deed::Misreport { worker, lie });
         }
     }
 

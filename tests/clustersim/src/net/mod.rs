@@ -25,6 +25,10 @@ use table::Conn;
 
 /// So much may be on its way or unread in one direction of a connection.
 const WINDOW_BYTES: usize = 256 << 10;
+/// The same on a narrow link, where TCP fills no window that large.
+const NARROW_WINDOW_BYTES: usize = 32 << 10;
+/// Headers of a segment.
+const HEAD_BYTES: u64 = 40;
 /// TCP sends again what is not acknowledged, and waits longer each time.
 const RETRANSMIT_AT_MOST: u64 = 2 * SECOND;
 
@@ -35,12 +39,14 @@ pub struct Weather {
     pub jitter: u64,
     /// Of all segments, millionths.
     pub loss_ppm: u32,
+    /// Bandwidth that all connections share; 0: unlimited.
+    pub bytes_per_s: u64,
     pub is_cut: bool,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { latency: 150 * US, jitter: 150 * US, loss_ppm: 0, is_cut: false }
+        Self { latency: 150 * US, jitter: 150 * US, loss_ppm: 0, bytes_per_s: 0, is_cut: false }
     }
 }
 
@@ -81,6 +87,8 @@ struct Inner {
     now: u64,
     random: StdRng,
     links: BTreeMap<(HostId, HostId), (Weather, Vec<Parcel>)>,
+    /// Of narrow links: when everything sent so far has left.
+    free_at: BTreeMap<(HostId, HostId), u64>,
     /// None: the machine is off.
     listeners: Vec<Option<BTreeMap<u16, Listener>>>,
     /// Grows with each start of a host: what an earlier life of it holds is void.
@@ -115,6 +123,7 @@ impl Net {
             now: 0,
             random: StdRng::seed_from_u64(seed),
             links: BTreeMap::new(),
+            free_at: BTreeMap::new(),
             listeners: (0..hosts).map(|_| None).collect(),
             lives: vec![0; hosts],
             conns: BTreeMap::new(),
@@ -196,7 +205,30 @@ impl Net {
     }
 }
 
+impl Inner {
+    /// When a segment of that many bytes has left for a link.
+    fn departure(&mut self, (from, to): (HostId, HostId), bytes_per_s: u64, bytes: u64) -> u64 {
+        if bytes_per_s == 0 {
+            return self.now;
+        }
+        let free_at = self.free_at.entry((from, to)).or_default();
+        *free_at = (*free_at).max(self.now) + (bytes + HEAD_BYTES) * SECOND / bytes_per_s;
+        *free_at
+    }
+
+    /// How much may be on its way or unread in one direction of a connection between the hosts.
+    fn window(&self, from: HostId, to: HostId) -> usize {
+        let is_narrow = self.links.get(&(from, to)).is_some_and(|(weather, _)| weather.bytes_per_s > 0);
+        if is_narrow { NARROW_WINDOW_BYTES } else { WINDOW_BYTES }
+    }
+}
+
 impl Segment {
+    /// Payload.
+    fn bytes(&self) -> u64 {
+        if let Self::Data(bytes) = self { bytes.len() as u64 } else { 0 }
+    }
+
     fn summary(&self) -> (&'static str, u64) {
         match self {
             Self::Syn { port } => ("syn", u64::from(*port)),

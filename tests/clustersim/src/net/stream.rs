@@ -11,7 +11,7 @@ use goat_tls::network::{self, Later};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::table::Conn;
-use super::{ConnId, Listener, Net, Segment, WINDOW_BYTES, host_at};
+use super::{ConnId, Listener, Net, Segment, host_at};
 use crate::kernel::HostId;
 
 /// The network as one host sees it, in one of its lives.
@@ -193,9 +193,11 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.with(|inner, stream| {
+            let hosts = inner.conns.get(&stream.id).map(|conn| (conn.hosts[stream.side], conn.hosts[1 - stream.side]));
+            let window = hosts.map_or(0, |(from, to)| inner.window(from, to));
             let Some(conn) = inner.conns.get_mut(&stream.id) else { return Poll::Ready(Err(dead())) };
             let pipe = &mut conn.pipes[stream.side];
-            let room = WINDOW_BYTES.saturating_sub(pipe.unread);
+            let room = window.saturating_sub(pipe.unread);
             if pipe.is_shut {
                 return Poll::Ready(Err(error(io::ErrorKind::BrokenPipe, "written after the end")));
             }

@@ -59,7 +59,8 @@ impl Inner {
             latency += again;
             again = (again * 2).min(RETRANSMIT_AT_MOST);
         }
-        let at = self.now + after + latency;
+        let departure = self.departure((from, to), weather.bytes_per_s, parcel.segment.bytes());
+        let at = departure + after + latency;
         let Some(conn) = self.conns.get_mut(&parcel.conn) else { return };
         // Behind what was late.
         let pipe = &mut conn.pipes[parcel.direction];

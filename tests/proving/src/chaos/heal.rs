@@ -21,7 +21,7 @@ impl Ground<'_> {
     /// # Errors
     /// Where something cannot be started, or the managers do not come to be whom they should.
     pub async fn heal(&self) -> anyhow::Result<()> {
-        self.cluster.heal();
+        self.cluster.heal()?;
         self.note_ended(false).await;
         let layout = self.cluster.layout();
         for n in 1..=layout.workers {

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use goat_testcluster::links::{Links, Rule};
+use goat_testcluster::shape::Shape;
 
 /// From whom to whom.
 pub type Link = (String, String);
@@ -48,7 +49,7 @@ fn whole(fronts: &BTreeMap<usize, Front>) -> HashMap<Link, Rule> {
 
 fn worse(one: Rule, other: Rule) -> Rule {
     match (one, other) {
-        (Rule::Delay(one), Rule::Delay(other)) => Rule::Delay(one.max(other)),
+        (Rule::Shape(one), Rule::Shape(other)) => Rule::Shape(one.worse(other)),
         _ => Rule::Cut,
     }
 }
@@ -66,8 +67,8 @@ pub fn both_ways(ones: &[String], others: &[String], rule: Rule) -> Front {
     front
 }
 
-pub const fn slow(ms: u64) -> Rule {
-    Rule::Delay(Duration::from_millis(ms))
+pub fn slow(ms: u64) -> Rule {
+    Rule::Shape(Shape::delayed(Duration::from_millis(ms)))
 }
 
 #[cfg(test)]

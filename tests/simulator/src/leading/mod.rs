@@ -180,6 +180,7 @@ impl World {
     pub(crate) fn proposal_done(&mut self, manager: usize, purpose: Purpose, outcome: Outcome) {
         match purpose {
             Purpose::Nothing | Purpose::Request(_) | Purpose::EndFreeze => {}
+            Purpose::Misreport => self.misreported(&outcome),
             Purpose::Register { session } => self.registered(manager, session, &outcome),
             Purpose::HelloReports { session } => self.welcome(manager, session),
             Purpose::Reports { session, sequence } => self.reports_written(manager, session, sequence),
@@ -193,7 +194,7 @@ impl World {
 
     pub(crate) fn proposal_failed(&mut self, manager: usize, purpose: Purpose) {
         match purpose {
-            Purpose::Nothing | Purpose::Request(_) | Purpose::EndFreeze => {}
+            Purpose::Nothing | Purpose::Request(_) | Purpose::EndFreeze | Purpose::Misreport => {}
             Purpose::Register { session } | Purpose::HelloReports { session } | Purpose::Reports { session, .. } => {
                 self.end_session(manager, session, true);
             }

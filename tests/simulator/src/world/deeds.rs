@@ -19,6 +19,7 @@ impl World {
                 self.coverage.count("clocks set");
                 self.managers[manager].wall_ahead_ms = ahead_ms;
             }
+            Deed::Misreport { worker, lie } => self.misreport(worker, lie),
             Deed::Elect(at) => {
                 if self.raft.voters.contains(&at) && self.has_quorum(at) {
                     self.elect(at);

@@ -87,6 +87,7 @@ pub(crate) enum Purpose {
     Plan,
     NodeState { node: NodeId, state: NodeState, before: Option<NodeState>, is_back: bool },
     EndFreeze,
+    Misreport,
 }
 
 #[derive(Debug)]

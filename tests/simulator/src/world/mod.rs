@@ -3,6 +3,7 @@
 
 mod deeds;
 mod elections;
+mod lies;
 mod log;
 mod manager;
 mod net;
