@@ -142,7 +142,7 @@ fn remove(leader: &mut Leader, number: u64) -> NodeId {
     node
 }
 
-fn hello(node: NodeId) -> Action {
+fn registers(node: NodeId) -> Action {
     let (name, address) = ("w1".into(), "127.0.0.1".into());
     Action::RegisterNode { node, name, address, labels: BTreeMap::new(), inventory: roomy(), running: Vec::new() }
 }
@@ -152,7 +152,7 @@ fn a_removed_node_is_refused_whatever_one_manager_s_clock_says() {
     let mut leader = begun();
     let node = remove(&mut leader, 1);
     assert!(leader.state.is_revoked(node) && leader.reload().is_revoked(node));
-    let refused = leader.refused(hello(node));
+    let refused = leader.refused(registers(node));
     assert!(matches!(refused, Refusal::NodeRemoved { id } if id == node), "{refused}");
     // One request comes by a manager that is years ahead.
     let now_ms = leader.now_ms + 3 * YEAR_MS;
@@ -160,7 +160,7 @@ fn a_removed_node_is_refused_whatever_one_manager_s_clock_says() {
     leader.command(&Command { now_ms, request: None, action: request });
     let other = remove(&mut leader, 2);
     assert!(leader.state.is_revoked(node) && leader.state.is_revoked(other));
-    leader.refused(hello(node));
+    leader.refused(registers(node));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn more_removed_nodes_than_may_be_remembered_are_refused_until_a_rotation_has_en
     };
     let mut removed = |number: u64| {
         let node = NodeId::from_random(number);
-        apply(hello(node));
+        apply(registers(node));
         apply(Action::SetAvailability { node, availability: Availability::Drain });
         apply(Action::RemoveNode { node }).0
     };
