@@ -32,10 +32,14 @@ pub enum Duty {
     Notify,
     /// Serves metrics and health pages.
     Http,
+    /// Stands for election when the leader is silent.
+    Elections,
+    /// The leader's: sends heartbeats to the other managers.
+    Heartbeats,
 }
 
 impl Duty {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Leadership,
         Self::Members,
         Self::Planner,
@@ -50,6 +54,8 @@ impl Duty {
         Self::LeaderEvents,
         Self::Notify,
         Self::Http,
+        Self::Elections,
+        Self::Heartbeats,
     ];
 
     /// Its name in logs and errors.
@@ -69,6 +75,8 @@ impl Duty {
             Self::LeaderEvents => "leader events",
             Self::Notify => "notify",
             Self::Http => "http",
+            Self::Elections => "elections",
+            Self::Heartbeats => "heartbeats",
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::raft::proposer::Error;
 use crate::raft::{Group, Seated};
 use crate::security;
 use crate::security::issue::issue;
+use crate::taskset::TaskSet;
 
 /// The first manager's.
 const FIRST: u64 = 1;
@@ -43,7 +44,8 @@ pub async fn found(newcomer: &Newcomer, client: &Path) -> anyhow::Result<Cluster
 pub async fn found_on(newcomer: &Newcomer, client: &Path, base: Option<Base>) -> anyhow::Result<ClusterId> {
     let seated = Seated { id: FIRST, cluster: prepared(newcomer)? };
     let view = View::new();
-    let group = Group::start(&alone(newcomer)?, seated, Peers::new(Transport::plaintext(), None), view, base).await?;
+    let peers = Peers::new(Transport::plaintext(), None);
+    let group = Group::start(&alone(newcomer)?, seated, peers, view, base, &TaskSet::new("init")).await?;
     let outcome = fill(&group, newcomer, client).await;
     group.shutdown().await;
     outcome.map(|()| seated.cluster)

@@ -142,7 +142,8 @@ async fn live(config: &Config, start: Start, seat: &Seat, parts: &Parts, tasks: 
     let view = View::new();
     tasks.spawn_duty(Duty::Events, events::run(parts.events.clone(), view.clone(), view.changes()));
     let Start { seated, transport, base, watchdog } = start;
-    let group = Group::start(config, seated, Peers::new(transport.clone(), config.bind_source), view, base).await?;
+    let peers = Peers::new(transport.clone(), config.bind_source);
+    let group = Group::start(config, seated, peers, view, base, tasks).await?;
     seat.take(group.clone());
     let probe =
         || watchdog.map(|watchdog| watchdog.probe("a lock of the state or of Raft's metrics", group.lock_probe()));

@@ -42,6 +42,7 @@ use tonic::Status;
 use crate::backup::schedule::Account;
 use crate::clock;
 use crate::config::Config;
+use crate::duty::Duty;
 use crate::machine::{Machine, View};
 use crate::metrics::meters::Meters;
 use crate::taskset::TaskSet;
@@ -130,13 +131,15 @@ struct Inner {
 }
 
 impl Group {
-    /// Opens the store, on `base` or RocksDB, and runs Raft on it. Refuses where the others say that it may not take part.
+    /// Opens the store, on `base` or RocksDB, and runs Raft on it. Refuses if the others say that it may not take part. Raft's
+    /// own duties belong to `tasks`.
     pub async fn start(
         config: &Config,
         seated: Seated,
         peers: Peers,
         view: View,
         base: Option<Base>,
+        tasks: &TaskSet,
     ) -> Result<Self, Error> {
         let Seated { id, cluster } = seated;
         let options = goat_raft_store::Options {
@@ -163,11 +166,11 @@ impl Group {
         let raft = Raft::new(id, Arc::new(timing::raft_config(config)), network.clone(), store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
-        let tasks = TaskSet::new("raft");
+        let tasks = tasks.child("raft");
         let election = ElectionTiming::new(config);
-        tasks.spawn("election timer", election::run(id, raft.clone(), contact.clone(), election));
+        tasks.spawn_duty(Duty::Elections, election::run(id, raft.clone(), contact.clone(), election));
         let interval = Duration::from_millis(config.heartbeat_interval_ms);
-        tasks.spawn("heartbeats", heartbeat::run(raft.clone(), interval));
+        tasks.spawn_duty(Duty::Heartbeats, heartbeat::run(raft.clone(), interval));
         let meters = Meters::new(insight::with_metrics(&raft, |metrics| metrics.current_term));
         let inner = Inner {
             id,

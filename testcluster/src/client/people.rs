@@ -23,7 +23,7 @@ impl Client {
 
     /// A node that is down.
     pub async fn remove_node(&self, name: &str) -> Result<v1::NodeReply, Error> {
-        let request = v1::RemoveNodeRequest { request_id: request_id(), reference: name.to_owned() };
+        let request = v1::RemoveNodeRequest { request_id: request_id(), reference: name.to_owned(), force: false };
         let call = self
             .call("remove the node", request, |mut control, request| async move { control.remove_node(request).await });
         call.await
