@@ -105,6 +105,14 @@ fn check_node(group: &Group, subject: &Subject) -> Result<(), Status> {
     )))
 }
 
+fn check_not_removed(group: &Group, subject: &Subject) -> Result<(), Status> {
+    let node: NodeId = convert::parse("node_id", &subject.id)?;
+    if group.view().read().is_revoked(node) {
+        return Err(Status::permission_denied(format!("node {node} was removed from the cluster")));
+    }
+    Ok(())
+}
+
 const fn word(invited: Invited) -> &'static str {
     match invited {
         Invited::Manager => "manager",
@@ -203,6 +211,10 @@ impl IdentityService for Identity {
         let is_outdated = caller.as_ref().is_some_and(|caller| caller.outdated.is_some());
         if is_outdated {
             check_node(&group, subject)?;
+        }
+        // It may have been removed since the request was let in: a certificate that is signed after a rotation would outlive that.
+        if subject.role == Role::Worker {
+            check_not_removed(&group, subject)?;
         }
         let request = request.into_inner().certificate_request;
         let issued = sign(&security, group.cluster(), &request, subject.role, &subject.id).map_err(malformed)?;

@@ -117,13 +117,15 @@ impl Apply<'_> {
     fn suits(&self, id: NodeId, task: &Task) -> bool {
         let is_wanted = self.state.service(task.service).is_some_and(|service| !service.removed);
         let (Some(node), Some(spec)) = (self.state.node(id), self.state.spec_of(task)) else { return false };
-        let here = self.state.node_use(id).by_service.get(&task.service).copied().unwrap_or(0);
+        let node_use = self.state.node_use(id);
+        let here = node_use.by_service.get(&task.service).copied().unwrap_or(0);
         let most = spec.placement.max_per_node;
         is_wanted
             && node.inventory.conditions.is_empty()
             && node.inventory.drivers.contains(&spec.driver)
             && spec.placement.constraints.iter().all(|constraint| constraint.holds_on(node))
             && (most == 0 || here < most)
+            && node_use.tasks < node.inventory.task_limit()
     }
 
     /// What must hold whatever a planner thought: the node is there, and nothing is given away twice.
