@@ -45,7 +45,10 @@ impl Directory {
 
     /// Whether a command may have changed one of the facts. `format`: the one in use after the command.
     pub(crate) fn is_touched(&self, changes: &ChangeSet, format: u8) -> bool {
-        format != self.format || !changes.managers.is_empty() || changes.nodes.iter().any(|node| node.to.is_none())
+        format != self.format
+            || changes.security
+            || !changes.managers.is_empty()
+            || changes.nodes.iter().any(|node| node.to.is_none())
     }
 
     /// As `State::is_removed_manager`.

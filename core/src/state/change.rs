@@ -17,7 +17,7 @@ pub struct ChangeSet {
     pub nodes: Vec<NodeChange>,
     /// Managers whose standing changed.
     pub managers: Vec<u64>,
-    /// Certificate authorities or join secrets.
+    /// Certificate authorities, join secrets, or certificates that are refused.
     pub security: bool,
     /// From here on tasks are given out, as not since a snapshot was restored.
     pub settled: bool,

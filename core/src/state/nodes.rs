@@ -98,6 +98,7 @@ impl Apply<'_> {
         let revoked = Revoked { at_ms: self.now_ms, version };
         self.state.revoked.insert(id, revoked);
         self.rows.push(revoked_row(id, revoked));
+        self.changes.security = true;
     }
 
     /// A rotation has ended: what was signed before another authority began to sign is worth nothing.
