@@ -76,7 +76,8 @@ fn sentence(counts: &[FilterCount], part: impl Fn(&FilterCount) -> String) -> St
 fn shortened(mut text: String, max_bytes: usize) -> String {
     const ELLIPSIS: &str = "…";
     if text.len() > max_bytes {
-        text.truncate(text.floor_char_boundary(max_bytes - ELLIPSIS.len()));
+        let end = (0..=max_bytes - ELLIPSIS.len()).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
         text.push_str(ELLIPSIS);
     }
     text
