@@ -35,7 +35,7 @@ const LONG_FILES: &[(&str, usize)] = &[
 const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("core/src/check/plan.rs: step", 41),
     ("core/src/model/validate.rs: validate_image", 50),
-    ("core/src/scheduler/filter.rs: explain", 47),
+    ("core/src/scheduler/filter.rs: explain", 45),
     ("core/src/state/apply.rs: act", 41),
     ("core/tests/core/refusals.rs: commands_are_refused_with_what_to_do", 53),
     ("core/tests/core/restored.rs: whatever_happened_after_it_was_saved_nothing_runs_twice_and_what_fits_runs_on", 46),

@@ -172,11 +172,7 @@ impl Filter {
                 format!("without the {driver} driver")
             }
             Self::Constraint => {
-                let constraints = want.spec.placement.constraints.iter();
-                let quoted = |text: &str| shortened(text.to_owned(), MAX_QUOTED_BYTES);
-                let texts: Vec<_> = constraints
-                    .map(|c| format!("{}{}{}", quoted(&c.label), if c.equal { "==" } else { "!=" }, quoted(&c.value)))
-                    .collect();
+                let texts: Vec<_> = want.spec.placement.constraints.iter().map(abbreviated).collect();
                 format!("outside the constraint {}", texts.join(", "))
             }
             Self::Cpu => format!("lack CPU (need {}.{:03})", wanted.cpu_millis / 1_000, wanted.cpu_millis % 1_000),
@@ -207,6 +203,12 @@ impl Filter {
             Self::MaxTasks => "run as many tasks as they may (max_tasks)".into(),
         }
     }
+}
+
+fn abbreviated(constraint: &Constraint) -> String {
+    let quoted = |text: &str| shortened(text.to_owned(), MAX_QUOTED_BYTES);
+    let operator = if constraint.equal { "==" } else { "!=" };
+    format!("{}{operator}{}", quoted(&constraint.label), quoted(&constraint.value))
 }
 
 fn holds(constraint: &Constraint, candidate: &Candidate<'_>) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use goat_core::model::Inventory;
+use goat_core::model::{Inventory, TaskId};
 use goat_proto::v1::{self, manager_message, worker_message};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use super::assemble::Assembly;
 use super::{End, Opened, Parts, logs};
 use crate::clock;
 use crate::identity::PeerWorker;
+use crate::task::Assignment;
 use crate::taskset::TaskSet;
 
 /// Heartbeats without a word back, after which another way to a leader is sought. It has to be found, by way of another
@@ -169,17 +170,11 @@ impl Session<'_> {
         match message {
             Message::Welcome(_) => Err(End::Nonsense("it welcomed this worker twice".into())),
             Message::Redirect(redirect) => Err(End::Redirected { leader: redirect.leader_address }),
-            Message::Assignments(all) => {
-                if let Some(all) = assembly.full(all)? {
-                    self.parts.reconciler.assign_all(all).await?;
-                }
-                Ok(())
-            }
-            Message::Changes(changes) => {
-                let (set, removed) = assembly.changes(changes)?;
-                self.parts.reconciler.assign_changes(set, removed).await?;
-                Ok(())
-            }
+            Message::Assignments(all) => match assembly.full(all)? {
+                Some(all) => Ok(self.parts.reconciler.assign_all(all).await?),
+                None => Ok(()),
+            },
+            Message::Changes(changes) => self.changed(assembly.changes(changes)?).await,
             Message::Lease(grant) => {
                 self.granted(&grant);
                 Ok(())
@@ -206,6 +201,10 @@ impl Session<'_> {
                 Ok(())
             }
         }
+    }
+
+    async fn changed(&self, (set, removed): (Vec<Assignment>, Vec<TaskId>)) -> Result<(), End> {
+        Ok(self.parts.reconciler.assign_changes(set, removed).await?)
     }
 
     fn granted(&self, grant: &v1::LeaseGrant) {

@@ -37,7 +37,7 @@ async fn beside_a_daemon_that_hangs_all_that_is_leased_ends_in_time() {
     let list = FenceList::open(fenced.path()).expect("opened");
     for (mut wire, (container, _)) in assigned.into_iter().zip(&containers) {
         wire.spec.as_mut().expect("it has one").on_disconnect = "stop".into();
-        list.add(&Assignment::try_from(wire).expect("it is right").meta, container).expect("listed");
+        list.add(&Assignment::read(wire, None).expect("it is right").meta, container).expect("listed");
     }
     daemon.freeze();
     let mut watchdog = Command::new(env!("CARGO_BIN_EXE_goat-worker"));

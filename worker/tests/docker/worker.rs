@@ -156,7 +156,7 @@ impl Worker {
     }
 
     async fn tell(&self) {
-        let assignments = self.assigned.iter().cloned().map(|wire| Assignment::try_from(wire).expect("it is right"));
+        let assignments = self.assigned.iter().cloned().map(|wire| Assignment::read(wire, None).expect("it is right"));
         self.reconciler.assign_all(assignments.collect()).await.expect("the reconciler runs");
     }
 
