@@ -76,7 +76,8 @@ fn sentence(counts: &[FilterCount], part: impl Fn(&FilterCount) -> String) -> St
 fn shortened(mut text: String, max_bytes: usize) -> String {
     const ELLIPSIS: &str = "…";
     if text.len() > max_bytes {
-        text.truncate(text.floor_char_boundary(max_bytes - ELLIPSIS.len()));
+        let end = (0..=max_bytes - ELLIPSIS.len()).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
         text.push_str(ELLIPSIS);
     }
     text
@@ -171,11 +172,7 @@ impl Filter {
                 format!("without the {driver} driver")
             }
             Self::Constraint => {
-                let constraints = want.spec.placement.constraints.iter();
-                let quoted = |text: &str| shortened(text.to_owned(), MAX_QUOTED_BYTES);
-                let texts: Vec<_> = constraints
-                    .map(|c| format!("{}{}{}", quoted(&c.label), if c.equal { "==" } else { "!=" }, quoted(&c.value)))
-                    .collect();
+                let texts: Vec<_> = want.spec.placement.constraints.iter().map(abbreviated).collect();
                 format!("outside the constraint {}", texts.join(", "))
             }
             Self::Cpu => format!("lack CPU (need {}.{:03})", wanted.cpu_millis / 1_000, wanted.cpu_millis % 1_000),
@@ -206,6 +203,12 @@ impl Filter {
             Self::MaxTasks => "run as many tasks as they may (max_tasks)".into(),
         }
     }
+}
+
+fn abbreviated(constraint: &Constraint) -> String {
+    let quoted = |text: &str| shortened(text.to_owned(), MAX_QUOTED_BYTES);
+    let operator = if constraint.equal { "==" } else { "!=" };
+    format!("{}{operator}{}", quoted(&constraint.label), quoted(&constraint.value))
 }
 
 fn missing_image_bytes(candidate: &Candidate<'_>, want: &Want<'_>) -> u64 {

@@ -28,7 +28,7 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
     let task = "id service slot node state desired attempt exit_code error created_at started_at container_id \
                 cause reason finished_at next_attempt_at waits_for";
     let expected = [
-        ("node ls", "id name state availability drain_until address labels tasks problems"),
+        ("node ls", "id name state availability drain_until address labels tasks max_tasks problems"),
         ("task ls", task),
         ("service ps web", task),
         ("service ls", "id name replicas_desired replicas_running image"),

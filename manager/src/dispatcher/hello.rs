@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use goat_core::model::{ClusterId, Inventory, NodeId, TaskId, TaskState};
-use goat_core::state::command::{Origin, TaskReport};
+use goat_core::state::command::{Origin, Refusal, TaskReport};
 use goat_proto::convert;
 use goat_proto::v1;
 use goat_tls::{Caller, Role};
@@ -95,5 +95,14 @@ impl Active {
             _ if hello.term > self.term => Err(Status::unavailable("a newer leader was elected")),
             _ => Ok(()),
         }
+    }
+}
+
+/// The refusal of a registration, as the worker gets it.
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::NodeNameTaken { .. } => Status::already_exists(refusal.to_string()),
+        Refusal::Invalid { .. } => Status::invalid_argument(refusal.to_string()),
+        _ => Status::failed_precondition(refusal.to_string()),
     }
 }

@@ -313,11 +313,8 @@ impl DispatcherService for Dispatcher {
         let tasks = active.tasks.clone();
         tasks.spawn("session", session::run(active, hello, from_worker, (to_worker, assignments)));
         // Grants of leases do not wait for assignments.
-        let messages = stream::select_with_strategy(
-            ReceiverStream::new(messages),
-            ReceiverStream::new(to_assign),
-            |(): &mut ()| PollNext::Left,
-        );
+        let (messages, to_assign) = (ReceiverStream::new(messages), ReceiverStream::new(to_assign));
+        let messages = stream::select_with_strategy(messages, to_assign, |(): &mut ()| PollNext::Left);
         // What ends the session has been sent by then, or leadership is what ended it.
         let last = stream::once(async move { Ok(introduce::redirect(&group)) });
         Ok(Response::new(messages.chain(last).boxed()))

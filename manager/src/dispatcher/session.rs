@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use goat_core::state::command::{Action, Answer, Outcome, Refusal, Reported, TaskReport, divided};
+use goat_core::state::command::{Action, Answer, Outcome, Reported, TaskReport, divided};
 use goat_proto::v1::{self, manager_message, worker_message};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -20,12 +20,11 @@ use tracing::{info, warn};
 
 use super::book::Book;
 use super::heartbeats::Heartbeat;
-use super::hello::Hello;
+use super::hello::{Hello, refused};
 use super::{Active, Agent, Dirty, Entry, ToWorker, inventory, limits, settle};
 use crate::raft::proposer::Error as ProposeError;
 
-/// Batches of reports that wait to be proposed; then the reading waits, and with it the heartbeats. A worker of ours has at
-/// most four under way. With [`limits::MAX_REPORTS_BYTES`] this bounds the memory that one worker can hold here.
+/// Batches of reports that wait to be proposed; then the reading waits, and with it the heartbeats. Four are usual at most.
 const WRITES: usize = 8;
 
 impl Active {
@@ -205,6 +204,17 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// One too many is lost as on a bad network: the next one renews.
+    fn take_heartbeat(&self, v1::Heartbeat { sequence, stance, lease_sequence }: v1::Heartbeat) {
+        let entry = self.entry.clone();
+        *entry.stance.lock() = stance;
+        entry.heartbeats.send_modify(|count| *count += 1);
+        // A heartbeat that still waits for its grant is of no use next to a newer one.
+        if self.active.heartbeats.put(Heartbeat { entry, sequence, lease_sequence }) {
+            self.active.meters.heartbeats_dropped.add(1);
+        }
+    }
+
     async fn read(&self, mut from_worker: Streaming<v1::WorkerMessage>, writes: mpsc::Sender<Write>) -> End {
         loop {
             let message = match from_worker.message().await {
@@ -212,19 +222,12 @@ impl Session<'_> {
                 Ok(None) => return End::Lost("the worker ended it".into()),
                 Err(status) => return End::Lost(status.message().to_owned()),
             };
-            if let Err(status) = message.as_ref().map_or(Ok(()), limits::check_message) {
+            if let Some(status) = message.as_ref().and_then(|message| limits::check_message(message).err()) {
                 return End::Refused(status);
             }
             let write = match message {
                 Some(worker_message::Message::Heartbeat(heartbeat)) => {
-                    let entry = self.entry.clone();
-                    *entry.stance.lock() = heartbeat.stance;
-                    entry.heartbeats.send_modify(|count| *count += 1);
-                    // One that still waits for its grant is of no use beside a newer one.
-                    let v1::Heartbeat { sequence, lease_sequence, .. } = heartbeat;
-                    if self.active.heartbeats.put(Heartbeat { entry, sequence, lease_sequence }) {
-                        self.active.meters.heartbeats_dropped.add(1);
-                    }
+                    self.take_heartbeat(heartbeat);
                     continue;
                 }
                 Some(worker_message::Message::Reports(batch)) => {
@@ -234,13 +237,13 @@ impl Session<'_> {
                         Err(error) => return End::Refused(error.into()),
                     }
                 }
-                Some(worker_message::Message::Inventory(inventory)) => {
-                    match limits::inventory(inventory) {
-                        Ok(inventory) => self.inventory.set(inventory),
-                        Err(status) => return End::Refused(status),
+                Some(worker_message::Message::Inventory(wire)) => match limits::inventory(wire) {
+                    Ok(inventory) => {
+                        self.inventory.set(inventory);
+                        continue;
                     }
-                    continue;
-                }
+                    Err(status) => return End::Refused(status),
+                },
                 Some(worker_message::Message::Hello(_)) => {
                     return End::Refused(Status::invalid_argument("a second hello in one session"));
                 }
@@ -279,7 +282,6 @@ impl Session<'_> {
         loop {
             self.entry.is_dirty.notified().await;
             let Dirty { tasks, all } = std::mem::take(&mut *self.entry.dirty.lock());
-            // The state is held only to collect: encoding the specs of a large node takes longer.
             let mut batch = {
                 let state = self.active.group.view().read();
                 let traced = self.active.group.traced();
@@ -296,13 +298,5 @@ impl Session<'_> {
                 }
             }
         }
-    }
-}
-
-fn refused(refusal: &Refusal) -> Status {
-    match refusal {
-        Refusal::NodeNameTaken { .. } => Status::already_exists(refusal.to_string()),
-        Refusal::Invalid { .. } => Status::invalid_argument(refusal.to_string()),
-        _ => Status::failed_precondition(refusal.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use goat_core::model::Inventory;
+use goat_core::model::{Inventory, TaskId};
 use goat_proto::v1::{self, manager_message, worker_message};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use super::assemble::Assembly;
 use super::{End, Opened, Parts, logs};
 use crate::clock;
 use crate::identity::PeerWorker;
+use crate::task::Assignment;
 use crate::taskset::TaskSet;
 
 /// Heartbeats without an answer, after which another way to a leader is sought. It has to be found, by way of another
@@ -187,17 +188,11 @@ impl Session<'_> {
             // Before the welcome, and of no use after it.
             Message::Registering(_) => Ok(()),
             Message::Redirect(redirect) => Err(End::Redirected { leader: redirect.leader_address }),
-            Message::Assignments(all) => {
-                if let Some(all) = assembly.full(all)? {
-                    self.parts.reconciler.assign_all(all).await?;
-                }
-                Ok(())
-            }
-            Message::Changes(changes) => {
-                let (set, removed) = assembly.changes(changes)?;
-                self.parts.reconciler.assign_changes(set, removed).await?;
-                Ok(())
-            }
+            Message::Assignments(all) => match assembly.full(all)? {
+                Some(all) => Ok(self.parts.reconciler.assign_all(all).await?),
+                None => Ok(()),
+            },
+            Message::Changes(changes) => self.changed(assembly.changes(changes)?).await,
             Message::Lease(grant) => {
                 self.granted(&grant);
                 Ok(())
@@ -224,6 +219,10 @@ impl Session<'_> {
                 Ok(())
             }
         }
+    }
+
+    async fn changed(&self, (set, removed): (Vec<Assignment>, Vec<TaskId>)) -> Result<(), End> {
+        Ok(self.parts.reconciler.assign_changes(set, removed).await?)
     }
 
     fn granted(&self, grant: &v1::LeaseGrant) {

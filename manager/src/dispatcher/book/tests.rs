@@ -1,3 +1,5 @@
+//! Batches of assignments as messages: their sizes, their specs, and older workers.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use goat_core::model::{ClusterId, Driver, Inventory, Mode, NodeId, Resources, ServiceId, TaskId};
