@@ -4,6 +4,7 @@
 #![allow(missing_debug_implementations, reason = "generated clients and servers")]
 
 pub mod convert;
+pub mod logs;
 
 /// Generated from `goat/v1/*.proto`.
 pub mod v1 {

@@ -58,7 +58,6 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("tests/tests/goatctl.rs: a_service_lives_through_all_commands", 55),
     ("worker/src/agent.rs: run", 66),
     ("worker/src/runtime/process/mod.rs: launch", 42),
-    ("worker/src/session/ask.rs: open", 41),
     ("worker/src/session/dial.rs: round", 61),
 ];
 

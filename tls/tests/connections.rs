@@ -259,7 +259,6 @@ async fn strangers_take_no_place_from_members() {
     for _ in 0..2 * STRANGERS.places {
         strangers.push(open(&stranger, address).await.expect("a stranger gets in"));
     }
-    // The first half had to make room for the second.
     for closed in &mut strangers[..STRANGERS.places] {
         until_closed(closed).await;
     }

@@ -27,10 +27,11 @@ fn pieces_of(long: LongLog) -> Stream_<LogChunk> {
     tokio::spawn(async move {
         let data = long.line.repeat(long.lines_a_piece);
         for _ in 0..long.pieces {
-            let piece = Ok(LogChunk { data: data.clone().into(), stream: "stdout".into() });
+            let piece = Ok(LogChunk { data: data.clone().into(), stream: "stdout".into(), ..Default::default() });
             match tokio::time::timeout(long.stalled, sender.reserve()).await {
                 Ok(Ok(permit)) => permit.send(piece),
-                Ok(Err(_)) => return,
+                // The connection was given up.
+                Ok(Err(_)) => return long.is_stalled.notify_one(),
                 Err(_) => {
                     long.is_stalled.notify_one();
                     if sender.send(piece).await.is_err() {
@@ -184,7 +185,9 @@ impl Control for Fake {
             if let Some(long) = state.long_log.clone() {
                 return Ok(pieces_of(long));
             }
-            let chunk = |data: &'static str, stream: &str| Ok(LogChunk { data: data.into(), stream: stream.into() });
+            let chunk = |data: &'static str, stream: &str| {
+                Ok(LogChunk { data: data.into(), stream: stream.into(), ..Default::default() })
+            };
             Ok(Box::pin(iter([chunk("to out\n", "stdout"), chunk("to err\n", "stderr")])) as Self::TaskLogsStream)
         })
         .await

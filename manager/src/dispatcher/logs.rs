@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use goat_core::model::NodeId;
+use goat_proto::logs::padded;
 use goat_proto::v1::{self, manager_message};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -155,7 +156,7 @@ async fn pass_on(
             return Err(Status::failed_precondition(error));
         }
         if let Some(chunk) = chunk {
-            let sent = tokio::time::timeout(STALLED, sink.chunks.send(chunk)).await;
+            let sent = tokio::time::timeout(STALLED, sink.chunks.send(padded(chunk))).await;
             sent.map_err(|_| {
                 Status::deadline_exceeded(format!("nothing was read for {} h", STALLED.as_secs() / 3_600))
             })?

@@ -22,7 +22,7 @@ async fn output_comes_from_the_worker_through_any_manager() {
         };
         let (pieces, stream) = mpsc::channel(4);
         for data in ["one ", "two"] {
-            let chunk = LogChunk { data: data.into(), stream: "stdout".into() };
+            let chunk = LogChunk { data: data.into(), stream: "stdout".into(), ..Default::default() };
             let message =
                 PushLogsMessage { stream_id: wanted.stream_id.clone(), chunk: Some(chunk), error: String::new() };
             pieces.send(message).await.expect("there is room");

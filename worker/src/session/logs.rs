@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use goat_proto::MAX_MESSAGE_BYTES;
+use goat_proto::logs::padded;
 use goat_proto::v1::dispatcher_client::DispatcherClient;
 use goat_proto::v1::{self, LogsWanted, PushLogsMessage};
 use tokio::sync::mpsc;
@@ -17,12 +18,14 @@ use tracing::debug;
 
 use super::Parts;
 use super::ask::connect;
-use crate::runtime::{LogChunk, LogOptions, LogStream};
+use crate::runtime::{Error, LogChunk, LogOptions, LogStream};
 
 /// For finding the task's output; reading it has no limit.
 const OPEN: Duration = Duration::from_secs(20);
 /// Of one message.
 const MAX_CHUNK_BYTES: usize = 64 << 10;
+/// Pieces that become one message if they are there at the same time.
+const MAX_MERGED: usize = 256;
 /// Messages that wait to be sent.
 const QUEUE: usize = 4;
 
@@ -84,18 +87,47 @@ async fn opening(wanted: LogsWanted, parts: Parts) -> Result<LogStream, String> 
 }
 
 fn messages(stream_id: String, output: LogStream) -> BoxStream<'static, PushLogsMessage> {
-    let messages = output.flat_map(move |piece| {
-        let messages: Vec<PushLogsMessage> = match piece {
-            Ok(chunk) => split(chunk)
-                .map(|chunk| PushLogsMessage { stream_id: stream_id.clone(), chunk: Some(chunk), error: String::new() })
-                .collect(),
-            Err(error) => {
-                vec![PushLogsMessage { stream_id: stream_id.clone(), chunk: None, error: error.to_string() }]
-            }
-        };
+    let messages = output.ready_chunks(MAX_MERGED).flat_map(move |pieces| {
+        let message = |(chunk, error)| PushLogsMessage { stream_id: stream_id.clone(), chunk, error };
+        let messages: Vec<PushLogsMessage> = merged(pieces)
+            .into_iter()
+            .flat_map(|piece| match piece {
+                Ok(chunk) => split(chunk).map(|chunk| message((Some(padded(chunk)), String::new()))).collect(),
+                Err(error) => vec![message((None, error))],
+            })
+            .collect();
         futures::stream::iter(messages)
     });
     messages.boxed()
+}
+
+/// Pieces of one stream that follow each other become one: a runtime may give out each line by itself.
+fn merged(pieces: Vec<Result<LogChunk, Error>>) -> Vec<Result<LogChunk, String>> {
+    let mut merged: Vec<Result<LogChunk, String>> = Vec::new();
+    let mut joined = Vec::new();
+    for piece in pieces {
+        match (piece, merged.last_mut()) {
+            (Ok(next), Some(Ok(last))) if next.is_stderr == last.is_stderr => {
+                if joined.is_empty() {
+                    joined.extend_from_slice(&last.data);
+                }
+                joined.extend_from_slice(&next.data);
+            }
+            (next, _) => {
+                close(&mut joined, &mut merged);
+                merged.push(next.map_err(|error| error.to_string()));
+            }
+        }
+    }
+    close(&mut joined, &mut merged);
+    merged
+}
+
+/// Gives the last piece all that was joined to it.
+fn close(joined: &mut Vec<u8>, merged: &mut [Result<LogChunk, String>]) {
+    if let (false, Some(Ok(last))) = (joined.is_empty(), merged.last_mut()) {
+        last.data = std::mem::take(joined).into();
+    }
 }
 
 fn split(mut chunk: LogChunk) -> impl Iterator<Item = v1::LogChunk> {
@@ -105,6 +137,29 @@ fn split(mut chunk: LogChunk) -> impl Iterator<Item = v1::LogChunk> {
             return None;
         }
         let data = chunk.data.split_to(chunk.data.len().min(MAX_CHUNK_BYTES));
-        Some(v1::LogChunk { data, stream: stream.into() })
+        Some(v1::LogChunk { data, stream: stream.into(), ..Default::default() })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_there_at_the_same_time_are_sent_as_one_and_keep_their_order() {
+        let chunk = |is_stderr, text: &'static str| Ok(LogChunk { is_stderr, data: text.into() });
+        let pieces = vec![
+            chunk(false, "a\n"),
+            chunk(false, "b\n"),
+            chunk(true, "c\n"),
+            chunk(false, "d\n"),
+            chunk(false, "e\n"),
+        ];
+        let merged: Vec<_> = merged(pieces)
+            .into_iter()
+            .map(|piece| piece.map(|chunk| (chunk.is_stderr, String::from_utf8_lossy(&chunk.data).into_owned())))
+            .collect();
+        let expected = [(false, "a\nb\n"), (true, "c\n"), (false, "d\ne\n")];
+        assert_eq!(merged, expected.map(|(is_stderr, text)| Ok((is_stderr, text.to_owned()))));
+    }
 }
