@@ -1,7 +1,7 @@
 //! The filters, in the order in which they are asked. A node counts for the first that refuses it.
 
 use super::{Candidate, Want};
-use crate::model::{Availability, Driver, NodeState, Protocol};
+use crate::model::{Availability, Constraint, Driver, NodeState, Protocol};
 
 /// One reason to refuse a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
