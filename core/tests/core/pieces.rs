@@ -212,8 +212,10 @@ fn a_large_drain_keeps_no_other_service_waiting() {
 /// new service begins, and each in one of the next plans.
 #[test]
 fn no_queue_of_the_planner_starves_another() {
+    // For as many tasks as a node may have.
+    const MEMORY: u64 = 1 << 40;
     let mut leader = Leader::new();
-    let first = leader.node(1, sized(400_000, 0));
+    let first = leader.node(1, sized(400_000, MEMORY));
     leader.service(1, spec("web", 1_000));
     leader.service(2, stuck("stuck", 1_000));
     leader.service(3, spec("leaves", 1_000));
@@ -235,7 +237,7 @@ fn no_queue_of_the_planner_starves_another() {
     large.apply(Action::CreateService { id: fresh, spec: Box::new(spec("fresh", 1)) });
     let (mut replaced, mut begun, mut stopped) = (None, None, None);
     for plans in 1..=12 {
-        large.apply(Action::UpdateInventory { node: first, inventory: sized(400_000 + plans, 0) });
+        large.apply(Action::UpdateInventory { node: first, inventory: sized(400_000 + plans, MEMORY) });
         let plan = large.planner.plan(&large.state, 2_000_000, plans);
         assert!(plan.steps.len() <= POLICY.max_steps + 10, "{}", plan.steps.len());
         large.apply(Action::Plan { steps: plan.steps });

@@ -21,6 +21,8 @@ fn world() -> Arc<World> {
                 reachable: id != 3,
                 last_log_index: 100 - 10 * id,
                 version: "0.1.0".into(),
+                round_trip_us: if id == 4 { 303_250 } else { 0 },
+                fsync_us: if id == 4 { 2_550 } else { 0 },
                 ..Peer::default()
             });
         }
@@ -34,9 +36,10 @@ async fn the_list_shows_who_is_on_the_way_and_how_far_behind() {
     let manager = Manager::start(&world);
     let ended = goatctl(&manager.address, "manager ls").await;
     let rows: Vec<Vec<&str>> = ended.lines().iter().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[1], ["1", "m1", "leader", "yes", "0", "0.1.0"], "{ended:?}");
-    assert_eq!(rows[3], ["3", "m3", "follower", "no", "-", "-"], "{ended:?}");
-    assert_eq!(rows[4], ["4", "m4", "learner,", "catching", "up", "yes", "30", "0.1.0"], "{ended:?}");
+    assert_eq!(rows[1], ["1", "m1", "leader", "yes", "0", "-", "-", "0.1.0"], "{ended:?}");
+    assert_eq!(rows[3], ["3", "m3", "follower", "no", "-", "-", "-", "-"], "{ended:?}");
+    let catching_up = ["4", "m4", "learner,", "catching", "up", "yes", "30", "303", "ms", "2.5", "ms", "0.1.0"];
+    assert_eq!(rows[4], catching_up, "{ended:?}");
     assert_eq!(goatctl(&manager.address, "manager ls -q").await.lines(), ["m1", "m2", "m3", "m4"]);
 }
 

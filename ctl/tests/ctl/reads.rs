@@ -34,7 +34,7 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
         ("service ls", "id name replicas_desired replicas_running image"),
         (
             "operator raft list-peers",
-            "id name address role standing reachable term last_log_index applied_index version format",
+            "id name address role standing reachable term last_log_index applied_index version format round_trip_us fsync_us problem",
         ),
     ];
     for (line, names) in expected {

@@ -1,6 +1,6 @@
 //! Nodes: list, drain, activate, remove.
 
-use goat_core::model::{Availability, Node, NodeId, NodeState};
+use goat_core::model::{Availability, MAX_OPERATOR_LABELS, Node, NodeId, NodeState};
 use goat_core::state::State;
 use goat_core::state::command::{Action, Answer, Outcome};
 use goat_proto::{convert, v1};
@@ -67,6 +67,13 @@ impl Control {
     }
 
     pub(super) async fn set_node_labels_(&self, request: v1::SetNodeLabelsRequest) -> Result<v1::NodeReply, Status> {
+        for (field, count) in [("set", request.set.len()), ("remove", request.remove.len())] {
+            if count > MAX_OPERATOR_LABELS {
+                return Err(Status::invalid_argument(format!(
+                    "{field}: {count} labels are over the limit of {MAX_OPERATOR_LABELS} in one request; ask several times"
+                )));
+            }
+        }
         let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
         let action = Action::SetNodeLabels { node, set: request.set.into_iter().collect(), remove: request.remove };
         reply(self.mutate(&group, &request.request_id, action).await?)

@@ -33,6 +33,7 @@ pub(super) fn check_hello(hello: &v1::Hello) -> Result<(), Status> {
     at_most("node_id", "bytes", hello.node_id.len(), MAX_NAME_BYTES)?;
     at_most("cluster_id", "bytes", hello.cluster_id.len(), MAX_NAME_BYTES)?;
     at_most("name", "bytes", hello.name.len(), MAX_NAME_BYTES)?;
+    at_most("instance_id", "bytes", hello.instance_id.len(), MAX_NAME_BYTES)?;
     node::validate_address("address", &hello.address).map_err(refused)?;
     let labels = hello.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     at_most("labels", "labels", hello.labels.len(), node::MAX_LABELS)?;

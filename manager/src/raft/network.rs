@@ -30,8 +30,6 @@ use openraft::raft::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::batch::{self, BatchSize};
@@ -42,9 +40,6 @@ use super::timing::{HEARTBEAT_TIMEOUT, append_timeout};
 use super::wire;
 use crate::machine::View;
 
-/// A part of a snapshot on the wire.
-const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
-const SNAPSHOT_CHUNKS_AHEAD: usize = 4;
 /// Smaller batches say little about the rate of a link.
 const RATE_FROM_BYTES: u64 = 8 << 10;
 /// openraft ends a call at its hard limit without a word. Ours ends before that, so that it is recorded.
@@ -85,9 +80,9 @@ impl Network {
 /// The way to one peer.
 #[derive(Debug)]
 pub(super) struct Link {
-    network: Network,
-    target: u64,
-    address: String,
+    pub network: Network,
+    pub target: u64,
+    pub address: String,
     batch: BatchSize,
 }
 
@@ -125,7 +120,7 @@ impl<T> Answer<T> {
 }
 
 impl Link {
-    fn message<T: Serialize>(&self, body: &T) -> Result<v1::RaftMessage, RPCError<TypeConfig>> {
+    pub fn message<T: Serialize>(&self, body: &T) -> Result<v1::RaftMessage, RPCError<TypeConfig>> {
         let payload = wire::encode(body).map_err(|error| NetworkError::new(&error))?;
         Ok(v1::RaftMessage {
             cluster_id: self.network.cluster.to_string(),
@@ -240,56 +235,12 @@ impl Link {
         }
         Ok(reply)
     }
-
-    async fn send_snapshot(
-        &self,
-        vote: VoteOf<TypeConfig>,
-        snapshot: SnapshotOf<TypeConfig, SnapshotFile>,
-        option: &RPCOption,
-    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let head = self.message(&(vote, snapshot.meta)).map_err(into_streaming)?;
-        let client = self.network.peers.raft_for(Purpose::Snapshot, &self.address);
-        let mut client = client.map_err(|error| Unreachable::new(&error))?;
-        let mut file = snapshot.snapshot.open().await.map_err(|error| NetworkError::new(&error))?;
-        let (chunks, receiver) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
-        let send = async {
-            let mut head = Some(head);
-            let mut offset = 0;
-            loop {
-                let data = file.read_chunk(SNAPSHOT_CHUNK_BYTES).await.map_err(|error| NetworkError::new(&error))?;
-                let is_last = data.is_empty();
-                let sent = data.len() as u64;
-                if is_last && head.is_none() {
-                    drop(chunks);
-                    return Ok::<_, StreamingError<TypeConfig>>(());
-                }
-                let chunk = v1::SnapshotChunk { head: head.take(), offset, data };
-                // The peer takes no chunk for so long: this attempt ends, the next one starts from the beginning.
-                match tokio::time::timeout(option.hard_ttl(), chunks.send(chunk)).await {
-                    Ok(Ok(())) => offset += sent,
-                    Ok(Err(_)) => return Ok(()), // the call has ended and says why
-                    Err(elapsed) => return Err(Unreachable::new(&elapsed).into()),
-                }
-            }
-        };
-        let call = client.install_snapshot(ReceiverStream::new(receiver));
-        let (sent, answer) = tokio::select! {
-            both = async { tokio::join!(send, call) } => both,
-            () = self.network.reach.lost(self.target) => {
-                self.network.peers.forget_for(Purpose::Snapshot, Role::Manager, &self.address);
-                return Err(Unreachable::new(&Lost).into());
-            }
-        };
-        let answer = answer.map_err(|status| into_streaming(rpc_error(&status)))?;
-        sent?;
-        wire::decode(&answer.into_inner().payload).map_err(|status| NetworkError::new(&status).into())
-    }
 }
 
 /// The peer does not answer heartbeats.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer has not answered heartbeats for a while")]
-struct Lost;
+pub(super) struct Lost;
 
 /// The time that a call may take so that it ends before openraft drops it.
 fn before_limit(option: &RPCOption) -> Duration {
@@ -297,7 +248,7 @@ fn before_limit(option: &RPCOption) -> Duration {
     hard.saturating_sub(BEFORE_HARD_LIMIT).max(hard / 2)
 }
 
-fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
+pub(super) fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::FailedPrecondition => {
             Unreachable::new(status).into()
@@ -306,7 +257,7 @@ fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
     }
 }
 
-fn into_streaming(error: RPCError<TypeConfig>) -> StreamingError<TypeConfig> {
+pub(super) fn into_streaming(error: RPCError<TypeConfig>) -> StreamingError<TypeConfig> {
     match error {
         RPCError::Timeout(error) => error.into(),
         RPCError::Unreachable(error) => error.into(),

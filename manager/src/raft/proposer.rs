@@ -1,32 +1,23 @@
-//! Proposing commands and reading with a guarantee, from any manager.
+//! Proposing commands, from any manager.
 
 use std::time::Duration;
 
 use goat_core::codec::{self, Versioned as _};
 use goat_core::state::command::{Command, MAX_COMMAND_BYTES, Outcome};
-use goat_proto::v1::{RaftMessage, ReadIndexRequest};
+use goat_proto::v1::RaftMessage;
 use goat_raft_store::Payload;
-use openraft::Instant as _;
-use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
-use openraft::raft::linearizable_read::LinearizerOption;
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tracing::Instrument;
 
-use super::timing::HEARTBEAT_TIMEOUT;
 use super::{Group, LEADER_WAIT, Leader};
 
 /// Longest wait for a commit, however slow links and disks are. It ends earlier if a majority stops answering heartbeats.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A majority that has not answered heartbeats for this long is lost: a heartbeat may take [`HEARTBEAT_TIMEOUT`].
-const QUORUM_LOST_AFTER: Duration = HEARTBEAT_TIMEOUT.saturating_add(Duration::from_millis(500));
-/// If the majority was lost before, a write waits this long for it to come back.
-const QUORUM_RETURN_WAIT: Duration = Duration::from_secs(1);
-/// A read waits for one heartbeat that is on its way and for another one.
-const READ_INDEX_TIMEOUT: Duration = HEARTBEAT_TIMEOUT.saturating_add(Duration::from_millis(500));
+pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request and its reply between a follower and the leader, besides the time that the leader takes.
-const FORWARDING_TIME: Duration = Duration::from_secs(1);
+pub(super) const FORWARDING_TIME: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// A command that took effect, was refused, or was answered before.
@@ -165,7 +156,7 @@ impl Group {
         self.await_quorum().await?;
         let written = tokio::select! {
             written = tokio::time::timeout(patience, write) => written.map_err(|_| Error::NoQuorum)?,
-            () = self.quorum_lost(QUORUM_LOST_AFTER) => return Err(Error::NoQuorum),
+            () = self.quorum_lost() => return Err(Error::NoQuorum),
         };
         match written {
             Ok(response) => {
@@ -182,41 +173,6 @@ impl Group {
             Err(RaftError::APIError(_)) => Err(Error::NoQuorum),
             Err(RaftError::Fatal(fatal)) => Err(Error::Stopped(fatal.to_string())),
         }
-    }
-
-    /// Time since a majority, this manager included, last answered; at most since this manager leads, or since `from`.
-    fn quorum_silence(&self, from: Instant) -> Duration {
-        self.with_metrics(|metrics| {
-            if metrics.membership_config.membership().voter_ids().count() <= 1 {
-                return Duration::ZERO;
-            }
-            metrics.last_quorum_acked.map_or(from.elapsed(), |acked| acked.elapsed())
-        })
-    }
-
-    /// Returns once a majority has been silent for `limit`.
-    async fn quorum_lost(&self, limit: Duration) {
-        let from = Instant::now();
-        loop {
-            let left = limit.saturating_sub(self.quorum_silence(from));
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left).await;
-        }
-    }
-
-    /// Refuses before anything is written if a majority was lost and does not come back soon: what is appended meanwhile
-    /// could only be repeated.
-    async fn await_quorum(&self) -> Result<(), Error> {
-        let from = Instant::now();
-        let is_lost = || self.quorum_silence(from) >= QUORUM_LOST_AFTER;
-        if !is_lost() {
-            return Ok(());
-        }
-        let mut metrics = self.metrics();
-        let returns = async { while is_lost() && metrics.changed().await.is_ok() {} };
-        tokio::time::timeout(QUORUM_RETURN_WAIT, returns).await.map_err(|_| Error::NoQuorum)
     }
 
     async fn propose_at(&self, leader: &Leader, command: &Command) -> Result<Accepted, Error> {
@@ -249,66 +205,8 @@ impl Group {
         }
     }
 
-    /// Returns when this manager's view is at least as new as everything acknowledged before the call.
-    pub async fn linearize(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + LEADER_WAIT;
-        let index = loop {
-            let result = match self.leader() {
-                None => Err(Error::NoLeader),
-                Some(leader) if leader.is_here => self.read_index_here().await,
-                Some(leader) => tokio::select! {
-                    result = self.read_index_at(&leader) => result,
-                    () = self.is_replaced(&leader) => Err(Error::NotLeader),
-                },
-            };
-            match result {
-                Ok(index) => break index,
-                Err(error @ Error::Stopped(_)) => return Err(error),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => self.wait_for_leader_change().await,
-            }
-        };
-        let mut applied = self.view().applied();
-        let caught_up = async { applied.wait_for(|applied| *applied >= index).await.map(drop) };
-        let caught_up = tokio::time::timeout(COMMIT_TIMEOUT, caught_up).await;
-        match caught_up {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(closed)) => Err(Error::Stopped(closed.to_string())),
-            Err(_) => Err(Error::Behind { applied: *applied.borrow(), needed: index }),
-        }
-    }
-
-    /// The index that a linearizable read has to wait for; this manager must be the leader, and a majority confirms
-    /// that after the call began.
-    pub async fn read_index_here(&self) -> Result<u64, Error> {
-        // An acknowledgement of any age is too old: a majority has to answer a heartbeat that is sent from now on.
-        let fresh = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_INDEX_TIMEOUT);
-        let read = self.raft().get_read_log_id(fresh);
-        match tokio::time::timeout(READ_INDEX_TIMEOUT, read).await {
-            Err(_) => Err(Error::NoQuorum),
-            Ok(Ok((read, _))) => Ok(read.index()),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(Error::NotLeader),
-            Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) => Err(Error::NoQuorum),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(Error::Stopped(fatal.to_string())),
-        }
-    }
-
-    async fn read_index_at(&self, leader: &Leader) -> Result<u64, Error> {
-        let mut client = self.peers().raft(&leader.address).map_err(|_| Error::NoLeader)?;
-        match tokio::time::timeout(
-            READ_INDEX_TIMEOUT + FORWARDING_TIME,
-            client.read_index(ReadIndexRequest { to: leader.id }),
-        )
-        .await
-        {
-            Ok(Ok(reply)) => Ok(reply.into_inner().index),
-            Ok(Err(_)) => Err(Error::NotLeader),
-            Err(_) => Err(Error::NoQuorum),
-        }
-    }
-
     /// Returns when a later leader is known: one that is frozen or cut off is not waited for to the end.
-    async fn is_replaced(&self, leader: &Leader) {
+    pub(super) async fn is_replaced(&self, leader: &Leader) {
         let mut metrics = self.metrics();
         while self.leader().is_none_or(|now| now.term <= leader.term) {
             if metrics.changed().await.is_err() {
@@ -318,7 +216,7 @@ impl Group {
         }
     }
 
-    async fn wait_for_leader_change(&self) {
+    pub(super) async fn wait_for_leader_change(&self) {
         let (mut metrics, before) = (self.metrics(), self.leader());
         let changed = async {
             // A receiver begins with everything that has ever been as news.

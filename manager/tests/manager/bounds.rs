@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use goat_proto::v1::{
     CreateServiceRequest, Hello, Inventory, SetManagerAddressRequest, SetManagerRequest, SetNodeAvailabilityRequest,
-    UpdateServiceRequest, WorkerMessage, worker_message,
+    SetNodeLabelsRequest, UpdateServiceRequest, WorkerMessage, worker_message,
 };
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -80,6 +80,8 @@ const PLAIN: &[(&str, &str)] = &[
     ("Identity/RotateAuthority", "RotateAuthorityRequest"),
     ("Identity/Renew", "RenewRequest"),
     ("Identity/IssueClient", "IssueClientRequest"),
+    ("Identity/ListClients", "ListClientsRequest"),
+    ("Identity/RevokeClient", "RevokeClientRequest"),
     ("Presence/Ping", "PingRequest"),
     ("Presence/PingFor", "PingForRequest"),
 ];
@@ -94,6 +96,7 @@ fn requests() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let address = SetManagerAddressRequest { reference: m1.clone(), address, force: true, ..Default::default() };
     let (reference, availability) = ("w1".to_owned(), "active".to_owned());
     let drain = SetNodeAvailabilityRequest { reference, availability, ..Default::default() };
+    let labels = SetNodeLabelsRequest { reference: "w1".into(), ..Default::default() };
     let manager = SetManagerRequest { reference: m1, standing: "voter".into(), ..Default::default() };
     let mut requests = vec![
         ("Control/CreateService", "CreateServiceRequest", create.encode_to_vec()),
@@ -101,6 +104,7 @@ fn requests() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("Control/SetManagerAddress", "SetManagerAddressRequest", address.encode_to_vec()),
         ("Control/SetNodeAvailability", "SetNodeAvailabilityRequest", drain.encode_to_vec()),
         ("Control/SetManager", "SetManagerRequest", manager.encode_to_vec()),
+        ("Control/SetNodeLabels", "SetNodeLabelsRequest", labels.encode_to_vec()),
     ];
     requests.extend(PLAIN.iter().map(|(call, message)| (*call, *message, Vec::new())));
     requests

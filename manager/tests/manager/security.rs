@@ -272,11 +272,6 @@ async fn a_revoked_client_is_refused_by_every_call_and_others_are_not() {
         Ok::<_, Status>(secured.channel_of(&file))
     };
     let revoke = |name: &str| RevokeClientRequest { request_id: request_id(11), name: name.into() };
-    // Older managers could not read the list.
-    let refused = identity.revoke_client(revoke("eve")).await.expect_err("the format is not raised yet");
-    assert!(refused.message().contains("goatctl cluster upgrade"), "{refused}");
-    let mut control = ControlClient::new(manager.clone());
-    control.upgrade_cluster(UpgradeClusterRequest { request_id: request_id(12) }).await.expect("all are new");
     let (eve, adam) = (issue("eve").await.expect("issued"), issue("adam").await.expect("issued"));
     call(eve.clone(), "/goat.v1.Control/GetStatus").await.expect("she is a client");
     identity.revoke_client(revoke("eve")).await.expect("revoked");

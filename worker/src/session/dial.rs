@@ -154,7 +154,6 @@ impl Dialer {
         loop {
             // A session through another manager would only end the one that a leader has begun.
             let is_registering = || registering.load(Ordering::Relaxed) > 0;
-            let may_relay = !is_registering();
             if asked.is_empty() {
                 match queue.pop_front().map(|address| (address, false)).or_else(|| Some((relay.take()?.1, true))) {
                     Some((address, is_relayed)) => asked.push(ask(address, is_relayed, &registering, parts)),
@@ -167,7 +166,7 @@ impl Dialer {
                     asked.extend(queue.pop_front().map(|address| ask(address, false, &registering, parts)));
                     continue;
                 }
-                () = until(relay.as_ref().map(|(due, _)| *due)), if may_relay && relay.is_some() => {
+                () = until(relay.as_ref().map(|(due, _)| *due)), if relay.is_some() && !is_registering() => {
                     if is_registering() {
                         continue;
                     }
@@ -175,7 +174,7 @@ impl Dialer {
                     answered = Instant::now();
                     continue;
                 }
-                () = tokio::time::sleep_until(answered + LAST_ANSWER), if may_relay && round.has_answer && queue.is_empty() && relay.is_none() => {
+                () = tokio::time::sleep_until(answered + LAST_ANSWER), if !is_registering() && round.has_answer && queue.is_empty() && relay.is_none() => {
                     if is_registering() {
                         continue;
                     }

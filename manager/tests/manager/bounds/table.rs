@@ -1,5 +1,6 @@
 //! The bound of each field that can grow.
 
+use goat_core::model::MAX_OPERATOR_LABELS;
 use goat_core::model::validate::MAX_SPEC_BYTES;
 use goat_core::model::validate::node::{
     MAX_ADDRESS_BYTES, MAX_IMAGE_REFERENCE_BYTES, MAX_IMAGES, MAX_LABELS, MAX_VERSION_BYTES, MAX_WORD_BYTES, MAX_WORDS,
@@ -70,6 +71,10 @@ pub const BOUNDS: &[(&str, Bound)] = &[
     ("SetNodeAvailabilityRequest.availability", Bound::Length(WORD_BYTES)),
     ("RemoveNodeRequest.request_id", Bound::Whole("request_id", ID_BYTES)),
     ("RemoveNodeRequest.reference", Bound::Length(MAX_REFERENCE_BYTES)),
+    ("SetNodeLabelsRequest.request_id", Bound::Whole("request_id", ID_BYTES)),
+    ("SetNodeLabelsRequest.reference", Bound::Length(MAX_REFERENCE_BYTES)),
+    ("SetNodeLabelsRequest.set", Bound::AtMost(MAX_OPERATOR_LABELS)),
+    ("SetNodeLabelsRequest.remove", Bound::AtMost(MAX_OPERATOR_LABELS)),
     ("FreezeRequest.request_id", Bound::Whole("request_id", ID_BYTES)),
     ("UpgradeClusterRequest.request_id", Bound::Whole("request_id", ID_BYTES)),
     ("WatchEventsRequest.service", Bound::Length(MAX_REFERENCE_BYTES)),
@@ -101,6 +106,11 @@ pub const BOUNDS: &[(&str, Bound)] = &[
     ("RenewRequest.certificate_request", Bound::Message(JOIN_BYTES)),
     ("IssueClientRequest.name", Bound::Message(JOIN_BYTES)),
     ("IssueClientRequest.certificate_request", Bound::Message(JOIN_BYTES)),
+    ("RevokeClientRequest.request_id", Bound::Message(JOIN_BYTES)),
+    ("RevokeClientRequest.name", Bound::Message(JOIN_BYTES)),
+    ("ListClientsRequest.after", Bound::Message(JOIN_BYTES)),
+    ("ListClientsReply.clients", Bound::Reply),
+    ("Client.name", Bound::Reply),
     ("GetJoinTokenRequest.request_id", Bound::Message(JOIN_BYTES)),
     ("GetJoinTokenRequest.role", Bound::Message(JOIN_BYTES)),
     ("RotateAuthorityRequest.request_id", Bound::Message(JOIN_BYTES)),
@@ -119,6 +129,7 @@ pub const BOUNDS: &[(&str, Bound)] = &[
     ("ServiceChange.id", Bound::Length(ID_BYTES)),
     ("Hello.node_id", Bound::Length(MAX_NAME_BYTES)),
     ("Hello.name", Bound::Length(MAX_NAME_BYTES)),
+    ("Hello.instance_id", Bound::Length(MAX_NAME_BYTES)),
     ("Hello.address", Bound::Length(MAX_ADDRESS_BYTES)),
     ("Hello.labels", Bound::AtMost(MAX_LABELS)),
     ("Hello.tasks", Bound::AtMost(MAX_HELLO_TASKS)),
@@ -133,6 +144,7 @@ pub const BOUNDS: &[(&str, Bound)] = &[
     ("Inventory.conditions", Bound::Length(MAX_WORD_BYTES)),
     ("Inventory.agent_address", Bound::Length(MAX_ADDRESS_BYTES)),
     ("LogChunk.data", Bound::Logs),
+    ("LogChunk.padding", Bound::Logs),
     ("LogChunk.stream", Bound::Logs),
     ("Port.protocol", Bound::Whole("spec", MAX_SPEC_BYTES)),
     ("Mount.source", Bound::Whole("spec", MAX_SPEC_BYTES)),
@@ -203,6 +215,7 @@ pub const BOUNDS: &[(&str, Bound)] = &[
     ("ProgressReply.phase", Bound::Reply),
     ("ProgressReply.stance", Bound::Reply),
     ("ProgressReply.backup_problem", Bound::Reply),
+    ("ProgressReply.links", Bound::Reply),
     ("JoinManagerReply.cluster_id", Bound::Reply),
     ("JoinManagerReply.certificate", Bound::Reply),
     ("JoinManagerReply.authorities", Bound::Reply),
@@ -238,6 +251,7 @@ pub const BOUNDS: &[(&str, Bound)] = &[
     ("Peer.version", Bound::Reply),
     ("Peer.standing", Bound::Reply),
     ("Peer.backup_problem", Bound::Reply),
+    ("Peer.problem", Bound::Reply),
     ("Welcome.cluster_id", Bound::Reply),
     ("Welcome.managers", Bound::Reply),
     ("Redirect.leader_address", Bound::Reply),
