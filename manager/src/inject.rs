@@ -31,7 +31,7 @@ pub(crate) async fn into_duty(name: &'static str, work: impl Future<Output = ()>
 pub(crate) fn stall(view: &View) {
     if is_wanted("stall", "locks") {
         let view = view.clone();
-        std::thread::spawn(move || view.write_locked(|| loop_for_good()));
+        std::thread::spawn(move || view.write_locked(loop_for_good));
     }
     if is_wanted("stall", "runtime") {
         let threads = tokio::runtime::Handle::current().metrics().num_workers();

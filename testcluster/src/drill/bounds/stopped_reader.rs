@@ -13,7 +13,8 @@ use crate::drill::look::WITHIN;
 use crate::drill::stage::{Measured, Stage};
 use crate::error::Error;
 
-const LINES: u64 = 1_500_000;
+/// About as many as the process runtime keeps: two files of 10 MiB.
+const LINES: u64 = 600_000;
 const PAUSE_S: u64 = 25;
 /// Read before the pause: more than nothing, less than what is under way.
 const FIRST_BYTES: usize = 64 << 10;
