@@ -1,8 +1,8 @@
 //! The few facts of the replicated state that Raft's own path needs: which managers and nodes were removed, the managers'
 //! names and addresses, and the format in use.
 //!
-//! Every append, vote and heartbeat that arrives asks whether its sender was removed. If that took the state's lock, whoever
-//! holds the lock for long (a large command, a debug report, a plan) would hold up Raft, and with it elections and leases.
+//! Each append, vote and heartbeat that arrives asks whether its sender was removed. If that took the state's lock, whatever
+//! holds the lock for long (a large command, a debug report, a plan) would delay Raft, and with it elections and leases.
 //! The machine publishes a new directory when a command has changed one of these facts; readers clone a pointer.
 
 use std::collections::{BTreeMap, HashSet};

@@ -95,7 +95,7 @@ fn extreme_step(state: &State, (what, a, b, c, d): Numbers) -> Step {
     }
 }
 
-/// What a worker knows, or makes up.
+/// Tasks that a worker reports, some of them invented.
 fn known(state: &State, a: u64, b: u64, c: u64) -> Vec<KnownTask> {
     let versions = |service: ServiceId| state.service(service).map_or(c, |service| service.spec_version);
     let task = |number: u64, attempt: u64| {

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::raft::{Group, PeerInfo, seat};
 
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Each change takes a round trip and two fsyncs. From these averages on, users are told which of them is slow.
+/// Each change takes a round trip and two fsyncs. `status` warns of averages above these.
 const SLOW_ROUND_TRIP_US: u64 = 50_000;
 const SLOW_FSYNC_US: u64 = 20_000;
 /// The last time that can be written as a date (9999-12-31, Unix ms). A clock that was wrong may be beyond.
@@ -63,7 +63,7 @@ pub(super) async fn peers(group: &Group) -> Vec<v1::Peer> {
         .collect()
 }
 
-/// What one peer is described with.
+/// The context in which one peer is described.
 struct PeerView<'a> {
     group: &'a Group,
     leader: Option<u64>,
