@@ -22,7 +22,7 @@ use super::opinions::{Answer, Opinions, Questions};
 use super::ordered::Ordered;
 use crate::clock;
 
-/// A turn so late says that this process stood still and heard nobody in that time: everybody gets their full time anew.
+/// A turn that is later than this means that this process stood still: each worker gets its full time again.
 const STOOD_STILL_MS: u64 = 1_000;
 /// Heartbeats granted under one hold of the state's lock.
 const GRANTS_AT_ONCE: usize = 256;
@@ -43,7 +43,7 @@ fn is_leased(state: &State, node: NodeId) -> bool {
         .any(|task| state.spec_of(task).is_some_and(|spec| spec.on_disconnect().is_leased()))
 }
 
-/// What becomes of a heartbeat.
+/// The treatment of one heartbeat.
 enum Verdict {
     Grant,
     /// It is said that the node is ready; the next heartbeat asks again.

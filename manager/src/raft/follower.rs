@@ -78,7 +78,7 @@ impl Group {
     fn record_contact(&self, leader: &Vote) {
         let follows = self.with_metrics(|metrics| metrics.vote == *leader);
         if follows {
-            self.inner.contact.record(*leader, clock::boot_ms());
+            self.inner.network.contact.record(*leader, clock::boot_ms());
         }
     }
 }

@@ -12,7 +12,7 @@ impl Group {
     /// The voter that has most of the log among those that answer, this manager excepted. `None` if none answers: a leader
     /// that hands over to a manager that is gone loses the time until the others notice.
     pub fn best_successor(&self) -> Option<u64> {
-        let reach = &self.inner.reach;
+        let reach = &self.inner.network.reach;
         self.with_metrics(|metrics| {
             let replication = metrics.replication.as_ref();
             let matched = |id: &u64| {

@@ -53,12 +53,12 @@ impl Group {
 
     /// The link to another member, as this manager's heartbeats and votes found it.
     pub fn link_figures(&self, id: u64) -> LinkFigures {
-        self.inner.reach.figures(id)
+        self.inner.network.reach.figures(id)
     }
 
     /// The managers that Raft misses.
     pub fn missed(&self) -> Vec<PeerInfo> {
-        let is_missed = |member: &PeerInfo| self.inner.reach.is_missed(member.id);
+        let is_missed = |member: &PeerInfo| self.inner.network.reach.is_missed(member.id);
         self.members().into_iter().filter(is_missed).collect()
     }
 

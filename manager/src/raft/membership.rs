@@ -53,7 +53,7 @@ impl Group {
 
     /// What the next step is decided on. Of the leader.
     pub fn seen(&self) -> Seen {
-        let (own, reach) = (self.id(), &self.inner.reach);
+        let (own, reach) = (self.id(), &self.inner.network.reach);
         // A copy: whom Raft misses is behind a lock of its own.
         let metrics = self.with_metrics(Clone::clone);
         let membership = metrics.membership_config.membership();

@@ -52,7 +52,6 @@ use crate::taskset::TaskSet;
 use crate::traced::Traced;
 pub use seated::{Roster, Seated};
 
-use election::LeaderContact;
 use follower::Acknowledged;
 use network::Network;
 use peers::Peers;
@@ -120,8 +119,6 @@ struct Inner {
     store: LogStore,
     peers: Peers,
     network: Network,
-    reach: Reach,
-    contact: Arc<LeaderContact>,
     acknowledged: Acknowledged,
     tasks: TaskSet,
     view: View,
@@ -157,21 +154,20 @@ impl Group {
         let own = OwnLog { last_index: ends.last.map_or(0, |last| last.index), vote_term: store.vote_term() };
         store::tell_read(clock::boot_ms().saturating_sub(began), ends, &view);
         welcome::check(&Roster::new(config, seated, &view), &peers, own).await?;
-        let (reach, contact) = (Reach::default(), Arc::new(LeaderContact::default()));
         let network = Network {
             id,
             peers: peers.clone(),
             cluster,
-            reach: reach.clone(),
+            reach: Reach::default(),
             view: view.clone(),
-            contact: contact.clone(),
+            contact: Arc::default(),
         };
         let raft = Raft::new(id, Arc::new(timing::raft_config(config)), network.clone(), store.clone(), machine)
             .await
             .map_err(|error| Error::Raft(error.to_string()))?;
         let tasks = tasks.child("raft");
         let election = ElectionTiming::new(config);
-        tasks.spawn_duty(Duty::Elections, election::run(id, raft.clone(), contact.clone(), election));
+        tasks.spawn_duty(Duty::Elections, election::run(id, raft.clone(), network.contact.clone(), election));
         let interval = Duration::from_millis(config.heartbeat_interval_ms);
         tasks.spawn_duty(Duty::Heartbeats, heartbeat::run(raft.clone(), interval));
         let meters = Meters::new(insight::with_metrics(&raft, |metrics| metrics.current_term));
@@ -181,8 +177,6 @@ impl Group {
             store,
             peers,
             network,
-            reach,
-            contact,
             acknowledged: Acknowledged::default(),
             tasks,
             view,
@@ -288,7 +282,7 @@ impl Group {
 
     /// Records that this manager gave its vote: the candidate gets the time to become the leader.
     pub(crate) fn record_vote(&self) {
-        self.inner.contact.record_vote(clock::boot_ms());
+        self.inner.network.contact.record_vote(clock::boot_ms());
     }
 
     /// A leader has just been heard.

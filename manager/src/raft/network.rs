@@ -40,8 +40,6 @@ use super::timing::{HEARTBEAT_TIMEOUT, append_timeout};
 use super::wire;
 use crate::machine::View;
 
-/// Smaller batches say little about the rate of a link.
-const RATE_FROM_BYTES: u64 = 8 << 10;
 /// openraft ends a call at its hard limit without a word. Ours ends before that, so that it is recorded.
 const BEFORE_HARD_LIMIT: Duration = Duration::from_millis(50);
 /// An unreachable peer is tried again so often: a follower that is back must hear from the leader before its election
@@ -171,10 +169,6 @@ impl Link {
             Ok(answer) => {
                 let transmission = answer.on_the_way().saturating_sub(reach.shortest_round_trip(self.target));
                 self.batch.record_success(bytes, transmission);
-                if bytes >= RATE_FROM_BYTES {
-                    let us = transmission.as_micros().max(1) as u64;
-                    reach.record_rate(self.target, bytes.saturating_mul(1_000_000) / us);
-                }
                 Ok(answer.body)
             }
             Err(error) => {

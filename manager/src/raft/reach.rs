@@ -31,7 +31,6 @@ struct Peer {
     refusal: Option<String>,
     round_trip_us: Average,
     shortest: Shortest,
-    bytes_per_second: u64,
     /// Wakes calls in progress when the peer is lost.
     lost: Arc<Notify>,
 }
@@ -76,8 +75,6 @@ pub struct LinkFigures {
     pub silent_ms: Option<u64>,
     /// Of a heartbeat, on average; 0 if none was answered yet.
     pub round_trip_us: u64,
-    /// 0 if no append was large enough to tell.
-    pub bytes_per_second: u64,
 }
 
 impl Reach {
@@ -94,7 +91,6 @@ impl Reach {
             is_reached: peer.failing_since_ms.is_none() && peer.answered_at_ms.is_some(),
             silent_ms: peer.answered_at_ms.map(|at_ms| clock::boot_ms().saturating_sub(at_ms)),
             round_trip_us: peer.round_trip_us.0.unwrap_or(0),
-            bytes_per_second: peer.bytes_per_second,
         }
     }
 
@@ -102,11 +98,6 @@ impl Reach {
     pub(super) fn shortest_round_trip(&self, peer: u64) -> Duration {
         let peers = self.0.lock();
         Duration::from_micros(peers.get(&peer).and_then(|peer| peer.shortest.get()).unwrap_or(0))
-    }
-
-    /// Records the rate at which a large append was transmitted.
-    pub(super) fn record_rate(&self, peer: u64, bytes_per_second: u64) {
-        self.0.lock().entry(peer).or_default().bytes_per_second = bytes_per_second;
     }
 
     /// Records a peer that answers, and refuses what this manager says: its operator has to know.

@@ -74,14 +74,13 @@ impl Group {
             matched.map(|(id, matched)| (*id, matched.as_ref().map_or(0, |log_id| log_id.index))).collect()
         });
         let link = |(id, matched_index)| {
-            let figures = self.inner.reach.figures(id);
+            let figures = self.inner.network.reach.figures(id);
             PeerLink {
                 id,
                 is_reached: figures.is_reached,
                 silent_ms: figures.silent_ms.unwrap_or(0),
                 round_trip_us: figures.round_trip_us,
                 matched_index,
-                bytes_per_second: figures.bytes_per_second,
             }
         };
         matched.into_iter().map(link).collect()

@@ -17,11 +17,11 @@ pub(super) const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(2_000);
 
 /// Time that an append may take besides the transmission of its bytes: its follower may have to finish one fsync and do
 /// another one (200 ms each), on a link that loses segments. A follower that does not answer heartbeats is given up earlier.
-pub(super) const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Slowest link that a command of the largest size (1 MiB) must get through, in bytes per second: a tenth of 1 Mbit/s,
 /// since other traffic shares the link.
-pub(super) const MIN_BYTES_PER_SECOND: u64 = 12_500;
+const MIN_BYTES_PER_SECOND: u64 = 12_500;
 
 /// Time without an answer to any heartbeat after which calls in progress to a peer end: their connection may be dead.
 pub(super) const PEER_LOST_AFTER: Duration = Duration::from_millis(4_000);
@@ -31,9 +31,6 @@ pub(super) const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest silence of a leader before a follower stands for election, however irregular its heartbeats were.
 pub(super) const MAX_SILENCE_MS: u64 = 3_000;
-
-/// openraft schedules its own heartbeats and elections in ticks; both are switched off, so that this is of no effect.
-const UNUSED_MS: u64 = 0;
 
 /// How soon a leader's silence leads to an election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +57,6 @@ pub(super) fn raft_config(config: &Config) -> RaftConfig {
         cluster_name: "goat".into(),
         // The deadline of a heartbeat. When heartbeats are sent: `super::heartbeat`.
         heartbeat_interval: HEARTBEAT_TIMEOUT.as_millis() as u64,
-        heartbeat_min_interval: Some(UNUSED_MS),
         enable_heartbeat: false,
         // The leader's lease, during which no vote is given to others.
         election_timeout_max: election.lease_ms,
