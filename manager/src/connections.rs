@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use goat_tls::{Class, Incoming, Limits, Listener, Overflow, Share, Transport};
+use goat_tls::{Class, Incoming, Limits, Listener, Share, Transport};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::{Error, Server};
@@ -20,11 +20,18 @@ use crate::security::gate::GateLayer;
 pub const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(5),
     handshakes: 256,
+    // A handshake takes one round trip, and it waits for the other 255.
+    handshake_min_age: Duration::from_secs(2),
     managers: Share::members(1_024, 256),
     // A session, the session that replaces it, a renewal, and a connection for each log stream.
     workers: Share::members(8_192, 40),
     clients: Share::members(2_048, 1_024),
-    strangers: Share { places: 64, each: 64, overflow: Overflow::CloseOldest, lifetime: Some(Duration::from_secs(20)) },
+    strangers: Share {
+        // A request to join needs two round trips of 300 ms after the handshake.
+        min_age: Duration::from_secs(1),
+        lifetime: Some(Duration::from_secs(20)),
+        ..Share::closing_oldest(64, 64)
+    },
     plaintext: Share::members(8_192, 8_192),
 };
 const KEEPALIVE: Duration = Duration::from_secs(5);

@@ -87,6 +87,7 @@ pub fn command(layout: &Layout, options: &Options, binaries: &Path, member: Memb
             add("runtimes", layout.runtime.word().to_owned());
             add("cpu-millis", options.cpu_millis.to_string());
             add("memory", "8GiB".to_owned());
+            options.max_tasks.into_iter().for_each(|max_tasks| add("max-tasks", max_tasks.to_string()));
             if let Some(socket) = layout.docker_socket(member) {
                 add("docker-host", socket.display().to_string());
             }

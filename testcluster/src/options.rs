@@ -45,6 +45,8 @@ pub struct Options {
     pub slow_disks: bool,
     /// Managers save the state every second, into the cluster's directory.
     pub is_backed_up: bool,
+    /// Task limit of each worker. `None`: the worker's own default.
+    pub max_tasks: Option<u32>,
 }
 
 impl Options {
@@ -85,6 +87,7 @@ impl Options {
             daemons: None,
             slow_disks: false,
             is_backed_up: false,
+            max_tasks: None,
         })
     }
 }

@@ -1,11 +1,16 @@
 //! Connections inwards: handshakes side by side, each connection knowing who calls, each class of callers within its share.
 //!
 //! ```text
-//! TCP ─► handshake ─► class and key ─► a place in the class's share ─► the class's server
-//!         │ as many as Limits::handshakes at a time, fairly divided among source addresses
+//! TCP ─► first byte ─► handshake ─► class and key ─► a place in the class's share ─► the class's server
+//!  │         │            │ of each as many as Limits::handshakes at a time, fairly divided among source addresses
+//!  └─────────┴────────────┴── on a thread of its own, of lower priority
 //! ```
 //! A connection is accepted at once in any case: to let it wait in the kernel's queue would let members wait behind strangers.
+//!
+//! A handshake costs more processor time than most requests, and whoever reaches the port can ask for one. So handshakes
+//! use one thread at most, and the kernel prefers the threads of the connections that are established.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,22 +19,21 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Sleep;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream as Incomings;
 use tokio_util::either::Either;
-use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::transport::server::Connected;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
 use crate::Error;
 use crate::authority::unix_s;
+use crate::handshake_thread;
 use crate::network::{Line, Listener, set_nodelay};
-use crate::places::{Key, Overflow, Place, Places, Share, source};
+use crate::places::{Key, Place, Places, Share, source};
+use crate::stream::{Inner, Stream};
 use crate::subject::{Role, Subject, validity};
 use crate::transport::Transport;
 
@@ -61,8 +65,12 @@ impl Class {
 pub struct Limits {
     /// Of a handshake, in time.
     pub handshake: Duration,
-    /// At the same time. Beyond it, the oldest handshake of the source address with the most of them is given up.
+    /// At the same time, and as many connections on which nothing was received yet. Beyond it, the oldest one of the source
+    /// address with the most of them is closed.
     pub handshakes: usize,
+    /// A younger handshake is not given up for one of the same source address: else a source that asks for more than there
+    /// is time for would have none of them completed. A connection on which nothing was received has no such protection.
+    pub handshake_min_age: Duration,
     /// Counted by manager.
     pub managers: Share,
     /// Counted by worker.
@@ -143,23 +151,18 @@ impl Caller {
 #[derive(Debug)]
 pub struct Incoming {
     ready: mpsc::Receiver<io::Result<Stream>>,
-    _task: Arc<Task>,
-}
-
-#[derive(Debug)]
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// The acceptor ends when the last of these is dropped.
+    _acceptor: Arc<DropGuard>,
 }
 
 impl Incoming {
     /// Takes connections from now on, those of all classes for one server.
     pub fn new(listener: impl Into<Listener>, transport: Transport, limits: Limits) -> Self {
         let (sender, ready) = mpsc::channel(QUEUE);
-        Self { ready, _task: Acceptor::spawn(listener.into(), transport, limits, Class::ALL.map(|_| sender.clone())) }
+        Self {
+            ready,
+            _acceptor: Acceptor::spawn(listener.into(), transport, limits, Class::ALL.map(|_| sender.clone())),
+        }
     }
 
     /// Takes connections from now on, those of each class for a server of its own.
@@ -170,11 +173,11 @@ impl Incoming {
     ) -> [(Class, Self); Class::ALL.len()] {
         let channels = Class::ALL.map(|_| mpsc::channel(QUEUE));
         let senders = std::array::from_fn(|at| channels[at].0.clone());
-        let task = Acceptor::spawn(listener.into(), transport, limits, senders);
+        let acceptor = Acceptor::spawn(listener.into(), transport, limits, senders);
         let mut classes = Class::ALL.into_iter();
         channels.map(|(_, ready)| {
             let class = classes.next().expect("there are as many channels as classes");
-            (class, Self { ready, _task: task.clone() })
+            (class, Self { ready, _acceptor: acceptor.clone() })
         })
     }
 }
@@ -194,55 +197,94 @@ type Ready = mpsc::Sender<io::Result<Stream>>;
 struct Acceptor {
     transport: Transport,
     within: Duration,
+    handshakes: Places,
     /// In the order of [`Class::ALL`].
     classes: [(Places, Ready); Class::ALL.len()],
 }
 
 impl Acceptor {
-    fn spawn(listener: Listener, transport: Transport, limits: Limits, ready: [Ready; Class::ALL.len()]) -> Arc<Task> {
+    fn spawn(
+        listener: Listener,
+        transport: Transport,
+        limits: Limits,
+        ready: [Ready; Class::ALL.len()],
+    ) -> Arc<DropGuard> {
         let mut classes = Class::ALL.into_iter();
         let classes = ready.map(|ready| {
             let class = classes.next().expect("there are as many senders as classes");
             (Places::new(limits.share(class)), ready)
         });
-        let acceptor = Self { transport, within: limits.handshake, classes };
-        Arc::new(Task(tokio::spawn(accept(listener, acceptor, limits.handshakes)).abort_handle()))
+        let share = Share::closing_oldest(limits.handshakes, limits.handshakes);
+        let silent = Places::new(share);
+        let handshakes = Places::new(Share { min_age: limits.handshake_min_age, ..share });
+        let acceptor = Self { transport, within: limits.handshake, handshakes, classes };
+        let stop = CancellationToken::new();
+        let has_own_thread = matches!(listener, Listener::Tcp(_));
+        let accepting = accept(listener, acceptor, silent, Handle::current());
+        let accepting = stop.clone().run_until_cancelled_owned(accepting);
+        if has_own_thread {
+            handshake_thread::run(accepting);
+        } else {
+            // A simulation has one thread.
+            tokio::spawn(accepting);
+        }
+        Arc::new(stop.drop_guard())
     }
 
     /// From the first byte to the server that the connection is for.
-    async fn admit(self, line: Line, address: SocketAddr, place: Place) -> io::Result<()> {
-        let shaken = tokio::select! {
-            biased;
-            () = place.closed.cancelled() => return Err(io::Error::other("too many handshakes at the same time")),
-            shaken = tokio::time::timeout(self.within, handshake(line, address, &self.transport)) => shaken,
+    async fn admit(self, line: Line, address: SocketAddr, silent: Place) -> io::Result<()> {
+        let handshake = async {
+            unless_closed(&silent, first_byte(&line)).await?;
+            let Some(place) = self.handshakes.take(silent.key().clone()) else { return Err(too_many_handshakes()) };
+            drop(silent);
+            let shaken = unless_closed(&place, handshake(line, address, &self.transport)).await?;
+            Ok((shaken, place))
         };
-        let (inner, caller) = shaken.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake"))??;
+        let shaken = tokio::time::timeout(self.within, handshake).await;
+        let ((inner, caller), _handshake) =
+            shaken.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake"))??;
         let class = caller.class();
         let (places, ready) = &self.classes[class as usize];
-        let lifetime = places.lifetime();
         let Some(place) = places.take(caller.key(address)) else {
             let problem = format!("all places for callers of this class are taken ({class:?})");
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, problem));
         };
-        let closed = Box::pin(place.closed.clone().cancelled_owned());
-        let expiry = lifetime.map(|lifetime| Box::pin(tokio::time::sleep(lifetime)));
-        let stream = Stream { inner, caller, closed, expiry, _place: place };
         // No receiver: the server has stopped.
-        let _ = ready.send(Ok(stream)).await;
+        let _ = ready.send(Ok(Stream::new(inner, caller, place, places.lifetime()))).await;
         Ok(())
     }
 }
 
-async fn accept(mut listener: Listener, acceptor: Acceptor, handshakes: usize) {
-    let share = Share { places: handshakes, each: handshakes, overflow: Overflow::CloseOldest, lifetime: None };
-    let places = Places::new(share);
+fn too_many_handshakes() -> io::Error {
+    io::Error::other("too many handshakes at the same time")
+}
+
+/// The work of a connection, unless its place is given to another one meanwhile.
+async fn unless_closed<T>(place: &Place, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::select! {
+        biased;
+        () = place.closed.cancelled() => Err(too_many_handshakes()),
+        done = work => done,
+    }
+}
+
+/// Waits until the caller has sent something.
+async fn first_byte(line: &Line) -> io::Result<()> {
+    match line {
+        Either::Left(stream) => stream.peek(&mut [0]).await.map(drop),
+        Either::Right(_) => Ok(()),
+    }
+}
+
+/// `io`: the runtime that watches the connections' sockets.
+async fn accept(mut listener: Listener, acceptor: Acceptor, silent: Places, io: Handle) {
     let (refused, mut refusals) = mpsc::channel::<(SocketAddr, io::Error)>(1);
     let mut told: Option<Instant> = None;
     // They end with this one.
     let mut running = JoinSet::new();
     loop {
         let (line, address) = tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(&io) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!(%error, "a connection could not be taken");
@@ -259,7 +301,7 @@ async fn accept(mut listener: Listener, acceptor: Acceptor, handshakes: usize) {
                 continue;
             }
         };
-        let Some(place) = places.take(Key::Source(source(address.ip()))) else { continue };
+        let Some(place) = silent.take(Key::Source(source(address.ip()))) else { continue };
         let (acceptor, refused) = (acceptor.clone(), refused.clone());
         running.spawn(async move {
             match acceptor.admit(line, address, place).await {
@@ -271,8 +313,6 @@ async fn accept(mut listener: Listener, acceptor: Acceptor, handshakes: usize) {
         });
     }
 }
-
-type Inner = Either<Line, Box<TlsStream<Line>>>;
 
 async fn handshake(line: Line, address: SocketAddr, transport: &Transport) -> io::Result<(Inner, Caller)> {
     set_nodelay(&line)?;
@@ -287,66 +327,4 @@ async fn handshake(line: Line, address: SocketAddr, transport: &Transport) -> io
         None => Caller::nobody(address, false),
     };
     Ok((Either::Right(Box::new(stream)), caller))
-}
-
-/// A connection, encrypted or not.
-#[derive(Debug)]
-pub struct Stream {
-    inner: Inner,
-    caller: Caller,
-    /// Ready when the connection's place was given to another one.
-    closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Ready at the end of the connection's lifetime.
-    expiry: Option<Pin<Box<Sleep>>>,
-    _place: Place,
-}
-
-impl Stream {
-    /// An error once the connection is to be closed; else the task is woken when it is.
-    fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let aborted = |problem| Err(io::Error::new(io::ErrorKind::ConnectionAborted, problem));
-        if self.closed.as_mut().poll(cx).is_ready() {
-            return aborted("closed to make room for another connection");
-        }
-        if self.expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready()) {
-            return aborted("closed at the end of its lifetime");
-        }
-        Ok(())
-    }
-}
-
-impl Connected for Stream {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        stream.check_open(cx)?;
-        Pin::new(&mut stream.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let stream = self.get_mut();
-        stream.check_open(cx)?;
-        Pin::new(&mut stream.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        stream.check_open(cx)?;
-        Pin::new(&mut stream.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        stream.check_open(cx)?;
-        Pin::new(&mut stream.inner).poll_shutdown(cx)
-    }
 }

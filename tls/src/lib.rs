@@ -9,6 +9,7 @@
 //! | [`transport`] | the present credentials as TLS settings, replaced while connections go on |
 //! | [`connect`], [`accept`] | connections outwards and inwards |
 //! | `places` | how many connections each class of callers has |
+//! | `handshake_thread` | where handshakes run, so that they do not delay connections |
 //! | `outdated` | whose certificates are taken inwards |
 //! | [`network`] | what they go over: TCP, unless a simulation says otherwise |
 //!
@@ -20,9 +21,11 @@ pub mod accept;
 pub mod authority;
 pub mod connect;
 pub mod credentials;
+mod handshake_thread;
 pub mod network;
 mod outdated;
 mod places;
+mod stream;
 pub mod subject;
 pub mod token;
 pub mod transport;

@@ -1,7 +1,7 @@
 //! The network under connections: the machine's TCP, unless a simulation puts another in its place.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::either::Either;
 
 /// What comes when it comes.
@@ -85,10 +86,15 @@ impl From<TcpListener> for Listener {
 }
 
 impl Listener {
-    pub(crate) async fn accept(&mut self) -> io::Result<(Line, SocketAddr)> {
+    /// The next connection. The runtime `io` watches its socket, whichever runtime polls this.
+    pub(crate) async fn accept(&mut self, io: &Handle) -> io::Result<(Line, SocketAddr)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
+                let accepted = poll_fn(|cx| {
+                    let _io = io.enter();
+                    listener.poll_accept(cx)
+                });
+                let (stream, address) = accepted.await?;
                 Ok((Either::Left(stream), address))
             }
             Self::Other(ear) => {

@@ -5,7 +5,11 @@
 //! | --- | --- |
 //! | its key (an identity, or a source address) at [`Share::each`] | the oldest connection of that key is closed |
 //! | the share full, [`Overflow::CloseOldest`] | the oldest connection of the key with the most connections is closed |
+//! | the same, but the new connection's key would then have as many, and that oldest one is younger than [`Share::min_age`] | the new connection is refused |
 //! | the share full, [`Overflow::Refuse`] | the new connection is refused |
+//!
+//! The minimum age bounds the work that one source causes: 64 places of 1 s are 64 new connections a second, however fast
+//! it connects.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The bytes of an IPv6 address that belong to one network: a host has all addresses of a /64.
@@ -35,6 +40,8 @@ pub struct Share {
     /// At the same time with one key; the oldest is closed to make room.
     pub each: usize,
     pub overflow: Overflow,
+    /// With [`Overflow::CloseOldest`]: a younger connection is not closed for one whose key has as many.
+    pub min_age: Duration,
     /// A connection is closed after this time. `None`: it may last.
     pub lifetime: Option<Duration>,
 }
@@ -43,9 +50,14 @@ impl Share {
     /// For callers that have no business here.
     pub const CLOSED: Self = Self::members(0, 0);
 
+    /// For strangers: a connection beyond the share closes the oldest one of the key with most.
+    pub const fn closing_oldest(places: usize, each: usize) -> Self {
+        Self { overflow: Overflow::CloseOldest, ..Self::members(places, each) }
+    }
+
     /// For members: connections last, and a connection beyond the share is refused.
     pub const fn members(places: usize, each: usize) -> Self {
-        Self { places, each, overflow: Overflow::Refuse, lifetime: None }
+        Self { places, each, overflow: Overflow::Refuse, min_age: Duration::ZERO, lifetime: None }
     }
 }
 
@@ -76,7 +88,15 @@ struct Taken {
     count: usize,
     next_number: u64,
     /// Oldest first.
-    by_key: HashMap<Key, VecDeque<(u64, CancellationToken)>>,
+    by_key: HashMap<Key, VecDeque<Holder>>,
+}
+
+/// A connection that has a place.
+#[derive(Debug)]
+struct Holder {
+    number: u64,
+    since: Instant,
+    closed: CancellationToken,
 }
 
 /// A connection's place, given back when it is dropped.
@@ -89,6 +109,12 @@ pub(crate) struct Place {
     pub(crate) closed: CancellationToken,
 }
 
+impl Place {
+    pub(crate) const fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.taken.lock().remove(&self.key, self.number);
@@ -98,7 +124,7 @@ impl Drop for Place {
 impl Taken {
     fn remove(&mut self, key: &Key, number: u64) {
         let Some(places) = self.by_key.get_mut(key) else { return };
-        if let Some(at) = places.iter().position(|(known, _)| *known == number) {
+        if let Some(at) = places.iter().position(|holder| holder.number == number) {
             places.remove(at);
             self.count -= 1;
         }
@@ -107,15 +133,24 @@ impl Taken {
         }
     }
 
+    fn count_of(&self, key: &Key) -> usize {
+        self.by_key.get(key).map_or(0, VecDeque::len)
+    }
+
+    fn oldest(&self, key: &Key) -> Option<&Holder> {
+        self.by_key.get(key).and_then(VecDeque::front)
+    }
+
     fn close_oldest(&mut self, key: &Key) {
-        let Some((number, closed)) = self.by_key.get(key).and_then(|places| places.front()).cloned() else { return };
-        closed.cancel();
+        let Some(holder) = self.oldest(key) else { return };
+        holder.closed.cancel();
+        let number = holder.number;
         self.remove(key, number);
     }
 
     /// The key with the most connections; among equals the one whose oldest connection is the oldest.
     fn largest(&self) -> Option<Key> {
-        let age = |places: &VecDeque<(u64, _)>| std::cmp::Reverse(places.front().map(|(number, _)| *number));
+        let age = |places: &VecDeque<Holder>| std::cmp::Reverse(places.front().map(|holder| holder.number));
         self.by_key.iter().max_by_key(|(_, places)| (places.len(), age(places))).map(|(key, _)| key.clone())
     }
 }
@@ -135,22 +170,36 @@ impl Places {
         if self.share.places == 0 {
             return None;
         }
-        while taken.by_key.get(&key).is_some_and(|places| places.len() >= self.share.each) {
-            taken.close_oldest(&key);
-        }
-        while taken.count >= self.share.places {
-            match (self.share.overflow, taken.largest()) {
-                (Overflow::CloseOldest, Some(largest)) => taken.close_oldest(&largest),
-                _ => return None,
+        while let Some(largest) = self.crowded(&taken, &key) {
+            let is_fair = taken.count_of(&largest) > taken.count_of(&key) + 1;
+            let may_close = match self.share.overflow {
+                Overflow::Refuse => taken.count_of(&key) >= self.share.each,
+                Overflow::CloseOldest => is_fair || taken.oldest(&largest)?.since.elapsed() >= self.share.min_age,
+            };
+            if !may_close {
+                return None;
             }
+            taken.close_oldest(&largest);
         }
         let number = taken.next_number;
         taken.next_number += 1;
         taken.count += 1;
         let closed = CancellationToken::new();
-        taken.by_key.entry(key.clone()).or_default().push_back((number, closed.clone()));
+        taken.by_key.entry(key.clone()).or_default().push_back(Holder {
+            number,
+            since: Instant::now(),
+            closed: closed.clone(),
+        });
         drop(taken);
         Some(Place { taken: self.taken.clone(), key, number, closed })
+    }
+
+    /// The key that has to give up a connection before `key` can have one more.
+    fn crowded(&self, taken: &Taken, key: &Key) -> Option<Key> {
+        if taken.count_of(key) >= self.share.each {
+            return Some(key.clone());
+        }
+        (taken.count >= self.share.places).then(|| taken.largest()).flatten()
     }
 }
 
@@ -163,7 +212,7 @@ mod tests {
     }
 
     fn closing(places: usize, each: usize) -> Places {
-        Places::new(Share { places, each, overflow: Overflow::CloseOldest, lifetime: None })
+        Places::new(Share::closing_oldest(places, each))
     }
 
     #[test]
@@ -176,6 +225,21 @@ mod tests {
             [&greedy[0], &greedy[1], &modest, &third].map(|place| place.closed.is_cancelled()),
             [true, false, false, false]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_connects_fast_closes_none_of_its_young_connections() {
+        let share = Share { min_age: Duration::from_secs(1), ..closing(2, 2).share };
+        let places = Places::new(share);
+        let own: Vec<_> = (0..2).map(|_| places.take(source("10.0.0.1")).expect("room")).collect();
+        assert!(places.take(source("10.0.0.1")).is_none());
+        // Another source has its place at once, and takes no second one from the first before its time.
+        let other = places.take(source("10.0.0.2")).expect("made room");
+        assert!(own[0].closed.is_cancelled());
+        assert!(places.take(source("10.0.0.2")).is_none());
+        tokio::time::advance(share.min_age).await;
+        let _next = places.take(source("10.0.0.1")).expect("made room");
+        assert!(own[1].closed.is_cancelled() && !other.closed.is_cancelled());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use goat_tls::credentials::Request;
 use goat_tls::{
-    Authority, Connector, Credentials, Incoming, JoinToken, Limits, Overflow, Role, Share, Subject, Transport, Validity,
+    Authority, Connector, Credentials, Incoming, JoinToken, Limits, Role, Share, Subject, Transport, Validity,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -14,10 +14,11 @@ use tonic::transport::server::Connected;
 use tower_service::Service;
 
 const WITHIN: Duration = Duration::from_secs(5);
-const STRANGERS: Share = Share { places: 4, each: 4, overflow: Overflow::CloseOldest, lifetime: None };
+const STRANGERS: Share = Share::closing_oldest(4, 4);
 const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(5),
     handshakes: 8,
+    handshake_min_age: Duration::ZERO,
     managers: Share::members(8, 8),
     workers: Share::members(8, 8),
     clients: Share::members(8, 8),
@@ -193,7 +194,6 @@ async fn who_speaks_no_tls_is_told_so_and_refused() {
     // An alert, or nothing: no name.
     let _ = stream.read_to_end(&mut answer).await;
     assert!(!String::from_utf8_lossy(&answer).contains("nobody"));
-    // And others still get in.
     call(&client, manager).await.expect("taken");
 }
 
@@ -240,7 +240,7 @@ async fn until_closed(stream: &mut goat_tls::connect::Stream) {
 async fn callers_that_say_nothing_keep_nobody_out() {
     let authority = authority();
     // Longer than the test may last: a silent caller has to make room.
-    let limits = Limits { handshakes: 2, handshake: Duration::from_secs(3_600), ..LIMITS };
+    let limits = Limits { handshakes: 2, handshake: HOUR, handshake_min_age: HOUR, ..LIMITS };
     let address = keep(transport(&authority, Role::Manager), limits).await;
     let mut silent = Vec::new();
     for _ in 0..4 {

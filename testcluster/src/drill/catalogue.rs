@@ -113,6 +113,8 @@ pub enum Kind {
     LargeSpecs,
     /// A service is scaled beyond what the cluster holds: refused with the figure; the largest that is accepted runs or waits
     ManyTasks,
+    /// `operator debug`, 64 readers of the leader's metrics, and `service rm` of 100,000 tasks: leases, writes and the leader stay
+    BusyLeader,
     /// Somebody without a certificate holds connections and requests open: managers keep their memory, members still get in
     Stranger,
     /// A worker with a valid certificate sends messages that are too large, and floods of them: the cluster goes on
@@ -196,6 +198,8 @@ impl Kind {
                 Scene { daemons: Some(daemons), ..Scene::default() }
             }
             Self::SlowDisks => Scene { slow_disks: true, ..Scene::default() },
+            // Room for 105,000 tasks.
+            Self::BusyLeader => Scene { workers: 21, max_tasks: Some(5_000), ..Scene::default() },
             Self::ManagerDiskFull => Scene { manager_disk_mib: Some(SMALL_DISK_MIB), ..Scene::default() },
             _ => Scene::default(),
         }
@@ -209,6 +213,7 @@ impl Kind {
             (Self::WorkerCut | Self::RandomCuts, "replaced (stop)") => Some(10_000.0),
             (Self::ManagersGrowShrink | Self::ManagerReplace, "longest write gap") => Some(1_000.0),
             (Self::ThinLinks, "write gap") => Some(2_000.0),
+            (Self::BusyLeader, measure) if measure.starts_with("write gap") => Some(200.0),
             (_, "API says that there is no quorum") => Some(2_000.0),
             _ => None,
         }

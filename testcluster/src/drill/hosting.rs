@@ -31,6 +31,7 @@ pub(super) async fn host(options: &DrillOptions) -> Result<Hosted, Error> {
         daemons: scene.daemons,
         slow_disks: scene.slow_disks,
         is_backed_up: scene.is_backed_up,
+        max_tasks: scene.max_tasks,
         ..Options::new(dir, kind)?
     };
     if kind == RuntimeKind::Docker && scene.daemons.is_none() {

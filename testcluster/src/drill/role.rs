@@ -66,6 +66,8 @@ pub struct Scene {
     pub slow_disks: bool,
     /// Managers save the state every second.
     pub is_backed_up: bool,
+    /// Task limit of each worker. `None`: the worker's own default.
+    pub max_tasks: Option<u32>,
 }
 
 impl Default for Scene {
@@ -80,6 +82,7 @@ impl Default for Scene {
             daemons: None,
             slow_disks: false,
             is_backed_up: false,
+            max_tasks: None,
         }
     }
 }

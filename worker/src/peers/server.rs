@@ -21,6 +21,7 @@ const MAX_CONCURRENT: usize = 32;
 const LIMITS: Limits = Limits {
     handshake: Duration::from_secs(2),
     handshakes: 64,
+    handshake_min_age: Duration::from_secs(1),
     managers: Share::members(64, 8),
     workers: Share::members(128, 4),
     clients: Share::CLOSED,

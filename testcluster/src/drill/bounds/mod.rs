@@ -1,6 +1,8 @@
 //! Drills at the bounds: long and narrow links, slow disks, largest sizes and counts, strangers and hostile workers. None of
 //! them may stop the cluster.
 
+mod busy_leader;
+mod crowd;
 mod hostile_worker;
 mod large_specs;
 mod liveness;
@@ -24,6 +26,7 @@ pub(super) async fn run(stage: &mut Stage, kind: Kind) -> Result<Measured, Error
         Kind::ThinLinks => thin_links::run(stage).await,
         Kind::LargeSpecs => large_specs::run(stage).await,
         Kind::ManyTasks => many_tasks::run(stage).await,
+        Kind::BusyLeader => busy_leader::run(stage).await,
         Kind::Stranger => stranger::run(stage).await,
         Kind::HostileWorker => hostile_worker::run(stage).await,
         Kind::StoppedReader => stopped_reader::run(stage).await,

@@ -1,7 +1,7 @@
 //! Somebody without a certificate holds requests and connections open at the leader. It keeps its memory, and members still get
 //! in: an agent and a manager that start again, and a client that connects anew.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::codegen::{Service, http};
 use tonic::transport::Endpoint;
 
+use super::crowd::Crowd;
 use super::liveness::Period;
 use super::memory::Memory;
 use super::{liveness, withheld};
@@ -23,18 +24,23 @@ use crate::taskset::TaskSet;
 const JOIN: &str = "/goat.v1.Identity/JoinWorker";
 /// Largest request to join.
 const JOIN_BYTES: usize = 32 << 10;
-const CONNECTIONS: usize = 4;
-const REQUESTS: usize = 2_000;
-/// More than a manager takes.
+/// Strangers, each with a source address and a connection of its own. More than a manager has places for.
+const STRANGERS: u8 = 100;
+/// Of each stranger at the same time. More than a manager takes on one connection.
+const REQUESTS: usize = 64;
+/// Connections of one more stranger. More than a manager takes of everybody.
 const SOCKETS: usize = 8_200;
+/// Of the first stranger, in the cluster's subnet. The cluster's own addresses end with less.
+const FIRST_ADDRESS: u8 = 120;
 /// For the strangers to have sent what they send.
 const HELD_S: u64 = 10;
 const CONNECT: Duration = Duration::from_secs(5);
+/// Until the first connection is let in.
+const FIRST: Duration = Duration::from_secs(30);
 /// So long no more connection was let in.
 const NO_MORE: Duration = Duration::from_secs(3);
 const MEMBERS_WITHIN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(100);
-const STOP_GRACE: Duration = Duration::from_secs(5);
 const ALLOWED: liveness::Allowed = liveness::Allowed { write_gap: Duration::from_secs(3) };
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
@@ -43,41 +49,51 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     let at = layout.listen(layout.find(&leader)?);
     let token = stage.client().join_token("worker").await?;
     let token: JoinToken = token.parse().map_err(|error| Error::failed(format!("the join token: {error}")))?;
+    let source = |number: u8| IpAddr::from(Ipv4Addr::new(127, layout.subnet, 0, FIRST_ADDRESS + number));
 
-    let strangers = TaskSet::new("strangers");
-    requests(&strangers, &token, at)?;
-    let what = format!("{CONNECTIONS} strangers with {REQUESTS} requests each");
+    let connectors: Vec<_> =
+        (0..STRANGERS).map(|number| connector(&token, source(number))).collect::<Result<_, _>>()?;
+    let crowd = Crowd::gather("strangers", move |tasks| requests(tasks, &connectors, at))?;
+    let what = format!("{STRANGERS} strangers with {REQUESTS} requests each");
     let mut measured = vec![("members back, requests held", held(stage, &leader, &what).await?)];
-    strangers.stop(STOP_GRACE).await;
+    crowd.disperse().await;
     stage.whole_again(&what).await?;
 
-    let strangers = TaskSet::new("strangers");
-    let connector = Connector::newcomer(&token, None, CONNECT).map_err(|error| Error::failed(error.to_string()))?;
+    let connector = connector(&token, source(STRANGERS))?;
     let open = Arc::new(AtomicUsize::new(0));
-    for _ in 0..SOCKETS {
-        strangers.spawn(idle(connector.clone(), at, open.clone()));
-    }
-    let what = format!("{SOCKETS} connections of strangers");
+    let counter = open.clone();
+    let crowd = Crowd::gather("strangers", move |tasks| {
+        for _ in 0..SOCKETS {
+            tasks.spawn(idle(connector.clone(), at, counter.clone()));
+        }
+    })?;
+    let what = format!("{SOCKETS} connections of a stranger");
     let most = opened(&open).await;
-    stage.timeline.tell(format!("{what}: {most} are open"));
+    stage.timeline.tell(format!("{what}: at most {most} are open"));
+    if most == 0 {
+        return Err(Error::failed("the stranger did not get a single connection: nothing is shown"));
+    }
     measured.push(("members back, connections held", held(stage, &leader, &what).await?));
-    strangers.stop(STOP_GRACE).await;
+    crowd.disperse().await;
     stage.whole_again(&what).await?;
     Ok(measured)
 }
 
+/// Connects from `source` without a certificate.
+fn connector(token: &JoinToken, source: IpAddr) -> Result<Connector, Error> {
+    Connector::newcomer(token, Some(source), CONNECT).map_err(|error| Error::failed(error.to_string()))
+}
+
 /// Requests to join that withhold their last byte, on connections without a certificate.
-fn requests(strangers: &TaskSet, token: &JoinToken, at: SocketAddr) -> Result<(), Error> {
-    let connector = Connector::newcomer(token, None, CONNECT).map_err(|error| Error::failed(error.to_string()))?;
-    let endpoint = Endpoint::from_shared(format!("http://{at}")).map_err(|error| Error::failed(error.to_string()))?;
+fn requests(strangers: &TaskSet, connectors: &[Connector], at: SocketAddr) {
+    let endpoint = Endpoint::from_shared(format!("http://{at}")).expect("it is an address");
     let message = withheld::message(JOIN_BYTES, JOIN_BYTES - 1);
-    for _ in 0..CONNECTIONS {
+    for connector in connectors {
         let channel = connector.channel(&endpoint);
         for _ in 0..REQUESTS {
             strangers.spawn(withheld::hold(channel.clone(), JOIN, message.clone()));
         }
     }
-    Ok(())
 }
 
 /// Connects without a certificate and answers pings, so that nothing ends the connection; again whenever it is closed.
@@ -117,7 +133,7 @@ async fn answer_pings(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::i
 /// Waits until all are open, or no more are let in.
 async fn opened(open: &AtomicUsize) -> usize {
     let (mut most, mut since) = (0, Instant::now());
-    while most < SOCKETS && since.elapsed() < NO_MORE {
+    while most < SOCKETS && since.elapsed() < if most == 0 { FIRST } else { NO_MORE } {
         let now = open.load(Ordering::Relaxed);
         if now > most {
             (most, since) = (now, Instant::now());
