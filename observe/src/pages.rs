@@ -23,6 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
@@ -127,29 +128,49 @@ async fn answer(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
         .await
 }
 
+/// The site, and who makes its page of metrics.
+#[derive(Debug, Clone)]
+struct Served {
+    site: Site,
+    /// One page at a time: many readers must not take the processors from the program's own work.
+    making: Arc<Semaphore>,
+}
+
+impl Served {
+    fn new(site: Site) -> Self {
+        Self { site, making: Arc::new(Semaphore::new(1)) }
+    }
+}
+
 fn router(site: Site) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(site)
+        .with_state(Served::new(site))
 }
 
 /// The runtime has come to answer: it lives.
-async fn healthz(State(site): State<Site>) -> String {
+async fn healthz(State(Served { site, .. }): State<Served>) -> String {
     format!("ok: {} {} is alive\n", site.program, site.version)
 }
 
-async fn readyz(State(site): State<Site>) -> (StatusCode, String) {
+async fn readyz(State(Served { site, .. }): State<Served>) -> (StatusCode, String) {
     match site.readiness.ready().await {
         Ok(text) => (StatusCode::OK, format!("ready: {text}\n")),
         Err(text) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {text}\n")),
     }
 }
 
-async fn metrics(State(site): State<Site>) -> Response {
+async fn metrics(State(Served { site, making }): State<Served>) -> Response {
+    // The permit lasts as long as the work, also if the reader has gone meanwhile.
+    let permit = making.acquire_owned().await;
     // The state's lock and the database are asked: not on the runtime's own threads.
-    let made = tokio::task::spawn_blocking(move || page(&site.registry)).await;
+    let made = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        page(&site.registry)
+    })
+    .await;
     match made {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made\n").into_response(),
@@ -169,6 +190,23 @@ mod tests {
     impl Readiness for Always {
         async fn ready(&self) -> Result<String, String> {
             Ok("it is".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn one_page_of_metrics_is_made_at_a_time() {
+        let registry = Arc::new(Registry::default());
+        let served = Served::new(Site { program: "a", version: "1", readiness: Arc::new(Always), registry });
+        let making = served.making.clone().acquire_owned().await.expect("it is never closed");
+        let mut readers = JoinSet::new();
+        for _ in 0..8 {
+            readers.spawn(metrics(State(served.clone())));
+        }
+        let early = tokio::time::timeout(Duration::from_millis(100), readers.join_next()).await;
+        assert!(early.is_err(), "a second page was made: {early:?}");
+        drop(making);
+        for answer in readers.join_all().await {
+            assert_eq!(answer.status(), StatusCode::OK);
         }
     }
 

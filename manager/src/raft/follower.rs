@@ -6,11 +6,13 @@
 //! claimed that much already, a heartbeat is answered as soon as Raft has handled it.
 
 use goat_raft_store::TypeConfig;
+use openraft::RaftState;
 use openraft::alias::{LogIdOf, VoteOf};
 use openraft::entry::RaftEntry as _;
 use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::Group;
 use crate::clock;
@@ -70,8 +72,12 @@ impl Group {
 
     /// Whether Raft's vote is for this leader, after everything that was sent to Raft before the call.
     pub(super) async fn follows(&self, leader: Vote) -> bool {
-        let vote = self.raft().with_raft_state(move |state| *state.vote_ref() == leader).await;
-        vote.unwrap_or(false)
+        // `with_raft_state` logs an error if its caller has stopped waiting.
+        let (answer, follows) = oneshot::channel();
+        let question = move |state: &RaftState<TypeConfig>| {
+            let _ = answer.send(*state.vote_ref() == leader);
+        };
+        self.raft().external_request(question).await.is_ok() && follows.await.unwrap_or(false)
     }
 
     /// Resets the election timer if the sender is the leader that this manager follows.

@@ -17,9 +17,8 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use goat_core::model::ClusterId;
-use goat_proto::v1;
+use goat_proto::v1::{self, raft_client::RaftClient};
 use goat_raft_store::{Member, SnapshotFile, TypeConfig};
-use goat_tls::Role;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::entry::RaftEntry as _;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -30,7 +29,8 @@ use openraft::raft::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tonic::{Code, Status};
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
 
 use super::batch::{self, BatchSize};
 use super::election::LeaderContact;
@@ -144,8 +144,6 @@ impl Link {
             }
             Err(error) => {
                 reach.record_failure(self.target, &self.address, &error);
-                // Nothing may ever come on the present connection again.
-                self.network.peers.forget_for(call.purpose(), Role::Manager, &self.address);
                 self.look_up_address();
                 Err(error)
             }
@@ -160,20 +158,15 @@ impl Link {
             return self.call(Call::Heartbeat, request, HEARTBEAT_TIMEOUT - BEFORE_HARD_LIMIT).await;
         }
         let bytes = batch::request_bytes(request);
-        let reach = self.network.reach.clone();
-        let outcome = tokio::select! {
-            outcome = self.ask(Call::Append, request, append_timeout(bytes)) => outcome,
-            () = reach.lost(self.target) => Err(Unreachable::new(&Lost).into()),
-        };
-        match outcome {
+        match self.ask(Call::Append, request, append_timeout(bytes)).await {
             Ok(answer) => {
-                let transmission = answer.on_the_way().saturating_sub(reach.shortest_round_trip(self.target));
+                let shortest = self.network.reach.shortest_round_trip(self.target);
+                let transmission = answer.on_the_way().saturating_sub(shortest);
                 self.batch.record_success(bytes, transmission);
                 Ok(answer.body)
             }
             Err(error) => {
                 self.batch.record_failure();
-                self.network.peers.forget_for(Purpose::Log, Role::Manager, &self.address);
                 self.look_up_address();
                 Err(error)
             }
@@ -193,28 +186,31 @@ impl Link {
     {
         let message = self.message(body)?;
         let client = self.network.peers.raft_for(call.purpose(), &self.address);
-        let mut client = client.map_err(|error| Unreachable::new(&error))?;
+        let (connection, client) = client.map_err(|error| Unreachable::new(&error))?;
         let since = Instant::now();
-        let answer = async {
-            match call {
-                Call::Heartbeat | Call::Append => client.append(message).await,
-                Call::Vote => client.vote(message).await,
-                Call::PreVote => client.pre_vote(message).await,
-                Call::TransferLeader => client.transfer_leader(message).await,
+        let reply = tokio::select! {
+            reply = tokio::time::timeout(timeout, send(client, call, message)) => {
+                reply.map_err(|elapsed| Unreachable::new(&elapsed).into()).and_then(|reply| {
+                    reply.map_err(|status| {
+                        if status.code() == Code::FailedPrecondition {
+                            self.network.reach.record_refusal(self.target, &self.address, &status);
+                        }
+                        rpc_error(&status)
+                    })
+                })
             }
+            () = self.network.reach.lost(self.target), if call == Call::Append => Err(Unreachable::new(&Lost).into()),
         };
-        let answer = tokio::time::timeout(timeout, answer)
-            .await
-            .map_err(|elapsed| Unreachable::new(&elapsed))?
-            .map_err(|status| {
-                if status.code() == Code::FailedPrecondition {
-                    self.network.reach.record_refusal(self.target, &self.address, &status);
-                }
-                rpc_error(&status)
-            })?
-            .into_inner();
-        let body = wire::decode(&answer.payload).map_err(|status| NetworkError::new(&status))?;
-        Ok(Answer { body, elapsed: since.elapsed(), handled: Duration::from_micros(answer.handled_us) })
+        let elapsed = since.elapsed();
+        let answer = reply.and_then(|reply| {
+            let body = wire::decode(&reply.payload).map_err(|status| NetworkError::new(&status))?;
+            Ok(Answer { body, elapsed, handled: Duration::from_micros(reply.handled_us) })
+        });
+        if answer.is_err() {
+            // Nothing may ever come on this connection again.
+            self.network.peers.forget_failed(call.purpose(), &self.address, connection);
+        }
+        answer
     }
 
     async fn ask_for_vote(
@@ -229,6 +225,20 @@ impl Link {
         }
         Ok(reply)
     }
+}
+
+async fn send(
+    mut client: RaftClient<Channel>,
+    call: Call,
+    message: v1::RaftMessage,
+) -> Result<v1::RaftMessage, Status> {
+    let reply = match call {
+        Call::Heartbeat | Call::Append => client.append(message).await,
+        Call::Vote => client.vote(message).await,
+        Call::PreVote => client.pre_vote(message).await,
+        Call::TransferLeader => client.transfer_leader(message).await,
+    };
+    reply.map(Response::into_inner)
 }
 
 /// The peer does not answer heartbeats.

@@ -69,8 +69,18 @@ type Key = (Purpose, Role, String);
 pub struct Peers {
     transport: Transport,
     connector: Connector,
-    channels: Arc<Mutex<HashMap<Key, Channel>>>,
+    channels: Arc<Mutex<Channels>>,
 }
+
+#[derive(Debug, Default)]
+struct Channels {
+    by_key: HashMap<Key, (ChannelId, Channel)>,
+    next_id: u64,
+}
+
+/// Distinguishes a connection from the one that replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelId(u64);
 
 impl Peers {
     /// `bind_source`: the local address that connections leave from; None lets the system choose.
@@ -89,10 +99,14 @@ impl Peers {
     }
 
     fn channel_to(&self, purpose: Purpose, role: Role, address: &str) -> Result<Channel, Error> {
+        self.identified_channel(purpose, role, address).map(|(_, channel)| channel)
+    }
+
+    fn identified_channel(&self, purpose: Purpose, role: Role, address: &str) -> Result<(ChannelId, Channel), Error> {
         let key = (purpose, role, address.to_owned());
         let mut channels = self.channels.lock();
-        if let Some(channel) = channels.get(&key) {
-            return Ok(channel.clone());
+        if let Some(known) = channels.by_key.get(&key) {
+            return Ok(known.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|source| Error { address: address.to_owned(), source })?
@@ -100,24 +114,28 @@ impl Peers {
             .keep_alive_timeout(purpose.keepalive_timeout())
             .keep_alive_while_idle(true);
         let channel = self.connector.to(role).channel(&endpoint);
-        if channels.len() >= MAX_CHANNELS {
+        if channels.by_key.len() >= MAX_CHANNELS {
             // Workers are pinged once in a while; connections in use live on.
-            channels.retain(|(_, role, _), _| *role == Role::Manager);
+            channels.by_key.retain(|(_, role, _), _| *role == Role::Manager);
         }
-        channels.insert(key, channel.clone());
-        Ok(channel)
+        let id = ChannelId(channels.next_id);
+        channels.next_id += 1;
+        channels.by_key.insert(key, (id, channel.clone()));
+        Ok((id, channel))
     }
 
     /// The peer's Raft service, for a request of a follower.
     pub fn raft(&self, address: &str) -> Result<RaftClient<Channel>, Error> {
-        self.raft_for(Purpose::Requests, address)
+        self.raft_for(Purpose::Requests, address).map(|(_, client)| client)
     }
 
-    /// The peer's Raft service.
-    pub fn raft_for(&self, purpose: Purpose, address: &str) -> Result<RaftClient<Channel>, Error> {
-        Ok(RaftClient::new(self.channel_to(purpose, Role::Manager, address)?)
+    /// The peer's Raft service, and the connection that its calls use.
+    pub fn raft_for(&self, purpose: Purpose, address: &str) -> Result<(ChannelId, RaftClient<Channel>), Error> {
+        let (id, channel) = self.identified_channel(purpose, Role::Manager, address)?;
+        let client = RaftClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Ok((id, client))
     }
 
     /// The peer's dispatcher, for a worker that cannot reach the leader itself.
@@ -154,14 +172,19 @@ impl Peers {
         Ok(PresenceClient::new(self.channel_to(Purpose::Requests, role, address)?))
     }
 
-    /// The next call makes a new connection: on the present one nothing may ever come again.
+    /// The next request makes a new connection: on the present one nothing may ever come again.
     pub fn forget(&self, role: Role, address: &str) {
-        self.forget_for(Purpose::Requests, role, address);
+        self.channels.lock().by_key.remove(&(Purpose::Requests, role, address.to_owned()));
     }
 
-    /// The same for one purpose.
-    pub fn forget_for(&self, purpose: Purpose, role: Role, address: &str) {
-        self.channels.lock().remove(&(purpose, role, address.to_owned()));
+    /// The next call to a manager for this purpose makes a new connection, if the present one is `failed`. A call that
+    /// fails late does not end the connection that has replaced its own.
+    pub fn forget_failed(&self, purpose: Purpose, address: &str, failed: ChannelId) {
+        let key = (purpose, Role::Manager, address.to_owned());
+        let mut channels = self.channels.lock();
+        if channels.by_key.get(&key).is_some_and(|(id, _)| *id == failed) {
+            channels.by_key.remove(&key);
+        }
     }
 
     /// The peer's certificates and tokens.

@@ -2,7 +2,6 @@
 
 use goat_proto::v1;
 use goat_raft_store::{SnapshotFile, TypeConfig};
-use goat_tls::Role;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{NetworkError, StreamingError, Unreachable};
 use openraft::network::RPCOption;
@@ -27,7 +26,7 @@ impl Link {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let head = self.message(&(vote, snapshot.meta)).map_err(into_streaming)?;
         let client = self.network.peers.raft_for(Purpose::Snapshot, &self.address);
-        let mut client = client.map_err(|error| Unreachable::new(&error))?;
+        let (connection, mut client) = client.map_err(|error| Unreachable::new(&error))?;
         let mut file = snapshot.snapshot.open().await.map_err(|error| NetworkError::new(&error))?;
         let (chunks, receiver) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
         let send = async {
@@ -54,7 +53,7 @@ impl Link {
         let (sent, answer) = tokio::select! {
             both = async { tokio::join!(send, call) } => both,
             () = self.network.reach.lost(self.target) => {
-                self.network.peers.forget_for(Purpose::Snapshot, Role::Manager, &self.address);
+                self.network.peers.forget_failed(Purpose::Snapshot, &self.address, connection);
                 return Err(Unreachable::new(&Lost).into());
             }
         };
