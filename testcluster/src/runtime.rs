@@ -61,9 +61,9 @@ fn socket_of(
             )))
         };
     }
-    let own = runtime_dir.map(|dir| dir.join("docker.sock"));
-    let sockets = [Some(PathBuf::from(SYSTEM_SOCKET)), own].into_iter().flatten();
-    Ok(sockets.into_iter().find(|socket| answers(socket)).unwrap_or_else(|| SYSTEM_SOCKET.into()))
+    let (system, own) = (PathBuf::from(SYSTEM_SOCKET), runtime_dir.map(|dir| dir.join("docker.sock")));
+    // Only a choice is tried out: a daemon that hangs may leave even a connection waiting.
+    Ok(own.filter(|own| answers(own) && !answers(&system)).unwrap_or(system))
 }
 
 /// A client of the daemon at [`docker_socket`]. Connects when first used.
