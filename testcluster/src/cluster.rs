@@ -71,8 +71,7 @@ impl Cluster {
     /// workers are started.
     pub async fn up(mut options: Options) -> Result<Self, Error> {
         check(&options)?;
-        directory::make(&options.dir)?;
-        options.dir = options.dir.canonicalize().map_err(Error::io("find", &options.dir))?;
+        options.dir = directory::make(&options.dir)?;
         let lock = directory::lock(&options.dir)?;
         directory::clear(&options.dir).await?;
         let subnet = take_subnet()?;

@@ -4,7 +4,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -23,15 +23,16 @@ const LOCK: &str = "lock";
 /// Who may write: its group, others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Makes the directory for this user alone. One that is there already must be this user's.
-pub fn make(dir: &Path) -> Result<(), Error> {
+/// Makes the directory for this user alone; its own name, without links. One that is there already must be this user's.
+pub fn make(dir: &Path) -> Result<PathBuf, Error> {
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io("make", dir)(error)),
-        _ => check_owner(dir),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io("make", dir)(error)),
+        _ => check_owner(dir)?,
     }
+    dir.canonicalize().map_err(Error::io("find", dir))
 }
 
 /// Refuses a directory that another user owns or may write into: names in /tmp can be taken by anybody.

@@ -78,27 +78,31 @@ fn serve(
     let head = text(&bytes[..end]).to_lowercase();
     let line = head.lines().next().unwrap_or_default().to_owned();
     requests.lock().expect("nobody panics with it").push(line.clone());
-    if line.contains("/containers/create") {
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        while bytes.len() < end + length.unwrap_or(0) {
-            let read = client.read(&mut part)?;
-            bytes.extend_from_slice(&part[..read]);
-        }
-        let delay = create_delay_ms.load(Ordering::SeqCst);
-        if delay > 0 {
-            late.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(delay));
-        }
+    let is_create = line.contains("/containers/create");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    while is_create && bytes.len() < end + length.unwrap_or(0) {
+        let read = client.read(&mut part)?;
+        bytes.extend_from_slice(&part[..read]);
     }
+    let delay = create_delay_ms.load(Ordering::SeqCst);
+    if is_create && delay > 0 {
+        late.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(delay));
+    }
+    pass_on(client, &bytes, is_create)
+}
+
+/// `is_kept`: the daemon is not told that whoever asks has gone.
+fn pass_on(mut client: UnixStream, request: &[u8], is_kept: bool) -> std::io::Result<()> {
     let mut daemon = UnixStream::connect(machine_socket())?;
-    daemon.write_all(&bytes)?;
+    daemon.write_all(request)?;
     let (mut answers, mut asks) = (daemon.try_clone()?, client.try_clone()?);
     let back = std::thread::spawn(move || {
         let _ = std::io::copy(&mut answers, &mut client);
         let _ = client.shutdown(Shutdown::Both);
     });
     let _ = std::io::copy(&mut asks, &mut daemon);
-    if !line.contains("/containers/create") {
+    if !is_kept {
         let _ = daemon.shutdown(Shutdown::Write);
     }
     let _ = back.join();

@@ -33,6 +33,7 @@ struct Played {
 pub struct Proxy {
     socket: PathBuf,
     played: Arc<Mutex<Played>>,
+    connections: Arc<Mutex<Vec<JoinHandle<()>>>>,
     task: JoinHandle<()>,
 }
 
@@ -42,31 +43,35 @@ impl Proxy {
         std::fs::create_dir_all(socket.parent().expect("a path in a directory")).expect("made");
         let listener = UnixListener::bind(&socket).expect("nobody else has it");
         let played = Arc::new(Mutex::new(Played { release, paths: Vec::new() }));
-        let (shared, real) = (played.clone(), real.to_owned());
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let (shared, open, real) = (played.clone(), connections.clone(), real.to_owned());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (played, real) = (shared.clone(), real.clone());
-                tokio::spawn(async move {
+                open.lock().push(tokio::spawn(async move {
                     // The worker may leave at any time.
                     let _ = serve(client, &real, &played).await;
-                });
+                }));
             }
         });
-        Self { socket, played, task }
+        Self { socket, played, connections, task }
     }
 
     pub fn socket(&self) -> String {
         self.socket.display().to_string()
     }
 
-    /// As when the daemon was upgraded.
+    /// As when the daemon was upgraded: it begins anew, and every connection ends.
     pub fn become_release(&self, release: Release) {
-        let mut played = self.played.lock();
-        played.release = release;
-        played.paths.clear();
+        *self.played.lock() = Played { release, paths: Vec::new() };
+        self.connections.lock().drain(..).for_each(|connection| connection.abort());
     }
 
-    /// What was asked for since the start, or since the release changed.
+    pub fn forget_paths(&self) {
+        self.played.lock().paths.clear();
+    }
+
+    /// What was asked for since the start, or since the release changed or they were forgotten.
     pub fn paths(&self) -> Vec<String> {
         self.played.lock().paths.clone()
     }
@@ -99,21 +104,7 @@ async fn serve(mut client: UnixStream, real: &Path, played: &Mutex<Played>) -> s
         played.release
     };
     let (version, bare) = parted(path);
-    let shown = |(major, minor): (u32, u32)| format!("{major}.{minor}");
-    let refused = match version {
-        Some(version) if version < release.oldest => Some(format!(
-            "client version {} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",
-            shown(version),
-            shown(release.oldest)
-        )),
-        Some(version) if version > release.newest => Some(format!(
-            "client version {} is too new. Maximum supported API version is {}",
-            shown(version),
-            shown(release.newest)
-        )),
-        _ => None,
-    };
-    if let Some(message) = refused {
+    if let Some(message) = version.and_then(|version| refusal(version, release)) {
         return answer(&mut client, "400 Bad Request", &serde_json::json!({ "message": message })).await;
     }
     if bare == "/version" {
@@ -125,6 +116,25 @@ async fn serve(mut client: UnixStream, real: &Path, played: &Mutex<Played>) -> s
     daemon.write_all(format!("{method} /v{REAL_API}{bare} HTTP/1.1\r\n{headers}").as_bytes()).await?;
     daemon.write_all(&bytes[end..]).await?;
     tokio::io::copy_bidirectional(&mut client, &mut daemon).await.map(drop)
+}
+
+fn shown((major, minor): (u32, u32)) -> String {
+    format!("{major}.{minor}")
+}
+
+/// What Docker answers to a version that it does not have.
+fn refusal(version: (u32, u32), Release { newest, oldest, .. }: Release) -> Option<String> {
+    if version < oldest {
+        let (version, oldest) = (shown(version), shown(oldest));
+        return Some(format!(
+            "client version {version} is too old. Minimum supported API version is {oldest}, please upgrade your client to a \
+             newer version"
+        ));
+    }
+    (version > newest).then(|| {
+        let (version, newest) = (shown(version), shown(newest));
+        format!("client version {version} is too new. Maximum supported API version is {newest}")
+    })
 }
 
 async fn answer(client: &mut UnixStream, status: &str, body: &serde_json::Value) -> std::io::Result<()> {

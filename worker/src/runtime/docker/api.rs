@@ -6,8 +6,8 @@
 //! spoken: the newest that both have; none: the daemon cannot be used, and the error says why
 //! ```
 //! bollard 0.21.1 leaves the version out of every path, so that the daemon speaks its newest; a later bollard may name the one
-//! that it was made with. Neither is asked here. The version is negotiated with every ping, so a daemon that comes back as
-//! another release is understood within a second; until then it refuses what has the wrong version, and that is taken for a
+//! that it was made with. Neither is asked here. The version is negotiated whenever the daemon's events begin to be watched, and so
+//! when a daemon comes back as another release; until then it refuses what has the wrong version, and that is taken for a
 //! daemon that is away ([`is_version_refused`]).
 
 use std::fmt;
