@@ -82,6 +82,9 @@ fn serve(
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
     while is_create && bytes.len() < end + length.unwrap_or(0) {
         let read = client.read(&mut part)?;
+        if read == 0 {
+            return Ok(());
+        }
         bytes.extend_from_slice(&part[..read]);
     }
     let delay = create_delay_ms.load(Ordering::SeqCst);
