@@ -87,7 +87,7 @@ pub enum Error {
     Forgotten { path: PathBuf, held: String, promised: String },
 
     #[error("the database in {path}: {source}", path = path.display())]
-    Database { path: PathBuf, source: goat_rocksdb::Error },
+    Database { path: PathBuf, source: rocksdb::Error },
 
     #[error("{path} is no whole snapshot: {reason}", path = path.display())]
     Snapshot { path: PathBuf, reason: String },

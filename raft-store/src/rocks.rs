@@ -4,7 +4,10 @@ use std::ffi::CStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use goat_rocksdb::{Cache, Db, ErrorKind, LogLevel, Options, RecoveryMode, TableOptions};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
+    ErrorKind, IteratorMode, LogLevel, ReadOptions, WriteBatch, WriteOptions,
+};
 
 use crate::db::DirLock;
 use crate::engine::{Batch, Change, Engine, Family, Manifest, Pair, Pairs, Read};
@@ -17,7 +20,7 @@ const MAX_WAL_BYTES: u64 = 64 << 20;
 
 /// An open RocksDB.
 pub(crate) struct Rocks {
-    db: Db,
+    db: DB,
     path: PathBuf,
     // Declared last, so that it is released after the database is closed.
     _lock: Option<DirLock>,
@@ -34,56 +37,66 @@ impl Rocks {
         Self::open_with(&db_options(), path, lock)
     }
 
-    fn open_with(options: &Options, path: &Path, lock: DirLock) -> Result<Self, Error> {
-        let db = Db::open(options, path, &families()).map_err(|error| classify(path, error))?;
+    fn open_with(options: &rocksdb::Options, path: &Path, lock: DirLock) -> Result<Self, Error> {
+        let db = DB::open_cf_descriptors(options, path, families(path)?);
+        let db = db.map_err(|error| classify(path, error))?;
         Ok(Self { db, path: path.to_path_buf(), _lock: Some(lock) })
     }
 
     /// To look at; see [`crate::db::Db::open_read_only`].
     pub(crate) fn open_read_only(path: &Path, lock: Option<DirLock>) -> Result<Self, Error> {
         let mut options = db_options();
-        options.set_create_if_missing(false);
-        options.set_create_missing_families(false);
-        options.set_wal_recovery_mode(RecoveryMode::TolerateCorruptedTail);
-        let db = Db::open_read_only(&options, path, &families()).map_err(|error| classify(path, error))?;
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families(path)?, false);
+        let db = db.map_err(|error| classify(path, error))?;
         Ok(Self { db, path: path.to_path_buf(), _lock: lock })
     }
 
-    fn error(&self, error: goat_rocksdb::Error) -> Error {
+    fn family(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("all column families are opened with the database")
+    }
+
+    fn error(&self, error: rocksdb::Error) -> Error {
         classify(&self.path, error)
     }
 }
 
 impl Read for Rocks {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.db.get(number(family), key).map_err(|error| self.error(error))
+        self.db.get_cf(self.family(family), key).map_err(|error| self.error(error))
     }
 
     fn scan<'a>(&'a self, family: Family, from: &[u8], until: Option<&[u8]>) -> Pairs<'a> {
-        let pairs = self.db.scan(number(family), from, until);
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(self.family(family), bounded(until), mode);
         Box::new(pairs.map(|pair| pair.map_err(|error| self.error(error))))
     }
 
     fn last(&self, family: Family) -> Result<Option<Pair>, Error> {
-        self.db.last(number(family)).map_err(|error| self.error(error))
+        let last = self.db.iterator_cf(self.family(family), IteratorMode::End).next();
+        last.transpose().map_err(|error| self.error(error))
     }
 }
 
 impl Engine for Rocks {
     fn write(&self, batch: Batch, is_synced: bool) -> Result<(), Error> {
-        let mut all = self.db.batch();
+        let mut all = WriteBatch::default();
         for change in batch.changes() {
             match change {
-                Change::Put(family, key, value) => all.put(number(*family), key, value),
-                Change::Delete(family, key) => all.delete(number(*family), key),
-                Change::DeleteRange(family, from, until) => all.delete_range(number(*family), from, until),
+                Change::Put(family, key, value) => all.put_cf(self.family(*family), key, value),
+                Change::Delete(family, key) => all.delete_cf(self.family(*family), key),
+                Change::DeleteRange(family, from, until) => all.delete_range_cf(self.family(*family), from, until),
             }
         }
-        all.write(is_synced).map_err(|error| self.error(error))
+        let mut options = WriteOptions::default();
+        options.set_sync(is_synced);
+        self.db.write_opt(all, &options).map_err(|error| self.error(error))
     }
 
     fn property(&self, family: Family, name: &CStr) -> Option<u64> {
-        self.db.property(number(family), name)
+        self.db.property_int_value_cf(self.family(family), name).ok().flatten()
     }
 
     fn manifest(&self) -> Option<Manifest> {
@@ -98,21 +111,23 @@ impl Engine for Rocks {
 /// RocksDB at one moment.
 struct RocksView<'a> {
     rocks: &'a Rocks,
-    view: goat_rocksdb::Snapshot<'a>,
+    view: rocksdb::Snapshot<'a>,
 }
 
 impl Read for RocksView<'_> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.view.get(number(family), key).map_err(|error| self.rocks.error(error))
+        self.view.get_cf(self.rocks.family(family), key).map_err(|error| self.rocks.error(error))
     }
 
     fn scan<'a>(&'a self, family: Family, from: &[u8], until: Option<&[u8]>) -> Pairs<'a> {
-        let pairs = self.view.scan(number(family), from, until);
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.view.iterator_cf_opt(self.rocks.family(family), bounded(until), mode);
         Box::new(pairs.map(|pair| pair.map_err(|error| self.rocks.error(error))))
     }
 
     fn last(&self, family: Family) -> Result<Option<Pair>, Error> {
-        self.view.last(number(family)).map_err(|error| self.rocks.error(error))
+        let last = self.view.iterator_cf(self.rocks.family(family), IteratorMode::End).next();
+        last.transpose().map_err(|error| self.rocks.error(error))
     }
 }
 
@@ -125,73 +140,70 @@ pub(crate) fn manifest(path: &Path) -> Option<Manifest> {
     Some(Manifest { number, bytes })
 }
 
-/// The column families in the order of [`number`].
-fn families() -> [(&'static CStr, Options); 3] {
-    let cache = Cache::lru(BLOCK_CACHE_BYTES);
-    Family::ALL.map(|family| {
-        let (name, write_buffer_bytes) = match family {
-            // The log is written once, read back rarely and soon removed.
-            Family::Log => (c"log", 8 * MIB),
-            Family::Meta => (c"meta", MIB),
-            Family::Rows => (c"rows", 4 * MIB),
-        };
-        (name, family_options(&cache, write_buffer_bytes))
-    })
-}
-
-/// The family's number in the open database.
-fn number(family: Family) -> usize {
-    match family {
-        Family::Log => 0,
-        Family::Meta => 1,
-        Family::Rows => 2,
+fn bounded(until: Option<&[u8]>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    if let Some(until) = until {
+        options.set_iterate_upper_bound(until.to_vec());
     }
+    options
 }
 
-fn db_options() -> Options {
-    let mut options = Options::default();
-    options.set_create_if_missing(true);
-    options.set_create_missing_families(true);
+fn families(path: &Path) -> Result<[ColumnFamilyDescriptor; 3], Error> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES).map_err(|error| classify(path, error))?;
+    Ok(Family::ALL.map(|family| {
+        let write_buffer_bytes = match family {
+            // The log is written once, read back rarely and soon removed.
+            Family::Log => 8 * MIB,
+            Family::Meta => MIB,
+            Family::Rows => 4 * MIB,
+        };
+        ColumnFamilyDescriptor::new(family.name(), family_options(&cache, write_buffer_bytes))
+    }))
+}
+
+fn db_options() -> rocksdb::Options {
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
     // A torn end of the log is what a crash leaves: keep everything before it. What was acknowledged was synced, and is.
-    options.set_wal_recovery_mode(RecoveryMode::PointInTime);
-    options.set_max_total_wal_bytes(MAX_WAL_BYTES);
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_max_total_wal_size(MAX_WAL_BYTES);
     options.set_max_background_jobs(2);
     options.set_max_open_files(128);
     options.set_bytes_per_sync(MIB as u64);
     // RocksDB's own diary is for debugging RocksDB.
     options.set_log_level(LogLevel::Warn);
-    options.set_kept_log_files(2);
-    options.set_max_log_file_bytes(MIB);
-    options.set_stats_dump_period_s(0);
-    options.set_stats_persist_period_s(0);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(MIB);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
     options
 }
 
-fn family_options(cache: &Cache, write_buffer_bytes: usize) -> Options {
-    let mut tables = TableOptions::default();
-    tables.set_block_cache(cache);
-    tables.set_cache_index_and_filter_blocks(true);
-    // Every release from 6.6 on reads it; newer ones would write 6 by default.
-    tables.set_format_version(5);
-    let mut options = Options::default();
-    options.set_tables(&tables);
-    options.set_write_buffer_bytes(write_buffer_bytes);
-    options.set_max_write_buffers(3);
-    options.set_target_file_bytes(8 << 20);
+fn family_options(cache: &Cache, write_buffer_bytes: usize) -> rocksdb::Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_format_version(5);
+    let mut options = rocksdb::Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(write_buffer_bytes);
+    options.set_max_write_buffer_number(3);
+    options.set_target_file_size_base(8 << 20);
     // Every build of the library reads it; the data is small.
-    options.disable_compression();
+    options.set_compression_type(DBCompressionType::None);
     options
 }
 
-fn classify(path: &Path, error: goat_rocksdb::Error) -> Error {
+fn classify(path: &Path, error: rocksdb::Error) -> Error {
     let path = path.to_path_buf();
     match error.kind() {
         // "Invalid argument" is what a missing or unknown column family gives.
-        ErrorKind::Corruption | ErrorKind::InvalidArgument => Error::Corrupt { path, reason: error.into_message() },
-        ErrorKind::Io if error.message().contains("No space left") => Error::Io {
+        ErrorKind::Corruption | ErrorKind::InvalidArgument => Error::Corrupt { path, reason: error.into_string() },
+        ErrorKind::IOError if error.as_ref().contains("No space left") => Error::Io {
             action: "write the database in",
             path,
-            source: io::Error::new(io::ErrorKind::StorageFull, error.into_message()),
+            source: io::Error::new(io::ErrorKind::StorageFull, error.into_string()),
         },
         _ => Error::Database { path, source: error },
     }
@@ -202,8 +214,8 @@ mod tests {
     use super::*;
 
     /// How often the write-ahead log was synced, by RocksDB's own count.
-    fn syncs(options: &Options) -> u64 {
-        let told = options.statistics().expect("they are on");
+    fn syncs(options: &rocksdb::Options) -> u64 {
+        let told = options.get_statistics().expect("they are on");
         let line = told.lines().find_map(|line| line.strip_prefix("rocksdb.wal.synced COUNT : "));
         line.and_then(|count| count.trim().parse().ok()).expect("it is counted")
     }

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use goat_rocksdb::properties;
+use rocksdb::properties;
 
 use crate::db::Db;
 use crate::engine::Family;
