@@ -27,6 +27,10 @@ deb *args:
 test-deb:
     tests/package
 
+# The README's two commands on new machines, Debian 12 and 13, as root and as a user (root, debootstrap)
+fresh *args:
+    tests/fresh {{ args }}
+
 # The simulated cluster, one seed: just sim seed=7
 sim seed="1":
     cargo run --locked --profile sim -p goat-simulator -- --seed {{ trim_start_match(seed, "seed=") }}

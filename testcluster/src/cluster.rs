@@ -26,10 +26,11 @@ pub use crate::options::Options;
 use crate::options::check;
 use crate::process::Running;
 use crate::subnet::{SubnetLock, take_subnet};
-use crate::{daemons, directory, launch, remains, volumes};
+use crate::{daemons, directory, echo, launch, remains, volumes};
+pub(crate) use enter::ENTER_WITHIN;
 
 /// A leader hands over first; an agent has nothing to wait for.
-const STOP_GRACE: Duration = Duration::from_secs(8);
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(8);
 
 /// How a member fares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +71,7 @@ impl Cluster {
     /// workers are started.
     pub async fn up(mut options: Options) -> Result<Self, Error> {
         check(&options)?;
-        std::fs::create_dir_all(&options.dir).map_err(Error::io("make", &options.dir))?;
-        options.dir = options.dir.canonicalize().map_err(Error::io("find", &options.dir))?;
+        options.dir = directory::make(&options.dir)?;
         let lock = directory::lock(&options.dir)?;
         directory::clear(&options.dir).await?;
         let subnet = take_subnet()?;
@@ -85,6 +85,7 @@ impl Cluster {
             front: options.front,
             is_direct: options.is_direct,
             has_daemons: options.daemons.is_some(),
+            docker_host: options.docker_host.clone(),
         };
         directory::furnish(&layout, options.is_backed_up)?;
         layout.save()?;
@@ -275,14 +276,9 @@ impl Cluster {
         // Of daemons that are gone nothing is left to be removed.
         if !self.layout.has_daemons {
             removed?;
+            echo::withdraw(&self.layout).await?;
         }
-        if !keep {
-            directory::remove_files(&self.layout.dir)?;
-            let _ = std::fs::remove_file(self.layout.dir.join("lock"));
-            // It may hold what is not ours.
-            let _ = std::fs::remove_dir(&self.layout.dir);
-        }
-        Ok(())
+        if keep { directory::close(&self.layout.dir) } else { directory::remove(&self.layout.dir) }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use goat_testcluster::cluster::Condition;
 use goat_testcluster::control::{Ask, Remote, Status};
 use goat_testcluster::error::Error;
-use goat_testcluster::layout;
 use goat_testcluster::up::say;
+use goat_testcluster::{directory, layout};
 
 use crate::cli::Command;
 use crate::detach;
@@ -32,6 +32,18 @@ pub async fn run(remote: &Remote, command: Command) -> Result<(), Error> {
         }
         command => run_on_members(remote, command).await?,
     }
+    Ok(())
+}
+
+/// Takes down a cluster whose supervisor was killed.
+pub async fn end_abandoned(dir: &Path, keep: bool) -> Result<(), Error> {
+    // Its own name, as the processes that are looked for know it.
+    let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
+    directory::end_abandoned(&dir, keep).await?;
+    if !keep {
+        detach::forget(&dir);
+    }
+    say(&format!("the supervisor had been killed; the cluster in {} is down", dir.display()));
     Ok(())
 }
 

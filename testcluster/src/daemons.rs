@@ -18,6 +18,7 @@ use crate::echo;
 use crate::error::Error;
 use crate::layout::{Layout, Member};
 use crate::process::{ProcessId, command_lines, parent_of};
+use crate::programs;
 use crate::runtime::docker_of;
 use crate::volumes;
 
@@ -39,12 +40,10 @@ pub struct DaemonOptions {
 
 /// Why there cannot be daemons here; None: there can.
 pub fn missing() -> Option<&'static str> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |name: &&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
     if !nix::unistd::geteuid().is_root() {
         return Some("root");
     }
-    ["dockerd", "ip", "nsenter"].into_iter().find(|name| !has(name))
+    ["dockerd", "ip", "nsenter"].into_iter().find(|name| !programs::is_there(name))
 }
 
 /// The namespace's name, and the daemon's at containerd.
@@ -74,7 +73,7 @@ pub fn data_root(layout: &Layout, n: u8) -> PathBuf {
 
 /// A program in the daemon's network namespace.
 pub fn inside(layout: &Layout, n: u8, program: &str) -> Command {
-    let mut command = Command::new("nsenter");
+    let mut command = Command::from(programs::command("nsenter"));
     command.arg(format!("--net=/run/netns/{}", namespace(layout, n))).arg(program);
     command
 }
@@ -188,7 +187,7 @@ fn left_of(layout: &Layout, n: u8) -> Vec<ProcessId> {
 }
 
 async fn ip(args: &[&str]) -> Result<(), Error> {
-    let mut command = Command::new("ip");
+    let mut command = Command::from(programs::command("ip"));
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     let ran = tokio::time::timeout(IP, command.output()).await;
     let output = ran

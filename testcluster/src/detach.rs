@@ -1,6 +1,7 @@
 //! `up -d`: starts the supervisor as a process of its own and returns when the cluster is up.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use goat_testcluster::control::Remote;
 use goat_testcluster::error::Error;
 use goat_testcluster::up::say;
 use goat_testcluster::view;
+use nix::fcntl::OFlag;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -29,7 +31,7 @@ pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
     }
-    let out = File::create(&log).map_err(Error::io("write", &log))?;
+    let out = create_own(&log)?;
     let err = out.try_clone().map_err(Error::io("write", &log))?;
     let own = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     let mut command = Command::new(own);
@@ -61,6 +63,22 @@ pub async fn up(dir: &Path, args: &UpArgs) -> Result<(), Error> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Makes or empties a file of this user's. Others may have put a file or a link of that name into a directory like /tmp.
+fn create_own(path: &Path) -> Result<File, Error> {
+    let open =
+        OpenOptions::new().write(true).create(true).truncate(false).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path);
+    let file = open.map_err(Error::io("write", path))?;
+    let owner = file.metadata().map_err(Error::io("look at", path))?.uid();
+    if owner != nix::unistd::geteuid().as_raw() {
+        return Err(Error::failed(format!(
+            "{} belongs to user {owner}: remove it, or give another --dir, which it lies next to",
+            path.display()
+        )));
+    }
+    file.set_len(0).map_err(Error::io("empty", path))?;
+    Ok(file)
 }
 
 /// Removes what [`up`] wrote beside the directory.

@@ -8,6 +8,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::error::Error;
 use crate::layout::{Layout, Member};
+use crate::programs;
 
 /// Enough for a journal, and the least that XFS takes. The file has holes where nothing is.
 const BYTES: u64 = 320 << 20;
@@ -43,9 +44,8 @@ impl FileSystem {
         }
         let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let mkfs = format!("mkfs.{}", self.name());
-        let is_there = |dir: &str| Path::new(dir).join(&mkfs).is_file();
         let is_known = known.lines().any(|line| line.trim_start_matches("nodev").trim() == self.name());
-        match (is_known, ["/usr/sbin", "/sbin", "/usr/bin"].into_iter().any(is_there)) {
+        match (is_known, programs::is_there(&mkfs)) {
             (false, _) => Some(format!("a kernel that knows {}", self.name())),
             (_, false) => Some(mkfs),
             _ => None,
@@ -66,7 +66,7 @@ pub fn make(file: &Path, system: FileSystem) -> Result<(), Error> {
         FileSystem::Ext4 => &["-q", "-F", "-m", "0"],
         FileSystem::Xfs => &["-q", "-f"],
     };
-    run(Command::new(format!("mkfs.{}", system.name())).args(quiet).arg(file))
+    run(programs::command(&format!("mkfs.{}", system.name())).args(quiet).arg(file))
 }
 
 /// Mounts it; the loop device goes with the mount.
@@ -74,7 +74,7 @@ pub fn mount(file: &Path, dir: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
     let mut tries = 0;
     loop {
-        let mounted = run(Command::new("mount").args(["-o", "loop,noatime"]).args([file, dir]));
+        let mounted = run(programs::command("mount").args(["-o", "loop,noatime"]).args([file, dir]));
         tries += 1;
         // The loop device of the mount before it goes in the background.
         if mounted.is_ok() || tries == MOUNT_TRIES {

@@ -57,6 +57,9 @@ pub struct Layout {
     /// Each worker has a Docker daemon of its own.
     #[serde(default)]
     pub has_daemons: bool,
+    /// The Unix socket of the daemon that all workers use otherwise.
+    #[serde(default)]
+    pub docker_host: Option<PathBuf>,
 }
 
 /// Who takes part.
@@ -184,10 +187,10 @@ impl Layout {
         self.dir.join(member.name())
     }
 
-    /// Where the worker's own Docker daemon listens; None where it uses the machine's.
+    /// Where the Docker daemon that the worker uses listens; None without Docker.
     pub fn docker_socket(&self, worker: Member) -> Option<PathBuf> {
         let Member::Worker(n) = worker else { return None };
-        self.has_daemons.then(|| self.daemon_dir(n).join("docker.sock"))
+        if self.has_daemons { Some(self.daemon_dir(n).join("docker.sock")) } else { self.docker_host.clone() }
     }
 
     /// Everything of the Docker daemon of worker n.
@@ -264,6 +267,7 @@ mod tests {
             front: None,
             is_direct: false,
             has_daemons: false,
+            docker_host: None,
         };
         for member in layout.members() {
             assert_eq!(layout.name_of(layout.member_ip(member).into()), member.name());

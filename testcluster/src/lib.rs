@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod names;
 pub mod options;
 pub mod process;
+pub mod programs;
 pub mod pulse;
 pub mod recorder;
 pub mod registry;

@@ -181,6 +181,7 @@ mod tests {
             front: None,
             is_direct: false,
             has_daemons: false,
+            docker_host: None,
         };
         let links = Links::new(layout.clone());
         links.open(M1).await.expect("opened");

@@ -20,7 +20,7 @@ use goat_testcluster::daemons::DaemonOptions;
 use goat_testcluster::drill::Output;
 use goat_testcluster::error::Error;
 use goat_testcluster::up::{self, Up, say};
-use goat_testcluster::{drill, layout, runtime};
+use goat_testcluster::{directory, drill, layout, runtime};
 
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -61,6 +61,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
             return Ok(if is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Bench(args) => return bench_it(named, args).await,
+        Command::Down { keep } if directory::is_abandoned(&dir) && Remote::open(&dir).await.is_err() => {
+            commands::end_abandoned(&dir, keep).await?;
+        }
         command => commands::run(&Remote::open(&dir).await?, command).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use crate::daemons::{self, DaemonOptions};
 use crate::error::Error;
 use crate::images::FileSystem;
 use crate::layout::{MAX_MANAGERS, MAX_WORKERS};
-use crate::runtime::RuntimeKind;
+use crate::runtime::{RuntimeKind, docker_socket};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub struct Options {
     pub worker_disk_mib: Option<u32>,
     /// Each manager's data is on a file system of its own in a file, whose power can be cut. Needs root.
     pub manager_image: Option<FileSystem>,
+    /// The Unix socket of the Docker daemon that workers without one of their own use.
+    pub docker_host: Option<PathBuf>,
     /// Each worker has a Docker daemon of its own. Needs root.
     pub daemons: Option<DaemonOptions>,
     /// Managers load a library that slows their disks down when asked to.
@@ -84,6 +86,7 @@ impl Options {
             manager_disk_mib: None,
             worker_disk_mib: None,
             manager_image: None,
+            docker_host: if runtime == RuntimeKind::Docker { Some(docker_socket()?) } else { None },
             daemons: None,
             slow_disks: false,
             is_backed_up: false,

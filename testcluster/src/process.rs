@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use crate::error::Error;
+use crate::programs;
 
 /// One process, and no later one with the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +101,8 @@ impl Running {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GOAT_")) {
             command.env_remove(name);
         }
+        // The daemons that are started this way look for programs of the system themselves.
+        command.env("PATH", programs::search_path());
         command.envs(env.iter().map(|(name, value)| (name, value)));
         let child = command.spawn().map_err(Error::io("start", program))?;
         let id = child.id().and_then(|pid| ProcessId::of(pid as i32));

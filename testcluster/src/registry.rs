@@ -94,7 +94,7 @@ pub async fn publish(client: &Docker, repository: &str, tag: &str, ballast: usiz
     let reference = format!("{repository}:{tag}");
     let mut noise = vec![0; ballast];
     rand::fill(&mut noise[..]);
-    let dockerfile = format!("FROM {}\nCOPY ballast /ballast\n", echo::IMAGE);
+    let dockerfile = format!("FROM {}\nCOPY ballast /ballast\n", echo::image());
     let files = [("Dockerfile", 0o644, dockerfile.as_bytes()), ("ballast", 0o644, &noise[..])];
     let context = echo::pack(&files).map_err(Error::io("pack", Path::new("ballast")))?;
     echo::build(client, &reference, context).await?;

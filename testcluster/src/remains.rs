@@ -22,6 +22,12 @@ const GONE_POLL: Duration = Duration::from_millis(2);
 /// Only one that hangs in the kernel takes longer.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Looks in a row that find no container.
+const EMPTY_LOOKS: u32 = 4;
+/// Between looks at the daemon; a container takes less than [`EMPTY_LOOKS`] of these to be created.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const REMOVED_WITHIN: Duration = Duration::from_secs(60);
+
 /// One task that really runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LiveTask {
@@ -60,16 +66,35 @@ pub async fn remove_all(layout: &Layout) -> Result<usize, Error> {
     match layout.runtime {
         RuntimeKind::Process => Ok(workers.map(|worker| kill_processes(&layout.data_dir(worker))).sum()),
         RuntimeKind::Docker => {
-            let mut removed = 0;
-            for worker in workers {
-                removed += remove_containers(layout, worker).await?;
-            }
-            Ok(removed)
+            let workers: Vec<_> = workers.collect();
+            remove_containers(layout, &workers).await
         }
     }
 }
 
-async fn remove_containers(layout: &Layout, worker: Member) -> Result<usize, Error> {
+/// Until none is left. A daemon goes on creating a container that an agent asked for which was killed since, and lists it only
+/// then: so one look that finds none is not enough.
+async fn remove_containers(layout: &Layout, workers: &[Member]) -> Result<usize, Error> {
+    let (mut removed, mut looks, deadline) = (0, 0, Instant::now() + REMOVED_WITHIN);
+    while looks < EMPTY_LOOKS {
+        let round = join_all(workers.iter().map(|worker| remove_containers_of(layout, *worker))).await;
+        let found = round.into_iter().sum::<Result<usize, Error>>()?;
+        if found > 0 && Instant::now() >= deadline {
+            let seconds = REMOVED_WITHIN.as_secs();
+            return Err(Error::failed(format!(
+                "containers are still being created after {seconds} s of removing them"
+            )));
+        }
+        removed += found;
+        looks = if found == 0 { looks + 1 } else { 0 };
+        if looks < EMPTY_LOOKS {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    Ok(removed)
+}
+
+async fn remove_containers_of(layout: &Layout, worker: Member) -> Result<usize, Error> {
     let client = docker_of(layout, worker)?;
     let containers = containers_of(layout, worker, true).await?;
     let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();

@@ -1,10 +1,11 @@
-//! Subnets of loopback, one for each cluster on this machine.
+//! Subnets of loopback, one for each cluster on this machine, whoever started it.
+//!
+//! A subnet is held by a Unix socket with a name in the kernel's abstract namespace. It leaves no file, ends with its process,
+//! and is as wide as loopback itself: all users of one network namespace.
 
-use std::fs::{File, OpenOptions};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-
-use nix::fcntl::{Flock, FlockArg};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use crate::error::Error;
 use crate::layout::{ADVERTISED_PORT, LISTEN_PORT};
@@ -16,29 +17,24 @@ const SUBNETS: std::ops::RangeInclusive<u8> = 20..=119;
 #[derive(Debug)]
 pub struct SubnetLock {
     pub subnet: u8,
-    _lock: Flock<File>,
+    _socket: UnixListener,
 }
 
 /// Takes a subnet that no other test cluster has.
 pub fn take_subnet() -> Result<SubnetLock, Error> {
-    let dir = PathBuf::from(format!("/tmp/.goat-testcluster-subnets-{}", nix::unistd::getuid()));
-    std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
-    for subnet in SUBNETS {
-        let path = dir.join(subnet.to_string());
-        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = open.map_err(Error::io("open", &path))?;
-        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
-            continue;
-        };
-        // Another user's, or one that somebody started by hand.
-        if !listeners().any(|(ip, port)| {
-            (port == ADVERTISED_PORT || port == LISTEN_PORT)
-                && (ip.is_unspecified() || ip == Ipv4Addr::new(127, subnet, 0, 1))
-        }) {
-            return Ok(SubnetLock { subnet, _lock: lock });
-        }
-    }
-    Err(Error::failed("all 100 subnets of test clusters are taken; take some down with `testcluster down`"))
+    let found = SUBNETS.into_iter().find_map(|subnet| {
+        let name = SocketAddr::from_abstract_name(format!("goat-testcluster-subnet-{subnet}")).ok()?;
+        let socket = UnixListener::bind_addr(&name).ok()?;
+        // What a killed supervisor left, or somebody started by hand.
+        let is_used = listeners().any(|(ip, port)| {
+            let of_members = port == ADVERTISED_PORT || port == LISTEN_PORT;
+            ip.octets()[..2] == [127, subnet] || (of_members && ip.is_unspecified())
+        });
+        (!is_used).then_some(SubnetLock { subnet, _socket: socket })
+    });
+    found.ok_or_else(|| {
+        Error::failed("all 100 subnets of test clusters are taken; take some down with `testcluster down`")
+    })
 }
 
 /// What is listened on by anybody. Looked up and not tried: a socket that is bound for a moment is inherited by a process

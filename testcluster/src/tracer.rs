@@ -8,6 +8,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::error::Error;
+use crate::programs;
 
 const ATTACHES_WITHIN: Duration = Duration::from_secs(10);
 const DETACHES_WITHIN: Duration = Duration::from_secs(5);
@@ -15,7 +16,7 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// Lets every fsync of the process fail, from when this returns.
 pub async fn attach(pid: i32) -> Result<Child, Error> {
-    let strace = Command::new("strace")
+    let strace = Command::from(programs::command("strace"))
         .args(["-f", "-qqq", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO", "-p"])
         .arg(pid.to_string())
         .stdin(Stdio::null())

@@ -56,13 +56,6 @@ pub async fn run(up: Up) -> Result<(), Error> {
     options.slow_disks = up.slow_disks;
     options.otlp_endpoint = up.otlp_endpoint.clone();
     options.front = up.has_echo.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, up.port)));
-    if kind == RuntimeKind::Docker && up.daemons.is_none() {
-        // Without echo on it, a cluster may still be wanted to run the image; then it is no reason not to start.
-        match echo::ensure_image(&options.binaries).await {
-            Err(error) if !up.has_echo => say(&format!("echo      there is no image of it: {error}")),
-            result => result?,
-        }
-    }
     let hosted = Hosted::start(options.clone()).await?;
     let down = hosted.down.clone();
     let outcome = tokio::select! {
@@ -81,6 +74,11 @@ pub async fn run(up: Up) -> Result<(), Error> {
 async fn serve(hosted: &Hosted, options: &Options) -> Result<(), Error> {
     let layout = hosted.cluster.layout();
     say(&format!("cluster   {} managers and {} workers in {}", layout.managers, layout.workers, layout.dir.display()));
+    match echo::provide(layout, &options.binaries).await {
+        // Without echo on it, a cluster may still be wanted to run the image; then it is no reason not to start.
+        Err(error) if layout.front.is_none() => say(&format!("echo      there is no image of it: {error}")),
+        result => result?,
+    }
     let client = hosted.formed().await?;
     hosted.workers_ready(&client).await?;
     if let Some(at) = layout.front {

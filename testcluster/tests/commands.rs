@@ -91,15 +91,52 @@ fn what_a_killed_supervisor_left_is_ended_by_the_next_one() {
     wait_for("echo answers", || world.echoes("hello"));
     let left = world.pids();
     let supervisor = world.status()["pid"].as_i64().expect("a number");
-    let killed =
-        std::process::Command::new("kill").args(["-9", &supervisor.to_string()]).status().expect("there is kill");
-    assert!(killed.success());
-    wait_for("the supervisor is gone", || !is_running(supervisor));
+    world.kill(supervisor);
     assert!(left.iter().all(|pid| is_running(*pid)), "it could not take them along");
     world.up(&["--managers", "1", "--workers", "0", "--no-echo"]);
     assert!(left.into_iter().all(|pid| !is_running(pid)));
     world.ok(&["down"]);
     assert_eq!(left_over(&world.dir), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_ended_by_down() {
+    let world = World::new();
+    world.up(&["--managers", "1", "--workers", "1"]);
+    let left = world.pids();
+    world.kill(world.status()["pid"].as_i64().expect("a number"));
+    let said = world.fails(&["status"], 1);
+    assert!(said.contains("was killed; `testcluster --dir") && said.contains("down` ends what it left"), "{said}");
+    assert!(left.iter().all(|pid| is_running(*pid)));
+    assert!(world.ok(&["down"]).contains("the supervisor had been killed"));
+    assert!(left.into_iter().all(|pid| !is_running(pid)));
+    assert_eq!(left_over(&world.dir), Vec::<String>::new());
+    assert!(!world.dir.exists() && !world.dir.with_extension("log").exists());
+    assert!(world.fails(&["down"], 1).contains("no cluster runs in"));
+}
+
+#[test]
+fn a_cluster_that_was_taken_down_and_kept_is_not_taken_for_a_killed_one() {
+    let world = World::new();
+    world.up(&["--managers", "1", "--workers", "0", "--no-echo"]);
+    world.ok(&["down", "--keep"]);
+    assert!(world.dir.join("logs/m1.log").exists());
+    assert!(world.fails(&["status"], 1).contains("no cluster runs in"));
+    assert!(world.fails(&["down"], 1).contains("no cluster runs in"));
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    world.up(&["--managers", "1", "--workers", "0", "--no-echo"]);
+    std::fs::set_permissions(&world.dir, std::fs::Permissions::from_mode(0o777)).expect("set");
+    for command in ["env", "down"] {
+        assert!(world.fails(&[command], 1).contains("can be written to by other users"), "{command}");
+    }
+    assert!(!left_over(&world.dir).is_empty(), "nothing was done");
+    std::fs::set_permissions(&world.dir, std::fs::Permissions::from_mode(0o700)).expect("set");
+    world.ok(&["down"]);
 }
 
 #[test]

@@ -160,16 +160,18 @@ pub async fn run(bench: Bench) -> Result<Vec<Figure>, Error> {
         return Err(Error::usage(format!("there is no part {unknown:?}; there are {}", PARTS.join(", "))));
     }
     let options = Options::new(bench.dir.clone(), bench.runtime)?;
-    if bench.runtime == RuntimeKind::Docker {
-        echo::ensure_image(&options.binaries).await?;
-    }
+    let binaries = options.binaries.clone();
     // What a manager says of its start is part of what is measured there.
     let log_level = if bench.parts.iter().any(|part| part == SCALE) { "info" } else { "warn" };
     // Its tasks are more than a few workers can hold; a cluster without workers accepts them.
     let workers = if bench.parts == [SCALE] { 0 } else { options.workers };
     let hosted = Hosted::start(Options { log_level: log_level.into(), is_direct: true, workers, ..options }).await?;
+    let measured = async {
+        echo::provide(hosted.cluster.layout(), &binaries).await?;
+        measure(&bench, &hosted).await
+    };
     let measured = tokio::select! {
-        measured = measure(&bench, &hosted) => measured,
+        measured = measured => measured,
         _ = tokio::signal::ctrl_c() => Err(Error::failed("interrupted")),
     };
     hosted.end(false).await?;

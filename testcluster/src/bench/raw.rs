@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::client::request_id;
 use crate::echo;
 use crate::error::Error;
+use crate::programs;
 use crate::runtime::docker;
 
 const SYNCS: u32 = 1_000;
@@ -42,8 +43,8 @@ pub(super) fn syncs_per_second(dir: &Path) -> Result<f64, Error> {
 pub(super) async fn docker_run() -> Result<f64, Error> {
     let name = format!("goat-bench-{}", request_id());
     let started = Instant::now();
-    let run = tokio::process::Command::new("docker")
-        .args(["run", "-d", "--name", &name, "--label", LABEL, echo::IMAGE])
+    let run = tokio::process::Command::from(programs::command("docker"))
+        .args(["run", "-d", "--name", &name, "--label", LABEL, echo::image()])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -90,7 +91,7 @@ pub(super) async fn containers_per_second(count: usize, concurrency: usize) -> R
 
 async fn one(client: &bollard::Docker, name: String) -> Result<(), Error> {
     let body = ContainerCreateBody {
-        image: Some(echo::IMAGE.to_owned()),
+        image: Some(echo::image().to_owned()),
         labels: Some(HashMap::from([(LABEL.to_owned(), String::new())])),
         ..ContainerCreateBody::default()
     };

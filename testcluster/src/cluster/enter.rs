@@ -13,7 +13,7 @@ use crate::layout::{Member, Part};
 /// Where members look for the token: a command line could be read by everybody.
 const TOKEN: &str = "GOAT_JOIN_TOKEN";
 /// All that `goat-manager init` and `join` may take; they try for 30 s.
-const ENTER_WITHIN: Duration = Duration::from_secs(40);
+pub(crate) const ENTER_WITHIN: Duration = Duration::from_secs(40);
 const MEMBERS_WITHIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(2);

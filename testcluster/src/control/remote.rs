@@ -8,12 +8,16 @@ use tokio::net::UnixStream;
 
 use super::{Answer, Ask, Status, line_of};
 use crate::client::Client;
+use crate::cluster::{ENTER_WITHIN, STOP_GRACE};
+use crate::directory;
 use crate::error::Error;
 use crate::layout::{self, Layout};
 use crate::shape::Shape;
 
-/// Above the longest that anything takes: stopping a member by SIGTERM.
+/// The longest that an answer takes beyond what is done for it: another change of members may go first.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Every container of every worker is removed.
+const DOWN: Duration = Duration::from_secs(180);
 
 /// A running cluster, from any process.
 #[derive(Debug, Clone)]
@@ -26,6 +30,10 @@ impl Remote {
     /// Finds the cluster that runs in `dir`.
     pub async fn open(dir: &Path) -> Result<Self, Error> {
         let socket = layout::control_socket(dir);
+        if dir.exists() {
+            // What it answers is believed: it says where credentials are, and what a shell is to evaluate.
+            directory::check_owner(dir)?;
+        }
         match ask(&socket, &Ask::Status).await? {
             Answer::Status(status) => Ok(Self { socket, layout: status.layout }),
             other => Err(Error::failed(format!("the supervisor's answer makes no sense: {other:?}"))),
@@ -120,12 +128,29 @@ impl Remote {
     }
 }
 
+/// How long the answer may take.
+fn limit(what: &Ask) -> Duration {
+    ANSWER
+        + match what {
+            Ask::Stop { .. } => STOP_GRACE,
+            Ask::Join { .. } | Ask::Recover { .. } | Ask::Restore { .. } => ENTER_WITHIN,
+            Ask::Down { .. } => DOWN,
+            _ => Duration::ZERO,
+        }
+}
+
 async fn ask(socket: &Path, what: &Ask) -> Result<Answer, Error> {
     let nobody = || {
-        let dir = socket.parent().unwrap_or(Path::new("/")).display();
-        Error::failed(format!(
-            "no cluster runs in {dir}; start one with `testcluster up`, or name its directory with --dir"
-        ))
+        let dir = socket.parent().unwrap_or(Path::new("/"));
+        let is_abandoned = directory::is_abandoned(dir);
+        let dir = dir.display();
+        Error::failed(if is_abandoned {
+            format!(
+                "the supervisor of the cluster in {dir} was killed; `testcluster --dir {dir} down` ends what it left"
+            )
+        } else {
+            format!("no cluster runs in {dir}; start one with `testcluster up`, or name its directory with --dir")
+        })
     };
     let stream = UnixStream::connect(socket).await.map_err(|_| nobody())?;
     let conversation = async {
@@ -135,11 +160,12 @@ async fn ask(socket: &Path, what: &Ask) -> Result<Answer, Error> {
         BufReader::new(reader).read_line(&mut line).await?;
         Ok::<_, std::io::Error>(line)
     };
-    let line = match tokio::time::timeout(ANSWER, conversation).await {
+    let limit = limit(what);
+    let line = match tokio::time::timeout(limit, conversation).await {
         Ok(Ok(line)) if !line.is_empty() => line,
         Ok(_) => return Err(Error::failed("the supervisor ended before it answered")),
         Err(_) => {
-            return Err(Error::failed(format!("the supervisor does not answer within {} s", ANSWER.as_secs())));
+            return Err(Error::failed(format!("the supervisor does not answer within {} s", limit.as_secs())));
         }
     };
     match serde_json::from_str(&line) {

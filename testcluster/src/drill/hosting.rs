@@ -10,7 +10,7 @@ use crate::client::request_id;
 use crate::cluster::Options;
 use crate::echo;
 use crate::error::Error;
-use crate::runtime::{self, RuntimeKind};
+use crate::runtime;
 use crate::supervisor::Hosted;
 use crate::taskset::TaskSet;
 use crate::up::say;
@@ -34,11 +34,12 @@ pub(super) async fn host(options: &DrillOptions) -> Result<Hosted, Error> {
         max_tasks: scene.max_tasks,
         ..Options::new(dir, kind)?
     };
-    if kind == RuntimeKind::Docker && scene.daemons.is_none() {
-        echo::ensure_image(&options.binaries).await?;
-    }
-    let hosted = Hosted::start(options).await?;
-    match hosted.formed().await {
+    let hosted = Hosted::start(options.clone()).await?;
+    let begun = match echo::provide(hosted.cluster.layout(), &options.binaries).await {
+        Ok(()) => hosted.formed().await,
+        Err(error) => Err(error),
+    };
+    match begun {
         Ok(_) => Ok(hosted),
         Err(error) => {
             hosted.end(true).await?;

@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use super::stage::{Measured, Stage};
 use crate::error::Error;
+use crate::programs;
 
 const LOADED_S: u64 = 60;
 
@@ -15,7 +16,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     let dir = stage.remote().layout().dir.join("load");
     std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
     let began = stage.restart_clock();
-    let stress = Command::new("stress-ng")
+    let stress = Command::from(programs::command("stress-ng"))
         // As many as there are CPUs, and two that write and sync without pause.
         .args(["--cpu", "0", "--hdd", "2", "--hdd-opts", "fsync", "--hdd-bytes", "256m", "--timeout"])
         .arg(length.as_secs().to_string())

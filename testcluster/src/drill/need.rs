@@ -3,7 +3,7 @@
 use super::manager_upgrade::NEXT;
 use crate::cluster::Options;
 use crate::runtime::RuntimeKind;
-use crate::{daemons, slow_disk};
+use crate::{daemons, programs, slow_disk};
 
 /// A row of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +74,7 @@ impl Need {
             Self::Daemons => daemons::missing().is_none(),
             Self::NextVersion => Options::binaries().is_ok_and(|dir| dir.join(NEXT).join("goat-manager").is_file()),
             Self::SlowDisks => Options::binaries().is_ok_and(|dir| slow_disk::library(&dir).is_ok()),
-            Self::Program(name) => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-            }
+            Self::Program(name) => programs::is_there(name),
         }
     }
 }

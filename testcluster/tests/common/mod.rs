@@ -54,9 +54,21 @@ impl World {
         Self { dir: parent.path().join("cluster"), port, _parent: parent, _turn: turn }
     }
 
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_testcluster"));
+        command.arg("--dir").arg(&self.dir).args(args);
+        command
+    }
+
     pub fn run(&self, args: &[&str]) -> Output {
-        let dir = self.dir.display().to_string();
-        testcluster(&[&["--dir", &dir], args].concat())
+        self.command(args).output().expect("testcluster can be started")
+    }
+
+    /// Kills a process by SIGKILL, and waits until it is gone.
+    pub fn kill(&self, pid: i64) {
+        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().expect("there is kill");
+        assert!(killed.success());
+        wait_for("the process is gone", || !is_running(pid));
     }
 
     /// Runs a command that must succeed; what it printed.

@@ -43,10 +43,8 @@ pub async fn state(client: &Docker, container: &str) -> bollard::models::Contain
 
 /// What these tests need and is not there; said where it can be seen, since a test's own output is not.
 fn missing() -> Option<&'static str> {
-    let has = |program: &str| {
-        let dirs = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&dirs).any(|dir| dir.join(program).is_file())
-    };
+    // As `run` and `inside` look for them.
+    let has = |program: &str| std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file());
     let needs = [
         (nix::unistd::geteuid().is_root(), "root"),
         (has("dockerd"), "dockerd"),
@@ -55,6 +53,19 @@ fn missing() -> Option<&'static str> {
         (Path::new(BUSYBOX).is_file(), "busybox-static (tests/deps installs it)"),
     ];
     needs.into_iter().find(|(is_there, _)| !is_there).map(|(_, what)| what)
+}
+
+/// A program of the system, which a root shell that `su` starts without `-` has not in its PATH.
+fn system(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", search_path());
+    command
+}
+
+fn search_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 /// A daemon, or None where none can be had.
@@ -72,13 +83,13 @@ impl Daemon {
         let dir = tempfile::Builder::new().prefix("goat-dockerd-").tempdir().expect("a directory");
         let name = dir.path().file_name().and_then(|name| name.to_str()).expect("text").to_owned();
         let mut daemon = Self { dir, child: None, options, name, _turn: turn };
-        run(Command::new("ip").args(["netns", "add", &daemon.name]));
+        run(system("ip").args(["netns", "add", &daemon.name]));
         run(daemon.inside("ip").args(["link", "set", "lo", "up"]));
         std::fs::create_dir(daemon.root()).expect("made");
         if let Some(mib) = options.disk_mib {
             let image = daemon.dir.path().join("disk.img");
             File::create(&image).and_then(|file| file.set_len(mib << 20)).expect("a file");
-            run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
+            run(system("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
             run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(daemon.root()));
         }
         daemon.launch();
@@ -87,7 +98,7 @@ impl Daemon {
 
     /// A program in its network namespace, where it finds what listens on loopback.
     pub fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = system("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.name)).arg(program);
         command
     }
@@ -219,7 +230,7 @@ impl Drop for Daemon {
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
-        let _ = Command::new("ip").args(["netns", "delete", &self.name]).output();
+        let _ = system("ip").args(["netns", "delete", &self.name]).output();
     }
 }
 

@@ -59,17 +59,22 @@ impl Job {
 impl Worker {
     /// An agent with the data directory `root`, which takes over what an earlier one left there.
     pub async fn start(daemon: &Daemon, root: &Path, pressure_below: u64) -> Self {
-        Self::start_with(daemon, root, pressure_below, RUNTIME_DOWN_AFTER).await
+        Self::start_with(&daemon.socket(), root, pressure_below, RUNTIME_DOWN_AFTER).await
     }
 
     /// One that gives nothing up for its daemon's absence.
     pub async fn start_patient(daemon: &Daemon, root: &Path) -> Self {
-        Self::start_with(daemon, root, 0, NEVER).await
+        Self::start_with(&daemon.socket(), root, 0, NEVER).await
     }
 
-    async fn start_with(daemon: &Daemon, root: &Path, pressure_below: u64, runtime_down_after: Duration) -> Self {
+    /// One whose daemon listens there.
+    pub async fn start_at(socket: &str, root: &Path) -> Self {
+        Self::start_with(socket, root, 0, NEVER).await
+    }
+
+    async fn start_with(socket: &str, root: &Path, pressure_below: u64, runtime_down_after: Duration) -> Self {
         let identity = Arc::new(Identity::open(root).expect("a data directory"));
-        let runtime = Arc::new(DockerRuntime::new(identity.node_id(), daemon.socket(), identity.root()));
+        let runtime = Arc::new(DockerRuntime::new(identity.node_id(), socket, identity.root()));
         let runtimes = Runtimes::new([runtime.clone() as Arc<dyn Runtime>]);
         let (health, health_seen) = watch::channel(Health::default());
         let tasks = TaskSet::new("test");

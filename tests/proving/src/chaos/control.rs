@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters as query;
-use goat_testcluster::echo::IMAGE;
+use goat_testcluster::echo;
 use goat_testcluster::layout::Member;
 use goat_testcluster::process::{ProcessId, command_lines};
 use goat_testcluster::remains;
@@ -58,7 +58,8 @@ impl Ground<'_> {
         let other = other.context("there is one worker alone")?;
         let node = remains::node_id(&layout.data_dir(other)).context("it has joined")?;
         labels.insert("io.goat.node".into(), node);
-        let body = ContainerCreateBody { image: Some(IMAGE.into()), labels: Some(labels), ..Default::default() };
+        let body =
+            ContainerCreateBody { image: Some(echo::image().into()), labels: Some(labels), ..Default::default() };
         let docker = docker_of(layout, other)?;
         let made = docker.create_container(None::<query::CreateContainerOptions>, body).await?;
         docker.start_container(&made.id, None::<query::StartContainerOptions>).await?;

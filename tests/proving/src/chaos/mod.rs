@@ -54,8 +54,6 @@ pub enum Control {
 
 /// What is missing here to play it; None: nothing.
 pub fn missing() -> Option<String> {
-    let programs = std::env::var_os("PATH").unwrap_or_default();
-    let has = |name: &str| std::env::split_paths(&programs).any(|dir| dir.join(name).is_file());
     let daemons = goat_testcluster::daemons::missing().map(str::to_owned);
-    daemons.or_else(|| (!has("strace")).then(|| "strace".to_owned()))
+    daemons.or_else(|| (!goat_testcluster::programs::is_there("strace")).then(|| "strace".to_owned()))
 }

@@ -89,6 +89,7 @@ mod tests {
             front: None,
             is_direct: false,
             has_daemons: false,
+            docker_host: None,
         })
     }
 

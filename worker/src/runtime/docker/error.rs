@@ -6,6 +6,7 @@ use std::time::Duration;
 use goat_system::problem;
 
 use super::super::Error;
+use super::api;
 
 /// What the daemon, or the way to it, answered.
 #[derive(Debug)]
@@ -25,6 +26,11 @@ impl From<bollard::errors::Error> for Fault {
     fn from(error: bollard::errors::Error) -> Self {
         use bollard::errors::Error as Docker;
         match error {
+            Docker::DockerResponseServerError { status_code, message }
+                if api::is_version_refused(status_code, message.trim()) =>
+            {
+                Self::Unanswered { problem: message.trim().to_owned() }
+            }
             Docker::DockerResponseServerError { status_code, message } => {
                 Self::Answered { status: status_code, message: message.trim().to_owned() }
             }

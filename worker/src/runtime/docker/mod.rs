@@ -1,9 +1,10 @@
-//! Runs tasks as containers of the local Docker daemon, API 1.41 upwards.
+//! Runs tasks as containers of the local Docker daemon, API 1.41 upwards (`api` says which is spoken).
 //!
 //! A container is named after its task and carries the task's description as labels (`labels`), so the daemon is the
 //! record of what runs: nothing else has to be remembered in order to find it again. Several workers may share one
 //! daemon: each asks only for containers that carry its own node id. Docker's restart policy is always `no`.
 
+mod api;
 mod calls;
 mod container;
 mod error;
@@ -23,8 +24,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::query_parameters as query;
-use bollard::{ClientVersion, Docker};
 use futures::{StreamExt, TryStreamExt};
 use goat_core::model::{Driver, ImageInfo, NodeId, ServiceSpec};
 use parking_lot::Mutex;
@@ -37,9 +38,6 @@ use error::Fault;
 
 pub use evidence::container_processes;
 
-/// The oldest API that has what is used here.
-const MIN_API: (usize, usize) = (1, 41);
-
 /// No request waits longer for its answer to begin; each has a shorter limit of its own (`calls`).
 const REQUEST_TIMEOUT_S: u64 = 180;
 
@@ -50,6 +48,7 @@ pub struct DockerRuntime {
     socket: String,
     /// None until the socket was there.
     client: Mutex<Option<Docker>>,
+    version: api::Negotiated,
     pulls: images::Pulls,
     memory: Arc<prune::Memory>,
     outage: outage::Outage,
@@ -62,6 +61,7 @@ impl DockerRuntime {
         Self {
             node,
             client: Mutex::new(None),
+            version: api::Negotiated::default(),
             pulls: images::Pulls::default(),
             memory: Arc::new(prune::Memory::open(root.join("images.json"))),
             outage: outage::Outage::new(&socket, root),
@@ -75,9 +75,8 @@ impl DockerRuntime {
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        let version = ClientVersion { major_version: MIN_API.0, minor_version: MIN_API.1 };
-        let made = Docker::connect_with_unix(&self.socket, REQUEST_TIMEOUT_S, &version)
-            .map_err(|error| Error::Unreachable { problem: error.to_string() })?;
+        let made = self.version.client(&self.socket, REQUEST_TIMEOUT_S);
+        let made = made.map_err(|error| Error::Unreachable { problem: error.to_string() })?;
         Ok(client.insert(made).clone())
     }
 
@@ -129,16 +128,8 @@ impl Runtime for DockerRuntime {
     async fn ping(&self) -> Result<(), Error> {
         let client = self.client()?;
         let version = within(calls::PING, client.version()).await.map_err(Fault::general)?;
-        let text = version.api_version.unwrap_or_default();
-        let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        if parsed.is_some_and(|version: (usize, usize)| version >= MIN_API) {
-            return Ok(());
-        }
-        Err(Error::Unsupported {
-            problem: format!(
-                "the Docker daemon at {} has API {text:?}; {}.{} or newer is needed (Docker 20.10)",
-                self.socket, MIN_API.0, MIN_API.1
-            ),
+        self.version.negotiate(&version).map_err(|problem| Error::Unsupported {
+            problem: format!("the Docker daemon at {} {problem}", self.socket),
         })
     }
 
