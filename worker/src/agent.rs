@@ -109,6 +109,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     start_watchdog(keeper, health_seen.clone(), &tasks).await;
     meet_others(&config, listener, &identity, &lease, &transport, &tasks);
     let inventory_seen = keep_inventory(&config, &runtimes, health_seen.clone(), &tasks).await;
+    tasks.spawn("watch-ownerless", housekeeping::watch_ownerless(runtimes.clone(), identity.clone()));
     let (removed, node_id) = (Arc::new(Notify::new()), identity.node_id());
     let parts = session::Parts {
         wanted_stance: keep_certificate(&config, &identity, &transport, &tasks),
