@@ -70,7 +70,7 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("raft-store/tests/store/crash.rs: child", 41),
     ("testcluster/src/bin/echo.rs: read", 56),
     ("testcluster/src/detach.rs: up", 44),
-    ("testcluster/src/drill/mod.rs: play", 42),
+    ("testcluster/src/drill/mod.rs: play", 43),
     ("testcluster/tests/commands.rs: a_cluster_comes_up_echoes_survives_what_is_done_to_it_and_leaves_nothing", 52),
     ("tests/clustersim/src/manager.rs: run", 42),
     ("tests/tests/goatctl.rs: a_service_lives_through_all_commands", 55),

@@ -140,9 +140,8 @@ impl Watch {
     async fn look(&mut self, now_ms: u64) -> Option<u64> {
         // While the directory is there, so that it is known when it is not.
         self.directory.refresh();
-        let is_removed = self.directory.presence() == Presence::Removed;
         // Nobody renews a lease whose agent is gone and whose directory no other agent can open.
-        let is_ownerless = is_removed && self.directory.is_agent_gone();
+        let is_ownerless = self.directory.presence() == Presence::Removed && self.directory.is_agent_gone();
         // Without a lease nothing leased may run.
         let lease = self.directory.lease().filter(|_| !is_ownerless);
         let end_ms = |is_sheltered: bool| {

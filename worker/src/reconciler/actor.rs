@@ -139,21 +139,7 @@ impl Actor {
             };
             let created = self.runtime.create(order).instrument(child!("create"));
             match created.await {
-                Ok(Created::Fresh { handle }) => {
-                    // A process has none before it runs.
-                    let container_id = Some(handle.clone()).filter(|handle| !handle.is_empty());
-                    let is_another = self.record.container_id != container_id;
-                    self.record.container_id = container_id;
-                    let goal = *self.goal.borrow();
-                    if let Goal::Stop { reason, grace_ms } = goal {
-                        return Err(self.abandon(Stop { reason, grace_ms }).await);
-                    }
-                    // Before it is started: whatever else runs with the task's labels is not the task.
-                    if !self.advance(TaskState::Starting).await && is_another {
-                        self.tell().await;
-                    }
-                    return self.start(order, &handle).await;
-                }
+                Ok(Created::Fresh { handle }) => return self.start_created(order, &handle).await,
                 Ok(Created::Running(started)) => {
                     self.started(started).await;
                     return Ok(());
@@ -171,6 +157,22 @@ impl Actor {
                 Err(error) => return Err(self.give_up(error).await),
             }
         }
+    }
+
+    async fn start_created(&mut self, order: &Order, handle: &str) -> Result<(), Early> {
+        // A process has none before it runs.
+        let container_id = Some(handle.to_owned()).filter(|handle| !handle.is_empty());
+        let is_another = self.record.container_id != container_id;
+        self.record.container_id = container_id;
+        let goal = *self.goal.borrow();
+        if let Goal::Stop { reason, grace_ms } = goal {
+            return Err(self.abandon(Stop { reason, grace_ms }).await);
+        }
+        // Before it is started: whatever else runs with the task's labels is not the task.
+        if !self.advance(TaskState::Starting).await && is_another {
+            self.tell().await;
+        }
+        self.start(order, handle).await
     }
 
     async fn prepare(&mut self, order: &Order) -> Result<(), Early> {

@@ -14,8 +14,6 @@ use crate::daemon::{self, Daemon, Options};
 use crate::worker::{Job, Worker, eventually};
 
 const IMAGE: &str = "built:1";
-/// Longer than a listing of all containers is waited for.
-const LISTED: Duration = Duration::from_secs(15);
 
 async fn ready() -> Option<(Daemon, Worker, tempfile::TempDir)> {
     ready_on(Options::default()).await
@@ -91,11 +89,9 @@ async fn an_ended_task_that_somebody_starts_again_is_ended() {
     restart(&client, &container).await.expect("restarted");
     worker.until(&id, "failed").await;
     let ended = async || (!is_running(&client, &container).await).then_some(());
-    let began = Instant::now();
     eventually("the restarted container is ended", ended).await;
     start(&client, &container).await.expect("started");
     eventually("the started container is ended", ended).await;
-    assert!(began.elapsed() < LISTED, "{:?}", began.elapsed());
     // Somebody starts it while no agent lives.
     let assigned = worker.stop().await;
     start(&client, &container).await.expect("started");
@@ -193,9 +189,8 @@ async fn a_task_is_asked_to_end_once_and_with_its_images_signal() {
     worker.until_condition("runtime-down", true).await;
     daemon.launch();
     worker.until(&id, "stopped").await;
-    let took = began.elapsed();
     assert_eq!(output(&client, &report.container_id).await, ["TERM"], "asked once");
-    assert!(took >= Duration::from_secs(14) && took < Duration::from_secs(22), "it had its grace once: {took:?}");
+    assert!(began.elapsed() >= Duration::from_secs(14), "it had its grace: {:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,10 +105,7 @@ impl Worker {
             meters: Arc::default(),
             tasks: tasks.child("tasks"),
         };
-        tasks.spawn("lease", {
-            let lease = lease.clone();
-            async move { lease.keep().await }
-        });
+        keep(&lease, &tasks);
         let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found), forgotten);
         let (events, to_reconciler) = mpsc::channel(1_024);
         tasks.spawn("reconciler", service.run(to_reconciler));
@@ -237,6 +234,11 @@ impl Worker {
     pub fn is_down(&self) -> bool {
         self.inventory.borrow().conditions.contains("runtime-down")
     }
+}
+
+fn keep(lease: &Arc<Lease>, tasks: &TaskSet) {
+    let lease = lease.clone();
+    tasks.spawn("lease", async move { lease.keep().await });
 }
 
 /// Asks until there is an answer, which has to come in time.
