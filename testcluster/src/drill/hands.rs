@@ -83,7 +83,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
     let doubled = overlaps(&lives, now_ms());
     stage.wrong.extend(doubled.iter().map(|overlap| format!("by hand: {}", overlap.describe())));
     let doubled_ms = doubled.iter().map(|overlap| overlap.ms).max().unwrap_or(0) as f64;
-    stage.client().remove_service(&service).await?;
+    remove(stage, &service).await?;
     tasks.stop(STOP_GRACE).await;
     clean(&client, &copies).await;
     Ok(vec![
@@ -144,6 +144,19 @@ async fn all_run(stage: &Stage, service: &str) -> Result<(), Error> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Removes the service and waits until its tasks are gone: one that is being stopped is no failure.
+async fn remove(stage: &Stage, service: &str) -> Result<(), Error> {
+    stage.client().remove_service(service).await?;
+    let deadline = Instant::now() + WITHIN;
+    while !stage.tasks_of(service).await?.is_empty() {
+        if Instant::now() >= deadline {
+            return Err(Error::failed(format!("tasks of the removed service {service} are left")));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// A container for the hand: one that runs, or has ended.
