@@ -35,8 +35,13 @@ const OWNED_WITHIN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 const STOP_GRACE: Duration = Duration::from_secs(2);
-/// Of the image of copies.
-const COPY: &str = "goat-drill-copy";
+
+/// A container that was run from an image of another one.
+#[derive(Debug)]
+struct Copied {
+    container: String,
+    image: String,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Hand {
@@ -79,7 +84,8 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Measured, Error> {
         Ok(_) => all_owned(stage, &client, &service).await?,
         Err(_) => 0.0,
     };
-    let lives = judge.lives(&service, &copies);
+    let people: Vec<_> = copies.iter().map(|copied| copied.container.clone()).collect();
+    let lives = judge.lives(&service, &people);
     let doubled = overlaps(&lives, now_ms());
     stage.wrong.extend(doubled.iter().map(|overlap| format!("by hand: {}", overlap.describe())));
     let doubled_ms = doubled.iter().map(|overlap| overlap.ms).max().unwrap_or(0) as f64;
@@ -106,7 +112,7 @@ fn spec(stage: &Stage) -> Result<v1::ServiceSpec, Error> {
 }
 
 /// All hands of a repeat; the longest time until all slots ran again (ms).
-async fn play(stage: &mut Stage, client: &Docker, service: &str, copies: &mut Vec<String>) -> Result<f64, Error> {
+async fn play(stage: &mut Stage, client: &Docker, service: &str, copies: &mut Vec<Copied>) -> Result<f64, Error> {
     let mut slowest_ms = 0.0_f64;
     for nth in 0..HANDS {
         let began = Instant::now();
@@ -194,7 +200,7 @@ async fn lay(
     hand: Hand,
     id: &str,
     nth: usize,
-    copies: &mut Vec<String>,
+    copies: &mut Vec<Copied>,
 ) -> Result<(), bollard::errors::Error> {
     let restart = |seconds| query::RestartContainerOptionsBuilder::default().t(seconds).build();
     match hand {
@@ -237,26 +243,22 @@ async fn update_restart(client: &Docker, id: &str) -> Result<(), bollard::errors
     Ok(())
 }
 
-/// Makes an image of the container and runs it; the copy's id.
-async fn copy(client: &Docker, id: &str) -> Result<String, bollard::errors::Error> {
-    let options = query::CommitContainerOptionsBuilder::default().container(id).repo(COPY).tag("1").build();
-    client.commit_container(options, ContainerConfig::default()).await?;
-    let image = Some(format!("{COPY}:1"));
-    let body = ContainerCreateBody { image, ..ContainerCreateBody::default() };
-    let copy = client.create_container(None::<query::CreateContainerOptions>, body).await?.id;
-    client.start_container(&copy, None::<query::StartContainerOptions>).await?;
-    Ok(copy)
+/// Makes an image of the container and runs it.
+async fn copy(client: &Docker, id: &str) -> Result<Copied, bollard::errors::Error> {
+    let options = query::CommitContainerOptionsBuilder::default().container(id).build();
+    let image = client.commit_container(options, ContainerConfig::default()).await?.id;
+    let body = ContainerCreateBody { image: Some(image.clone()), ..ContainerCreateBody::default() };
+    let container = client.create_container(None::<query::CreateContainerOptions>, body).await?.id;
+    client.start_container(&container, None::<query::StartContainerOptions>).await?;
+    Ok(Copied { container, image })
 }
 
-async fn clean(client: &Docker, copies: &[String]) {
-    for copy in copies {
+async fn clean(client: &Docker, copies: &[Copied]) {
+    for Copied { container, image } in copies {
         let options = query::RemoveContainerOptionsBuilder::default().force(true).build();
-        // It may be gone.
-        let _ = client.remove_container(copy, Some(options)).await;
-    }
-    if !copies.is_empty() {
-        let image = format!("{COPY}:1");
-        let _ = client.remove_image(&image, None::<query::RemoveImageOptions>, None).await;
+        // They may be gone.
+        let _ = client.remove_container(container, Some(options)).await;
+        let _ = client.remove_image(image, None::<query::RemoveImageOptions>, None).await;
     }
 }
 
