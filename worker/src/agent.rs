@@ -108,7 +108,7 @@ pub async fn run(config: Config, supervisor: PathBuf, stop: CancellationToken) -
     reconcile(service, &runtimes, &tasks);
     start_watchdog(keeper, health_seen.clone(), &tasks).await;
     meet_others(&config, listener, &identity, &lease, &transport, &tasks);
-    let inventory_seen = keep_inventory(&config, &runtimes, health_seen.clone(), &tasks).await;
+    let inventory_seen = keep_inventory(&config, &identity, &runtimes, health_seen.clone(), &tasks).await;
     let (removed, node_id) = (Arc::new(Notify::new()), identity.node_id());
     let parts = session::Parts {
         wanted_stance: keep_certificate(&config, &identity, &transport, &tasks),
@@ -227,6 +227,7 @@ fn keep_certificate(
 /// Collects what there is here, keeps that true, and keeps the disk from filling up with images.
 async fn keep_inventory(
     config: &Config,
+    identity: &Arc<Identity>,
     runtimes: &Runtimes,
     health: watch::Receiver<Health>,
     tasks: &TaskSet,
@@ -236,6 +237,7 @@ async fn keep_inventory(
         Collector::new(runtimes.clone(), config.offer, config.advertise.clone(), gauge, health, &config.data_dir);
     let (inventory, seen) = watch::channel(collector.collect().await);
     tasks.spawn("inventory", collector.run(inventory));
+    tasks.spawn("watch-ownerless", housekeeping::watch_ownerless(runtimes.clone(), identity.clone()));
     tasks.spawn("prune-images", housekeeping::run(runtimes.clone(), config.prune_images_after, seen.clone()));
     seen
 }

@@ -1,13 +1,17 @@
 //! Removes images that no task has used for a while; sooner where the disk is under pressure.
 //!
-//! Which images may go, and what counts as use, is the runtime's to know; when to ask is decided here.
+//! Which images may go, and what counts as use, is the runtime's to know; when to ask is decided here. Also warns of running
+//! containers of the cluster that nobody owns.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use goat_core::model::Inventory;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::identity::Identity;
 use crate::inventory::DISK_PRESSURE;
 use crate::runtime::{RUNTIME_DOWN, Runtimes};
 
@@ -38,6 +42,32 @@ pub async fn run(runtimes: Runtimes, unused_for: Option<Duration>, mut inventory
         if let Ok(Err(_)) = tokio::time::timeout(every, came).await {
             return;
         }
+    }
+}
+
+/// Warns of containers without an owner that two looks in a row have seen. Never ends.
+pub async fn watch_ownerless(runtimes: Runtimes, identity: Arc<Identity>) {
+    let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let Some(cluster) = identity.cluster_id() else { continue };
+        let mut now = BTreeSet::new();
+        for runtime in runtimes.iter() {
+            let Ok(counts) = runtime.ownerless(cluster).await else { continue };
+            for (node, containers) in counts {
+                if seen.contains(&node) && told.insert(node.clone()) {
+                    warn!(
+                        node,
+                        containers,
+                        "containers of another node of this cluster run here, and neither its agent nor its watchdog is seen on this \
+                         machine; if that node is gone, stop them: docker ps --filter label=io.goat.node=NODE"
+                    );
+                }
+                now.insert(node);
+            }
+        }
+        told.retain(|node| now.contains(node));
+        seen = now;
     }
 }
 

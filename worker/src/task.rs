@@ -1,5 +1,7 @@
 //! A task as this worker sees it: what was ordered, and what became of it. Values only.
 
+mod exit;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use goat_core::state::command::MAX_REPORT_ERROR_BYTES;
 use goat_proto::convert::{self, Word};
 use goat_proto::v1;
 use serde::{Deserialize, Serialize};
+
+pub use exit::{Exit, KILLED, KILLED_EXTERNALLY};
 
 /// What has to be known of a task once it was started; the whole spec is not. It is kept with the container (as labels)
 /// or the process, so that an agent which lost everything else still knows what it found.
@@ -114,24 +118,6 @@ impl Order {
     }
 }
 
-/// How a task's process ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
-    /// 128 and the signal's number where a signal ended it; None where nobody saw it end.
-    pub code: Option<i32>,
-    pub is_oom: bool,
-    pub at_ms: u64,
-    /// Where there is more to say than the code: a constant word, and text.
-    pub failure: Option<(String, String)>,
-}
-
-impl Exit {
-    /// It has ended, and how is not known, or not yet.
-    pub fn unseen() -> Self {
-        Self { code: None, is_oom: false, at_ms: crate::clock::now_ms(), failure: None }
-    }
-}
-
 /// What became of a task; journaled when it was started, when it is ready, and when it has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -144,6 +130,9 @@ pub struct Record {
     /// When its program was started, ready or not (Unix ms).
     #[serde(default)]
     pub started_at_ms: Option<u64>,
+    /// The boot of the machine in which its program was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
     /// When it came into `state` (Unix ms); for one that runs, when it was started.
     pub at_ms: u64,
 }
@@ -159,8 +148,14 @@ impl Record {
             error: None,
             container_id: None,
             started_at_ms: None,
+            boot_id: None,
             at_ms,
         }
+    }
+
+    /// Whether the machine was started anew since its program was started.
+    pub fn is_of_another_boot(&self) -> bool {
+        self.boot_id.as_ref().is_some_and(|boot_id| *boot_id != crate::clock::boot_id())
     }
 
     /// Whether its program was started, so that it must not be again.
@@ -171,6 +166,7 @@ impl Record {
     /// Its program runs. With a health check it stays `starting` until that has passed.
     pub fn started(&mut self, container_id: String, started_at_ms: u64) {
         self.container_id.get_or_insert(container_id);
+        self.boot_id.get_or_insert_with(crate::clock::boot_id);
         let started_at_ms = *self.started_at_ms.get_or_insert(started_at_ms);
         if self.state < TaskState::Running {
             self.state = if self.meta.health.is_some() { TaskState::Starting } else { TaskState::Running };
@@ -208,10 +204,15 @@ impl Record {
     pub fn exited(&mut self, exit: Exit) {
         self.exit_code = exit.code;
         self.at_ms = exit.at_ms;
-        let is_fine = exit.code == Some(0) && !exit.is_oom && exit.failure.is_none();
+        let is_fine = exit.code == Some(0) && exit.failure.is_none();
         self.state = if is_fine { TaskState::Complete } else { TaskState::Failed };
         (self.reason, self.error) = match (exit.failure, exit.is_oom, exit.code) {
             (Some((reason, error)), ..) => (Some(reason), Some(error)),
+            (None, true, Some(code)) if code != KILLED => {
+                let problem =
+                    format!("memory ran out in it: a process of it was killed, and it ended with exit code {code}");
+                (Some("oom-killed".into()), Some(problem))
+            }
             (None, true, _) => (Some("oom-killed".into()), Some("it used more memory than its limit".into())),
             (None, false, Some(0)) => (None, None),
             (None, false, Some(code)) => (Some("exit".into()), Some(format!("ended with exit code {code}"))),
@@ -252,9 +253,11 @@ pub(crate) mod tests {
     fn an_exit_becomes_the_state_and_the_reason() {
         let ended = |code, is_oom| {
             let mut record = Record::new(meta(1), 0);
-            record.exited(Exit { code, is_oom, at_ms: 5, failure: None });
+            record.exited(Exit { code, is_oom, at_ms: 5, ..Exit::default() });
             (record.state, record.reason.unwrap_or_default(), record.at_ms)
         };
+        assert_eq!(ended(Some(1), true), (TaskState::Failed, "oom-killed".into(), 5), "of a child");
+        assert_eq!(ended(Some(0), true), (TaskState::Complete, "oom-killed".into(), 5), "it got over it");
         assert_eq!(ended(Some(0), false), (TaskState::Complete, String::new(), 5));
         assert_eq!(ended(Some(3), false), (TaskState::Failed, "exit".into(), 5));
         assert_eq!(ended(Some(137), true), (TaskState::Failed, "oom-killed".into(), 5));

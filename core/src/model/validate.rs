@@ -2,11 +2,14 @@
 
 mod health;
 pub mod node;
+mod submitted;
 
 use std::collections::BTreeSet;
 
 use super::{Driver, Mode, Resources, RestartCondition, ServiceSpec};
 use crate::codec;
+
+pub use submitted::validate_submitted;
 
 /// A spec encoded larger than this is refused.
 pub const MAX_SPEC_BYTES: usize = 64 << 10;
@@ -32,7 +35,7 @@ fn ensure(holds: bool, field: &'static str, problem: impl FnOnce() -> String) ->
     if holds { Ok(()) } else { Err(Invalid { field, problem: problem() }) }
 }
 
-/// Checks a spec as submitted.
+/// Checks a spec as it is applied.
 pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
     let size = codec::encode(spec).len();
     ensure(size <= MAX_SPEC_BYTES, "spec", || {

@@ -5,6 +5,7 @@
 //! | its own | all others | the restart policy; another node after two failures on one |
 //! | its node's | `disk-full`, `runtime-down` | another node, at once, whatever the policy says: the task is not to blame |
 //! | the registry's | `registry-unreachable`, `image-pull-failed` | another node, after a wait, whatever the policy says |
+//! | the image's, on such a node | `wrong-platform` | another node, which may be of the image's architecture; the restart policy |
 //! | the image's | `image-not-found`, `pull-denied` | the policy, with long waits: every node would fail alike until somebody mends the name, the registry or the credentials |
 
 use super::restart::backoff_ms;
@@ -20,6 +21,7 @@ pub(super) enum Fault {
     Own,
     Node,
     Registry,
+    Platform,
     Image,
 }
 
@@ -32,6 +34,7 @@ impl Fault {
         match ended.reason.as_deref() {
             Some("disk-full" | "runtime-down") => Self::Node,
             Some("registry-unreachable" | "image-pull-failed") => Self::Registry,
+            Some("wrong-platform") => Self::Platform,
             Some("image-not-found" | "pull-denied") => Self::Image,
             _ => Self::Own,
         }
@@ -39,18 +42,18 @@ impl Fault {
 
     /// Whether one failure is enough to look for another node first.
     pub(super) const fn is_elsewhere_better(self) -> bool {
-        matches!(self, Self::Node | Self::Registry)
+        matches!(self, Self::Node | Self::Registry | Self::Platform)
     }
 
     /// Whether the slot is owed another attempt even where the restart policy is against it.
     pub(super) const fn is_excused(self) -> bool {
-        matches!(self, Self::Node | Self::Registry)
+        matches!(self, Self::Node | Self::Registry | Self::Platform)
     }
 
     /// The wait before the n-th attempt in a row.
     pub(super) fn wait_ms(self, policy: &RestartPolicy, failures: u32, random: u64) -> u64 {
         match self {
-            Self::Own | Self::Node => backoff_ms(policy, failures, random),
+            Self::Own | Self::Node | Self::Platform => backoff_ms(policy, failures, random),
             // A first restart at once helps what fell by chance, not this.
             Self::Registry => backoff_ms(policy, failures.saturating_add(1), random),
             Self::Image => {

@@ -95,6 +95,14 @@ fn an_unreachable_registry_is_asked_again_from_elsewhere_after_a_wait() {
 }
 
 #[test]
+fn an_image_of_another_platform_is_tried_on_another_node() {
+    let (mut leader, service) = one_instance(2);
+    let before = leader.newest(service, 1).node.expect("placed");
+    let (_, wait_ms) = fail(&mut leader, service, "wrong-platform");
+    assert_ne!(placed(&mut leader, service, wait_ms), before);
+}
+
+#[test]
 fn an_image_that_is_not_there_is_not_asked_for_over_and_over() {
     for reason in ["image-not-found", "pull-denied"] {
         let (mut leader, service) = one_instance(3);

@@ -1,7 +1,7 @@
 //! Services: create, update, scale, remove, list.
 
 use goat_core::capacity;
-use goat_core::model::validate::validate;
+use goat_core::model::validate::validate_submitted;
 use goat_core::model::{ServiceId, ServiceSpec};
 use goat_core::state::Service;
 use goat_core::state::command::{Action, Answer, Outcome};
@@ -16,7 +16,7 @@ use crate::raft::Group;
 fn spec_of(spec: Option<v1::ServiceSpec>) -> Result<Box<ServiceSpec>, Status> {
     let spec = spec.ok_or_else(|| Status::invalid_argument("spec: is missing"))?;
     let spec = ServiceSpec::try_from(spec)?;
-    validate(&spec).map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
+    validate_submitted(&spec).map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
     Ok(Box::new(spec))
 }
 

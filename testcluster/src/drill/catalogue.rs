@@ -35,6 +35,8 @@ pub enum Kind {
     DockerRestart,
     /// The same, with containers that outlive it: nothing ends
     DockerRestartLive,
+    /// Restart, start, stop, kill, pause, remove, rename, update and copy a leased service's containers by hand: no slot runs twice
+    DockerByHand,
     /// Halt a worker's Docker daemon (SIGSTOP), then let it go on: nothing ends
     DockerFreeze,
     /// Kill an agent and start it again within its lease: its tasks are adopted
@@ -156,7 +158,7 @@ impl Kind {
 
     pub const fn needs(self) -> &'static [Need] {
         match self {
-            Self::Oom => &[Need::Docker],
+            Self::Oom | Self::DockerByHand => &[Need::Docker],
             Self::RegistryDown | Self::WorkerDiskFull => {
                 &[Need::Root, Need::Docker, Need::Daemons, Need::Program("docker-registry")]
             }

@@ -15,6 +15,7 @@ mod cut;
 mod disk;
 mod docker_daemon;
 mod extras;
+mod hands;
 mod health;
 mod hosting;
 mod images;
@@ -147,6 +148,7 @@ async fn play(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
         Kind::NoRoom => application::no_room(stage).await,
         Kind::RegistryDown => images::registry_down(stage).await,
         Kind::WorkerDiskFull => images::disk_full(stage).await,
+        Kind::DockerByHand => hands::run(stage).await,
         kind if kind.row() == Some(Row::Docker) => docker_daemon::run(stage, kind).await,
         kind if kind.row() == Some(Row::Bounds) => bounds::run(stage, kind).await,
         Kind::AgentRestart => agent::restart(stage).await,

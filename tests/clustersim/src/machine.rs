@@ -48,7 +48,7 @@ impl Container {
     fn found(&self) -> Found {
         let state = match &self.state {
             State::Created => FoundState::Created,
-            State::Running { started_at_ms } => FoundState::Running { started_at_ms: *started_at_ms },
+            State::Running { started_at_ms } => FoundState::Running { started_at_ms: *started_at_ms, is_paused: false },
             State::Ended(exit) => FoundState::Ended(Some(exit.clone())),
         };
         Found { meta: self.meta.clone(), container_id: id_of(&self.meta), state }
@@ -127,11 +127,11 @@ impl Machines {
             return false;
         };
         self.trace.event(now, format_args!("host {host} task {task} ends with {code}"));
-        let exit = Exit { code: Some(code), is_oom: false, at_ms: clock::now_ms(), failure: None };
+        let exit = Exit { code: Some(code), at_ms: clock::now_ms(), ..Exit::default() };
         container.state = State::Ended(exit.clone());
         if let Some(listener) = yard.listeners.get(&host) {
             // One that is full is told by the next listing.
-            let _ = listener.try_send((Driver::Process, Event::Exited { task, exit }));
+            let _ = listener.try_send((Driver::Process, Event::Exited { task, container_id: None, exit }));
         }
         true
     }

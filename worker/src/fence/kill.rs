@@ -14,8 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Fenced;
+use super::directory::Directory;
 use crate::runtime::docker::{DockerRuntime, container_processes};
-use crate::runtime::process;
 
 /// For the daemon's answer to one call; it may be as dead as the agent.
 const DOCKER: Duration = Duration::from_millis(500);
@@ -25,8 +25,8 @@ const LOOK: Duration = Duration::from_millis(25);
 
 /// One try with all of them, side by side: none may wait for what Docker says of another. Ends within about a second,
 /// however many they are. Those of which it is known that they do not run and that nothing can start them.
-pub(super) async fn end(due: &[Fenced], root: &Path, docker: &DockerRuntime) -> BTreeSet<TaskId> {
-    let is_gone = |fenced: &&Fenced| fenced.meta.driver == Driver::Process && process::kill_now(root, fenced.meta.task);
+pub(super) async fn end(due: &[Fenced], directory: &Directory, docker: &DockerRuntime) -> BTreeSet<TaskId> {
+    let is_gone = |fenced: &&Fenced| fenced.meta.driver == Driver::Process && directory.kill_process(fenced.meta.task);
     let mut gone: BTreeSet<_> = due.iter().filter(is_gone).map(|fenced| fenced.meta.task).collect();
     let containers: Vec<_> = due.iter().filter(|fenced| fenced.meta.driver == Driver::Docker).collect();
     if !containers.is_empty() {

@@ -10,11 +10,13 @@
 //! is sure (`goat_core::lease` has the times). Nothing leased is started while no watchdog lives. What the promise rests
 //! on is in `docs/fencing.md`.
 
+mod directory;
 mod keeper;
 mod kill;
 pub mod watchdog;
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use goat_core::model::{Driver, OnDisconnect, TaskId};
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,16 @@ impl FenceList {
         let dir = root.join("fence");
         durable::make_dir(&dir)?;
         Ok(Self { dir })
+    }
+
+    /// The list of a directory that may be gone: nothing is made.
+    fn at(root: &Path) -> Self {
+        Self { dir: root.join("fence") }
+    }
+
+    /// When something was added or removed last.
+    fn changed(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.dir).and_then(|metadata| metadata.modified()).ok()
     }
 
     fn path(&self, task: TaskId) -> PathBuf {

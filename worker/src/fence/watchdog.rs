@@ -5,6 +5,7 @@
 //! wait until the deadline and a moment more ─► renewed meanwhile: wait again
 //!                                           └► not renewed: kill what is listed until nothing of it runs
 //! the agent is gone and nothing leased is left: end
+//! the agent is gone and its directory was removed: nothing is this worker's any more; kill what is leased now, stop the rest, end
 //! ```
 //! Its clock is CLOCK_BOOTTIME, for waiting too: a machine that wakes up from suspend late kills at once.
 
@@ -23,9 +24,8 @@ use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::kill;
-use super::{FenceList, Fenced};
-use crate::lease::LeaseFile;
+use super::directory::{Directory, Presence};
+use super::{Fenced, kill};
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::process::Process;
 use crate::{clock, durable};
@@ -34,6 +34,8 @@ use crate::{clock, durable};
 const LOOK_MS: u64 = 500;
 /// Between tries while something has to be killed.
 const TRY_MS: u64 = 100;
+/// For stopping what is left of a removed worker; then it is tried again.
+const REMAINING: Duration = Duration::from_secs(60);
 /// Its lock may be held for a moment by an agent that looks whether there is a watchdog.
 const LOCK_TRIES: u32 = 100;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
@@ -68,11 +70,11 @@ pub fn run(root: &Path, node: NodeId, docker_socket: &str) -> Result<(), Error> 
     let _ = nix::unistd::setsid();
     keep_from_being_killed();
     let _lock = hold(root)?;
-    let list = FenceList::open(root)?;
+    let directory = Directory::open(root)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Error::Io { path: root.to_owned(), source })?;
     let docker = DockerRuntime::new(node, docker_socket, root);
-    let mut watch = Watch { root, list, docker, gone: BTreeSet::new(), agent_looked_for_ms: 0 };
+    let mut watch = Watch { directory, docker, gone: BTreeSet::new(), agent_looked_for_ms: 0 };
     while let Some(wake_ms) = runtime.block_on(watch.look(clock::boot_ms())) {
         sleep_until(wake_ms);
     }
@@ -125,26 +127,23 @@ fn sleep_until(wake_ms: u64) {
     let _ = clock_nanosleep(ClockId::CLOCK_BOOTTIME, ClockNanosleepFlags::TIMER_ABSTIME, &time);
 }
 
-struct Watch<'a> {
-    root: &'a Path,
-    list: FenceList,
+struct Watch {
+    directory: Directory,
     docker: DockerRuntime,
     /// Seen to be gone since the lease ended.
     gone: BTreeSet<TaskId>,
     agent_looked_for_ms: u64,
 }
 
-impl Watch<'_> {
+impl Watch {
     /// Does what is due; when to look again. None: there is nothing left to watch.
     async fn look(&mut self, now_ms: u64) -> Option<u64> {
-        if !self.root.exists() {
-            return None;
-        }
+        // While the directory is there, so that it is known when it is not.
+        self.directory.refresh();
+        // Nobody renews a lease whose agent is gone and whose directory no other agent can open.
+        let is_ownerless = self.directory.presence() == Presence::Removed && self.directory.is_agent_gone();
         // Without a lease nothing leased may run.
-        let lease = LeaseFile::read(self.root).unwrap_or_else(|error| {
-            warn!(%error, "the lease cannot be read: it counts as ended");
-            None
-        });
+        let lease = self.directory.lease().filter(|_| !is_ownerless);
         let end_ms = |is_sheltered: bool| {
             let end_ms = lease.as_ref().map_or(0, |lease| lease.end_ms(is_sheltered));
             end_ms + WATCHDOG_AFTER_MS
@@ -155,8 +154,11 @@ impl Watch<'_> {
             // An agent whose lease runs is looked for when it has ended.
             return Some(first_ms.min(now_ms + LOOK_MS));
         }
-        let mut listed = self.list.all();
+        let mut listed = self.directory.listed();
         listed.retain(|fenced| !self.gone.contains(&fenced.meta.task));
+        if listed.is_empty() && is_ownerless {
+            return self.end_remaining(now_ms).await;
+        }
         if listed.is_empty() && self.is_agent_gone(now_ms) {
             return None;
         }
@@ -178,7 +180,7 @@ impl Watch<'_> {
 
     /// Whether all of them are gone.
     async fn end(&mut self, due: &[Fenced]) -> bool {
-        let gone = kill::end(due, self.root, &self.docker).await;
+        let gone = kill::end(due, &self.directory, &self.docker).await;
         for fenced in due.iter().filter(|fenced| gone.contains(&fenced.meta.task)) {
             let (task, service) = (fenced.meta.task, &fenced.meta.service);
             warn!(task_id = %task, service, "the lease has ended: the watchdog made sure that a task does not run");
@@ -194,9 +196,21 @@ impl Watch<'_> {
             return false;
         }
         self.agent_looked_for_ms = now_ms;
-        match File::open(self.root.join("lock")) {
-            Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok(),
-            Err(_) => true,
+        self.directory.is_agent_gone()
+    }
+
+    /// Stops the containers that are left of a worker whose directory was removed: without its identity no agent can adopt them.
+    async fn end_remaining(&self, now_ms: u64) -> Option<u64> {
+        match tokio::time::timeout(REMAINING, self.docker.end_all()).await {
+            Ok(Ok(ended)) => {
+                if ended > 0 {
+                    warn!(ended, "the data directory was removed: its worker's containers were stopped");
+                }
+                return None;
+            }
+            Ok(Err(error)) => warn!(%error, "containers of a removed worker could not be stopped yet"),
+            Err(_) => warn!("containers of a removed worker do not end"),
         }
+        Some(now_ms + 2 * LOOK_MS)
     }
 }

@@ -16,7 +16,7 @@ const FILE_BYTES: usize = 256;
 const READ_TRIES: u32 = 10;
 
 pub(super) fn path(root: &Path) -> PathBuf {
-    root.join("lease.json")
+    root.join(LeaseFile::NAME)
 }
 
 /// `lease.json`. Times are ms of CLOCK_BOOTTIME.
@@ -29,6 +29,9 @@ pub struct LeaseFile {
 }
 
 impl LeaseFile {
+    /// In the data directory.
+    pub const NAME: &str = "lease.json";
+
     /// What the agent of this boot of the machine wrote last; None where it has written nothing.
     pub fn read(root: &Path) -> Result<Option<Self>, Error> {
         let path = path(root);
@@ -38,6 +41,12 @@ impl LeaseFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(error)),
         };
+        Self::read_from(&file, &path)
+    }
+
+    /// The same of a file that is open. `path`: for errors.
+    pub fn read_from(file: &File, path: &Path) -> Result<Option<Self>, Error> {
+        let io_error = |source| Error::Io { path: path.to_owned(), source };
         let mut before = Vec::new();
         for _ in 0..READ_TRIES {
             let mut bytes = vec![0; FILE_BYTES];
@@ -45,11 +54,11 @@ impl LeaseFile {
             bytes.truncate(read);
             // The same twice: nobody was writing.
             if bytes == before {
-                return Self::parse(&bytes, &path);
+                return Self::parse(&bytes, path);
             }
             before = bytes;
         }
-        Err(Error::Damaged { path, problem: "it changes all the time".into() })
+        Err(Error::Damaged { path: path.to_owned(), problem: "it changes all the time".into() })
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>, Error> {

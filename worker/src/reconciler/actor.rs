@@ -83,6 +83,7 @@ impl Actor {
             warn!(task_id = %self.record.meta.task, %error, "a task that was found could not be listed for the watchdog");
         }
         if self.watch_over().await == EndedBy::Itself {
+            self.seal().await;
             // Its runtime remembers how it ended, whatever becomes of this agent, and the next attempt waits for the word.
             self.tell().await;
             self.save().await;
@@ -118,7 +119,7 @@ impl Actor {
                 }
                 // It was started, without an answer, and has ended.
                 exit = seen_exit(&mut self.exit) => {
-                    self.record.exited(self.looked_at(exit).await);
+                    self.record.exited(self.looked_at(exit).await.by_itself());
                     return None;
                 }
                 () = tokio::time::sleep(Duration::from_millis(clock::jittered_ms(retry_ms / 2))) => {}
@@ -138,16 +139,7 @@ impl Actor {
             };
             let created = self.runtime.create(order).instrument(child!("create"));
             match created.await {
-                Ok(Created::Fresh { handle }) => {
-                    // A process has none before it runs.
-                    self.record.container_id = Some(handle.clone()).filter(|handle| !handle.is_empty());
-                    let goal = *self.goal.borrow();
-                    if let Goal::Stop { reason, grace_ms } = goal {
-                        return Err(self.abandon(Stop { reason, grace_ms }).await);
-                    }
-                    self.advance(TaskState::Starting).await;
-                    return self.start(order, &handle).await;
-                }
+                Ok(Created::Fresh { handle }) => return self.start_created(order, &handle).await,
                 Ok(Created::Running(started)) => {
                     self.started(started).await;
                     return Ok(());
@@ -165,6 +157,22 @@ impl Actor {
                 Err(error) => return Err(self.give_up(error).await),
             }
         }
+    }
+
+    async fn start_created(&mut self, order: &Order, handle: &str) -> Result<(), Early> {
+        // A process has none before it runs.
+        let container_id = Some(handle.to_owned()).filter(|handle| !handle.is_empty());
+        let is_another = self.record.container_id != container_id;
+        self.record.container_id = container_id;
+        let goal = *self.goal.borrow();
+        if let Goal::Stop { reason, grace_ms } = goal {
+            return Err(self.abandon(Stop { reason, grace_ms }).await);
+        }
+        // Before it is started: whatever else runs with the task's labels is not the task.
+        if !self.advance(TaskState::Starting).await && is_another {
+            self.tell().await;
+        }
+        self.start(order, handle).await
     }
 
     async fn prepare(&mut self, order: &Order) -> Result<(), Early> {
@@ -207,6 +215,7 @@ impl Actor {
     async fn give_up(&mut self, error: Error) -> Early {
         match error {
             Error::Unreachable { problem } => return Early::Again { problem },
+            Error::ContainerMissing => return Early::Again { problem: error.to_string() },
             Error::ImageMissing => {
                 self.record.failed("image-not-found", "the image was pulled and is not there", clock::now_ms());
             }
@@ -237,16 +246,19 @@ impl Actor {
         }
     }
 
-    /// Only forward.
-    async fn advance(&mut self, state: TaskState) {
-        if state > self.record.state {
+    /// Only forward. Returns whether it was.
+    async fn advance(&mut self, state: TaskState) -> bool {
+        let is_forward = state > self.record.state;
+        if is_forward {
             self.record.state = state;
             self.record.at_ms = clock::now_ms();
             self.tell().await;
         }
+        is_forward
     }
 
     async fn finish(&mut self) {
+        self.seal().await;
         // The journal first: what managers heard of as ended must not be begun again by the next agent.
         self.save().await;
         self.tell().await;

@@ -61,6 +61,8 @@ pub enum StopReason {
     /// It is not this worker's any more.
     NotAssigned,
     LeaseExpired,
+    /// Somebody has paused its container for too long.
+    Paused,
 }
 
 impl StopReason {
@@ -70,6 +72,7 @@ impl StopReason {
             Self::Wanted => "stop-requested",
             Self::NotAssigned => "not-assigned",
             Self::LeaseExpired => "lease-expired",
+            Self::Paused => "paused",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The reconciler's loop: owns the table of known tasks, plans after each change, and has the plan carried out.
 
+mod containers;
 mod gone;
 mod known;
 mod outage;
@@ -15,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{info, warn};
 
 use super::actor::Actor;
-use super::adopt::Adoption;
+use super::adopt::{Adoption, after_reboot};
 use super::goal::Goal;
 use super::plan::{self, Action, RejectReason, View};
 use super::{Command, Handle};
@@ -27,7 +28,7 @@ use crate::journal::Journal;
 use crate::lease::{Lease, Validity};
 use crate::metrics::Meters;
 use crate::outbox::Outbox;
-use crate::runtime::{DISK_FULL, Event, Found, FoundState, Runtime, Runtimes};
+use crate::runtime::{DISK_FULL, Event, Found, Runtime, Runtimes};
 use crate::task::{Assignment, Exit, Order, Record, TaskMeta};
 use crate::taskset::TaskSet;
 use gone::Gone;
@@ -114,13 +115,13 @@ impl Service {
             self.act(lease_now, is_watched);
             self.parts.meters.tasks(self.known.values().map(|known| known.record.state));
             tokio::select! {
-                Some(command) = self.commands.recv() => self.command(command),
+                // What actors tell comes before what runtimes tell: a task's container is known before it is started.
+                biased;
                 Some(record) = self.updates.recv() => self.update(record),
                 Some(task) = self.forgotten.recv() => {
                     self.known.remove(&task);
                     self.gone.add(task);
                 }
-                Some((driver, event)) = events.recv() => self.event(driver, event),
                 Ok(()) = lease.changed() => {
                     let Validity { is_leased, is_sheltered } = *lease.borrow();
                     info!(is_leased, is_sheltered, "the lease changed");
@@ -129,6 +130,8 @@ impl Service {
                     }
                 }
                 Ok(()) = watched.changed() => {}
+                Some(command) = self.commands.recv() => self.command(command),
+                Some((driver, event)) = events.recv() => self.event(driver, event),
                 else => return,
             }
         }
@@ -145,22 +148,27 @@ impl Service {
                 let task = record.meta.task;
                 self.spawn_actor(record, None);
                 if let Some(known) = self.known.get(&task) {
-                    self.tell_exit(known, exit.unwrap_or_else(Exit::unseen));
+                    known.tell_exit(after_reboot(&known.record, exit.unwrap_or_else(Exit::unseen)));
                 }
             }
             Adoption::Vanished(record) => {
                 let task = record.meta.task;
                 self.spawn_actor(record, None);
                 if let Some(known) = self.known.get(&task) {
-                    self.tell_exit(known, vanished());
+                    known.tell_exit(vanished());
                 }
             }
             Adoption::Remove(found) => self.remove_stray(found),
+            Adoption::StartedAgain(record, found) => {
+                self.keep(record);
+                self.end_again(found.meta, found.container_id);
+            }
+            Adoption::Copy(found) => self.end_copy(found.meta, found.container_id),
         }
     }
 
     fn keep(&mut self, record: Record) {
-        self.known.insert(record.meta.task, Known { record, actor: None, is_forgetting: false });
+        self.known.insert(record.meta.task, Known::new(record, None));
     }
 
     fn command(&mut self, command: Command) {
@@ -207,6 +215,7 @@ impl Service {
         }
         if record.state.is_terminal() {
             known.actor = None;
+            known.ended.get_or_insert_with(Instant::now);
         }
         if record.reason.as_deref() == Some(DISK_FULL) {
             self.parts.health.send_modify(|health| health.disk_full += 1);
@@ -220,60 +229,9 @@ impl Service {
             Event::Up => self.runtime_up(driver),
             Event::Down { problem } => self.runtime_down(driver, &problem),
             Event::ImagesChanged => self.parts.health.send_modify(|health| health.images_version += 1),
-            Event::Exited { task, exit } => {
-                if let Some(known) = self.known.get(&task) {
-                    self.tell_exit(known, exit);
-                }
-            }
+            Event::Exited { task, container_id, exit } => self.exited(task, container_id.as_deref(), exit),
+            Event::Started { task, container_id } => self.container_started(task, container_id),
             Event::Resync { asked, found } => self.resync(driver, asked, found),
-        }
-    }
-
-    fn tell_exit(&self, known: &Known, exit: Exit) {
-        if let Some(actor) = &known.actor {
-            actor.exit.send_if_modified(|told| {
-                let is_first = told.is_none();
-                told.get_or_insert(exit);
-                is_first
-            });
-        }
-    }
-
-    /// What was listed against what is known: for events that were missed.
-    fn resync(&mut self, driver: Driver, asked: Instant, found: Vec<Found>) {
-        let found: BTreeMap<TaskId, Found> = found.into_iter().map(|found| (found.meta.task, found)).collect();
-        for (task, known) in &self.known {
-            let Some(actor) = &known.actor else { continue };
-            let ran_before = actor.running_since.is_some_and(|since| since < asked);
-            if known.record.meta.driver != driver || !ran_before || actor.exit.borrow().is_some() {
-                continue;
-            }
-            match found.get(task).map(|found| &found.state) {
-                Some(FoundState::Running { .. }) => {}
-                Some(FoundState::Ended(exit)) => {
-                    // Without an exit, the actor's last look brings it.
-                    self.tell_exit(known, exit.clone().unwrap_or_else(Exit::unseen));
-                }
-                Some(FoundState::Created) | None => self.tell_exit(known, vanished()),
-            }
-        }
-        self.gone.tidy(asked);
-        for (task, stray) in found {
-            let is_old_news = self.gone.is_since(task, asked);
-            let (is_known, is_belated) = (self.known.contains_key(&task), self.is_belated(&stray));
-            if !is_belated && (is_known || self.is_wanted(task) || is_old_news) {
-                continue;
-            }
-            match stray.state {
-                _ if is_belated => self.remove_stray(stray),
-                FoundState::Created => self.remove_stray(stray),
-                // Ours by its labels, and unknown: as an agent would find it that has just begun.
-                _ => {
-                    for adoption in super::adopt::adopt(Vec::new(), Some(vec![stray])) {
-                        self.take_over(adoption);
-                    }
-                }
-            }
         }
     }
 
@@ -375,8 +333,9 @@ impl Service {
             may_run: false,
         };
         self.parts.tasks.spawn("task", actor.run());
-        let actor = ActorHandle { goal, exit, running_since: is_running.then(Instant::now) };
-        self.known.insert(record.meta.task, Known { record, actor: Some(actor), is_forgetting: false });
+        let running_since = is_running.then(Instant::now);
+        let actor = ActorHandle { goal, exit, running_since, paused_since: None };
+        self.known.insert(record.meta.task, Known::new(record, Some(actor)));
     }
 
     fn forget(&mut self, task: TaskId) {

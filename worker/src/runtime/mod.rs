@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use goat_core::model::{Driver, ImageInfo, ServiceSpec, TaskId};
+use goat_core::model::{ClusterId, Driver, ImageInfo, ServiceSpec, TaskId};
 use tokio::sync::mpsc;
 
 use crate::task::{Exit, Order, TaskMeta};
@@ -32,6 +32,9 @@ pub enum Error {
     /// `prepare` may help.
     #[error("the image is not present")]
     ImageMissing,
+    /// It was removed before it was started: the task has not run, and is created again.
+    #[error("the container was removed before it was started")]
+    ContainerMissing,
     /// The task cannot be had; `reason` is a constant word.
     #[error("{problem}")]
     Failed { reason: &'static str, problem: String },
@@ -74,12 +77,21 @@ pub struct Found {
     pub state: FoundState,
 }
 
+impl Found {
+    /// Paused or not.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, FoundState::Running { .. })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundState {
     /// Never started.
     Created,
     Running {
         started_at_ms: u64,
+        /// Its processes stand still.
+        is_paused: bool,
     },
     /// The exit is None where listing does not tell; `inspect` does.
     Ended(Option<Exit>),
@@ -95,7 +107,14 @@ pub enum Event {
     },
     Exited {
         task: TaskId,
+        /// `None` for a process.
+        container_id: Option<String>,
         exit: Exit,
+    },
+    /// A container with the task's labels was started, by this worker or by somebody else.
+    Started {
+        task: TaskId,
+        container_id: String,
     },
     /// Everything that is there. `asked` is from before the question: a task that ran by then and is not in it is gone.
     Resync {
@@ -103,6 +122,15 @@ pub enum Event {
         found: Vec<Found>,
     },
     ImagesChanged,
+}
+
+/// The result of sealing the container of an ended task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// Nobody can start it any more.
+    pub is_certain: bool,
+    /// Somebody had started it again, and it was killed.
+    pub ran_again: bool,
 }
 
 /// How logs are wanted.
@@ -171,7 +199,18 @@ pub trait Runtime: Access + fmt::Debug + Send + Sync {
     /// What is there of the task, with its exit where it has ended.
     async fn inspect(&self, meta: &TaskMeta) -> Result<Option<Found>, Error>;
 
-    /// All that is there of this node.
+    /// Makes sure that the container of an ended task does not run and that nobody can start it again, as far as the runtime can
+    /// do that. The default is for runtimes whose ended tasks nobody can start.
+    async fn seal(&self, _container_id: &str) -> Result<Seal, Error> {
+        Ok(Seal { is_certain: true, ran_again: false })
+    }
+
+    /// Ends a container that must not run. Returns whether it ran.
+    async fn end_container(&self, _container_id: &str, _grace: Duration) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// All that is there of this node. Of several with one task's labels the oldest comes first.
     async fn list(&self) -> Result<Vec<Found>, Error>;
 
     /// A task's output.
@@ -189,6 +228,11 @@ pub trait Runtime: Access + fmt::Debug + Send + Sync {
     /// Removes the images that it fetched itself and that nothing has used for so long; which they were.
     async fn prune_images(&self, _unused_for: Duration) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
+    }
+
+    /// Nodes of the cluster other than this one whose containers run here though nobody seems to own them, with their number.
+    async fn ownerless(&self, _cluster: ClusterId) -> Result<BTreeMap<String, usize>, Error> {
+        Ok(BTreeMap::new())
     }
 
     /// Those of the containers or processes that certainly do not run and will not, as far as that can be known while the

@@ -32,8 +32,8 @@ use crate::reconciler::{Gone, Handle};
 use crate::runtime::Runtimes;
 use crate::taskset::TaskSet;
 
-/// Tasks have their own grace periods.
-const EVICT_WITHIN: Duration = Duration::from_secs(120);
+/// Between warnings while tasks of a removed node do not end.
+const EVICT_TELL: Duration = Duration::from_secs(60);
 const EVICT_LOOK: Duration = Duration::from_millis(200);
 
 /// What sessions work with.
@@ -145,19 +145,26 @@ pub async fn run(parts: Parts) {
     }
 }
 
-/// This node was removed: what it still runs is nobody's any more, and is stopped.
+/// This node was removed: what it still runs is nobody's any more, and is stopped. That takes as long as graces last and as a
+/// runtime does not answer: an agent that ended before would leave tasks that nobody knows.
 async fn evict(parts: &Parts) {
     warn!("this node was removed from the cluster: its tasks are stopped");
-    let deadline = tokio::time::Instant::now() + EVICT_WITHIN;
+    let mut tell_at = tokio::time::Instant::now() + EVICT_TELL;
     loop {
         // Said again each time: a task that was just being started is known only now.
         if parts.reconciler.assign_all(Vec::new()).await.is_err() {
             return;
         }
         let Ok(tasks) = parts.reconciler.snapshot().await else { return };
-        let has_ended = |task: v1::TaskReport| TaskReport::try_from(task).is_ok_and(|task| task.state.is_terminal());
-        if tasks.into_iter().all(has_ended) || tokio::time::Instant::now() >= deadline {
+        let has_ended =
+            |task: &v1::TaskReport| TaskReport::try_from(task.clone()).is_ok_and(|task| task.state.is_terminal());
+        let running = tasks.iter().filter(|task| !has_ended(task)).count();
+        if running == 0 {
             return parts.removed.notify_one();
+        }
+        if tokio::time::Instant::now() >= tell_at {
+            warn!(running, "this node was removed from the cluster, and tasks of it have not ended yet");
+            tell_at += EVICT_TELL;
         }
         tokio::time::sleep(EVICT_LOOK).await;
     }

@@ -178,13 +178,19 @@ impl Daemon {
 
     /// Makes an image of busybox with `ballast` bytes that do not compress.
     pub async fn build(&self, reference: &str, ballast: usize) {
+        self.build_with(reference, ballast, "").await;
+    }
+
+    /// The same, with more lines of its Dockerfile.
+    pub async fn build_with(&self, reference: &str, ballast: usize, lines: &str) {
         let busybox = std::fs::read(BUSYBOX).expect("it is there");
         let mut noise = vec![0; ballast];
         std::io::Read::read_exact(&mut File::open("/dev/urandom").expect("noise"), &mut noise).expect("noise");
-        let dockerfile =
-            b"FROM scratch\nCOPY busybox /bin/busybox\nCOPY ballast /ballast\nENTRYPOINT [\"/bin/busybox\"]\n";
+        let dockerfile = format!(
+            "FROM scratch\nCOPY busybox /bin/busybox\nCOPY ballast /ballast\nENTRYPOINT [\"/bin/busybox\"]\n{lines}\n"
+        );
         let mut tar = tar::Builder::new(Vec::new());
-        for (name, bytes) in [("Dockerfile", &dockerfile[..]), ("busybox", &busybox), ("ballast", &noise)] {
+        for (name, bytes) in [("Dockerfile", dockerfile.as_bytes()), ("busybox", &busybox), ("ballast", &noise)] {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             header.set_mode(0o755);

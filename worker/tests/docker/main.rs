@@ -5,6 +5,7 @@
 
 mod daemon;
 mod disk;
+mod hands;
 mod outages;
 mod processes;
 mod proxy;

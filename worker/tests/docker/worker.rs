@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use goat_core::model::{Inventory, TaskId};
 use goat_proto::v1;
 use goat_worker::config::Offer;
@@ -16,7 +17,7 @@ use goat_worker::lease::Lease;
 use goat_worker::outbox::Outbox;
 use goat_worker::reconciler::{self, adopt};
 use goat_worker::runtime::docker::DockerRuntime;
-use goat_worker::runtime::{Found, Runtime, Runtimes};
+use goat_worker::runtime::{Found, LogOptions, Runtime, Runtimes};
 use goat_worker::task::Assignment;
 use goat_worker::taskset::TaskSet;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +32,7 @@ const NEVER: Duration = Duration::from_secs(3_600);
 pub struct Worker {
     pub runtime: Arc<DockerRuntime>,
     pub inventory: watch::Receiver<Inventory>,
+    lease: Arc<Lease>,
     reconciler: reconciler::Handle,
     assigned: Vec<v1::Assignment>,
     next: u32,
@@ -43,11 +45,21 @@ pub struct Job {
     pub image: String,
     pub args: Vec<String>,
     pub memory_bytes: u64,
+    /// `stop` instead of `keep`.
+    pub is_leased: bool,
+    /// 1 s if `None`.
+    pub stop_grace_ms: Option<u64>,
 }
 
 impl Job {
     pub fn new(image: &str, args: &[&str]) -> Self {
-        Self { image: image.into(), args: args.iter().map(|arg| (*arg).to_owned()).collect(), memory_bytes: 0 }
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self { image: image.into(), args, ..Self::default() }
+    }
+
+    /// The same, with a lease.
+    pub fn leased(self) -> Self {
+        Self { is_leased: true, ..self }
     }
 
     /// One that runs until it is stopped, and ends at once when it is asked to.
@@ -81,6 +93,7 @@ impl Worker {
         let journal = Journal::new(identity.root());
         let (left, forgotten) = (journal.load().expect("a journal"), journal.forgotten().expect("a journal"));
         let found: Option<Vec<Found>> = runtime.list().await.ok();
+        let lease = Arc::new(Lease::open(root).expect("opened"));
         let parts = reconciler::Parts {
             node: "w1".into(),
             address: [127, 0, 0, 1].into(),
@@ -90,13 +103,14 @@ impl Worker {
             outbox: Arc::new(Outbox::default()),
             max_concurrent_starts: 4,
             runtime_down_after,
-            lease: Arc::new(Lease::open(root).expect("opened")),
+            lease: lease.clone(),
             is_watched: watch::channel(true).1,
             fence: FenceList::open(root).expect("opened"),
             health,
             meters: Arc::default(),
             tasks: tasks.child("tasks"),
         };
+        keep(&lease, &tasks);
         let (service, reconciler) = reconciler::Service::new(parts, adopt::adopt(left, found), forgotten);
         let (events, to_reconciler) = mpsc::channel(1_024);
         tasks.spawn("reconciler", service.run(to_reconciler));
@@ -108,7 +122,7 @@ impl Worker {
         let mut collector = Collector::new(runtimes, Offer::default(), String::new(), gauge, health_seen, root);
         let (inventory, inventory_seen) = watch::channel(collector.collect().await);
         tasks.spawn("inventory", collector.run(inventory));
-        Self { runtime, inventory: inventory_seen, reconciler, assigned: Vec::new(), next: 1, tasks }
+        Self { runtime, inventory: inventory_seen, lease, reconciler, assigned: Vec::new(), next: 1, tasks }
     }
 
     /// Ends as an agent does that is told to stop: containers run on.
@@ -126,6 +140,10 @@ impl Worker {
 
     /// A task of a service of its own; its id.
     pub async fn run(&mut self, job: Job) -> String {
+        if job.is_leased {
+            // Lasts longer than any test.
+            self.lease.granted(goat_worker::clock::boot_ms(), NEVER.as_millis() as u64);
+        }
         let id = TaskId::from_random(self.next.into()).to_string();
         self.next += 1;
         self.assigned.push(v1::Assignment {
@@ -144,8 +162,8 @@ impl Worker {
                 image: job.image,
                 args: job.args,
                 replicas: 2,
-                on_disconnect: "keep".into(),
-                stop_grace_ms: Some(1_000),
+                on_disconnect: if job.is_leased { "stop" } else { "keep" }.into(),
+                stop_grace_ms: Some(job.stop_grace_ms.unwrap_or(1_000)),
                 limits: Some(v1::Resources { memory_bytes: job.memory_bytes, ..Default::default() }),
                 ..Default::default()
             }),
@@ -158,6 +176,30 @@ impl Worker {
     pub async fn drop_task(&mut self, id: &str) {
         self.assigned.retain(|assignment| assignment.task_id != id);
         self.tell().await;
+    }
+
+    /// As when managers want the task stopped.
+    pub async fn stop_task(&mut self, id: &str) {
+        for assignment in self.assigned.iter_mut().filter(|assignment| assignment.task_id == id) {
+            assignment.desired = "stopped".into();
+        }
+        self.tell().await;
+    }
+
+    /// Why the task's output cannot be had.
+    pub async fn logs_error(&self, id: &str) -> String {
+        let wire = self.assigned.iter().find(|assignment| assignment.task_id == id).expect("it was assigned");
+        let meta = Assignment::read(wire.clone(), None).expect("it is right").meta;
+        let mut output = match self.runtime.logs(&meta, LogOptions::default()).await {
+            Ok(output) => output,
+            Err(error) => return error.to_string(),
+        };
+        while let Some(chunk) = output.next().await {
+            if let Err(error) = chunk {
+                return error.to_string();
+            }
+        }
+        panic!("there is output");
     }
 
     async fn tell(&self) {
@@ -197,6 +239,11 @@ impl Worker {
     pub fn is_down(&self) -> bool {
         self.inventory.borrow().conditions.contains("runtime-down")
     }
+}
+
+fn keep(lease: &Arc<Lease>, tasks: &TaskSet) {
+    let lease = lease.clone();
+    tasks.spawn("lease", async move { lease.keep().await });
 }
 
 /// Asks until there is an answer, which has to come in time.

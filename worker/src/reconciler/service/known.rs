@@ -15,9 +15,27 @@ pub(super) struct Known {
     /// While something is being done to bring it up, to watch it or to stop it.
     pub(super) actor: Option<ActorHandle>,
     pub(super) is_forgetting: bool,
+    /// When this agent learned that it has ended: a listing from before may show it running.
+    pub(super) ended: Option<Instant>,
 }
 
 impl Known {
+    pub(super) fn new(record: Record, actor: Option<ActorHandle>) -> Self {
+        let ended = record.state.is_terminal().then(Instant::now);
+        Self { record, actor, is_forgetting: false, ended }
+    }
+
+    /// Tells the actor how the task has ended, once.
+    pub(super) fn tell_exit(&self, exit: Exit) {
+        if let Some(actor) = &self.actor {
+            actor.exit.send_if_modified(|told| {
+                let is_first = told.is_none();
+                told.get_or_insert(exit);
+                is_first
+            });
+        }
+    }
+
     pub(super) fn seen(&self) -> Seen {
         let is_told_to_stop = |actor: &ActorHandle| *actor.goal.borrow() != Goal::Run;
         Seen { record: self.record.clone(), is_stopping: self.actor.as_ref().is_some_and(is_told_to_stop) }
@@ -30,6 +48,8 @@ pub(super) struct ActorHandle {
     pub(super) exit: watch::Sender<Option<Exit>>,
     /// When this agent first saw it run: a listing from before does not show it.
     pub(super) running_since: Option<Instant>,
+    /// Since when its container has been listed as paused.
+    pub(super) paused_since: Option<Instant>,
 }
 
 impl Known {

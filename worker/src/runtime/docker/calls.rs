@@ -14,12 +14,8 @@ pub(super) const CREATE: Duration = Duration::from_secs(60);
 pub(super) const START: Duration = Duration::from_secs(120);
 pub(super) const KILL: Duration = Duration::from_secs(15);
 pub(super) const REMOVE: Duration = Duration::from_secs(60);
-/// On top of the grace that the task is given.
-pub(super) const STOP_EXTRA: Duration = Duration::from_secs(10);
-/// A pull that makes no progress for so long is given up.
+/// A pull that makes no progress for so long is given up. While it makes progress it may take any time.
 pub(super) const PULL_STALL: Duration = Duration::from_secs(120);
-/// However much progress it makes.
-pub(super) const PULL: Duration = Duration::from_secs(3_600);
 /// A pull goes on beside a daemon that does not answer pings for less than this.
 pub(super) const PULL_PATIENCE: Duration = Duration::from_secs(15);
 

@@ -91,6 +91,9 @@ impl Fault {
     }
 
     pub(super) fn on_start(self) -> Error {
+        if self.is_absent() {
+            return Error::ContainerMissing;
+        }
         self.classified(RUNNING, "start-failed")
     }
 
@@ -144,10 +147,8 @@ const PULLING: &[(&[&str], &str)] = &[
         &["denied", "unauthorized", "authentication required", "no basic auth credentials", "http 403", "forbidden"],
         "pull-denied",
     ),
-    (
-        &["not found", "manifest unknown", "name unknown", "no matching manifest", "invalid reference", "http 404"],
-        "image-not-found",
-    ),
+    (&["no matching manifest"], "wrong-platform"),
+    (&["not found", "manifest unknown", "name unknown", "invalid reference", "http 404"], "image-not-found"),
     (
         &[
             "connection refused",
@@ -186,6 +187,7 @@ mod tests {
         match error {
             Error::Failed { reason, .. } => reason,
             Error::ImageMissing => "missing",
+            Error::ContainerMissing => "container missing",
             Error::Unreachable { .. } => "unreachable",
             Error::Unsupported { .. } => "unsupported",
         }
@@ -214,6 +216,7 @@ mod tests {
             assert_eq!(reason(answered(500, message).on_start()), expected, "{message}");
         }
         assert_eq!(reason(Fault::timed_out(Duration::from_secs(1)).on_start()), "unreachable");
+        assert_eq!(reason(answered(404, "No such container: c").on_start()), "container missing");
     }
 
     #[test]
@@ -238,6 +241,7 @@ mod tests {
             (500, "Get \"https://r.example/v2/\": dial tcp: lookup r.example: no such host", "registry-unreachable"),
             (500, "failed to register layer: write /x: no space left on device", "disk-full"),
             (500, "unauthorized: authentication required", "pull-denied"),
+            (404, "no matching manifest for linux/amd64 in the manifest list entries", "wrong-platform"),
             (500, "what is this", "image-pull-failed"),
         ];
         for (status, message, expected) in cases {

@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use super::super::{Error, Event, Found, FoundState, RUNTIME_DOWN, Runtime};
 use super::calls::{self, within};
 use super::error::Fault;
+use super::happened::{Action, Happened, History};
 use super::{DockerRuntime, labels};
 use crate::clock;
 use crate::task::Exit;
@@ -154,19 +155,45 @@ impl Watch<'_> {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let filters = HashMap::from([
             ("type", words(&["container"])),
-            ("event", words(&["die"])),
+            ("event", words(&Action::WORDS)),
             ("label", vec![labels::of_node(self.runtime.node)]),
         ]);
         let mut stream = self.stream(filters);
+        let mut history = History::default();
         loop {
             match stream.next().await {
                 Some(Ok(message)) => {
-                    let Some((task, exit)) = exited(message) else { continue };
-                    let exit = self.judged(exit).await.ok()?;
-                    tell(self.events, Event::Exited { task, exit }).await.ok()?;
+                    if let Some(happened) = Happened::read(message) {
+                        self.happened(&mut history, happened).await.ok()?;
+                    }
                 }
                 Some(Err(error)) => return ended(Some(error)),
                 None => return ended(None),
+            }
+        }
+    }
+
+    async fn happened(&self, history: &mut History, happened: Happened) -> Result<(), Closed> {
+        let Happened { task, container_id, action, at_ms } = happened;
+        match action {
+            Action::Die { code } => {
+                let exit = history.exit(&container_id, code, at_ms);
+                let exit = self.judged(exit).await?;
+                tell(self.events, Event::Exited { task, container_id: Some(container_id), exit }).await
+            }
+            Action::Start => {
+                history.forget(&container_id);
+                tell(self.events, Event::Started { task, container_id }).await
+            }
+            Action::Update => {
+                if let Err(error) = self.runtime.forbid_restarts(&container_id).await {
+                    warn!(container_id, %error, "the restart policy of a changed container could not be looked at");
+                }
+                Ok(())
+            }
+            action => {
+                history.note(container_id, &action, at_ms);
+                Ok(())
             }
         }
     }
@@ -241,14 +268,6 @@ fn ended(result: Option<bollard::errors::Error>) -> Option<String> {
     Some(result.map_or_else(|| "the event stream ended".into(), |error| format!("the event stream broke: {error}")))
 }
 
-fn exited(message: EventMessage) -> Option<(goat_core::model::TaskId, Exit)> {
-    let at_ms = message.time_nano.map_or_else(clock::now_ms, |nanos| nanos.max(0) as u64 / 1_000_000);
-    let attributes = message.actor?.attributes?;
-    let task = labels::read_task(&attributes)?;
-    let code = attributes.get("exitCode").and_then(|code| code.parse().ok());
-    Some((task, Exit { code, is_oom: false, at_ms, failure: None }))
-}
-
 /// Why a task ended that did not end by itself.
 fn cut_short(problem: &str) -> Option<(String, String)> {
     Some((RUNTIME_DOWN.to_owned(), format!("its container was stopped: {problem}")))
@@ -273,8 +292,9 @@ mod tests {
         stopped_by_daemon(&mut ended);
         let FoundState::Ended(Some(exit)) = ended.state else { panic!("it has ended") };
         assert_eq!(exit.failure.expect("with a reason").0, "runtime-down");
-        let mut running = found(FoundState::Running { started_at_ms: 1 });
+        let state = FoundState::Running { started_at_ms: 1, is_paused: false };
+        let mut running = found(state.clone());
         stopped_by_daemon(&mut running);
-        assert_eq!(running, found(FoundState::Running { started_at_ms: 1 }));
+        assert_eq!(running, found(state));
     }
 }

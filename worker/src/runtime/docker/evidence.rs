@@ -177,7 +177,8 @@ mod tests {
         let proved = Sight::open(path.clone());
         assert_eq!(proved.without_process(vec![id('a'), "short".into()]).await, [id('a')]);
         let found = |digit, state| Found { meta: meta(1), container_id: id(digit), state };
-        let (running, ended) = (FoundState::Running { started_at_ms: 1 }, FoundState::Ended(None));
+        let running = FoundState::Running { started_at_ms: 1, is_paused: false };
+        let ended = FoundState::Ended(None);
         let listed = [found('a', running), found('b', FoundState::Created), found('c', ended)];
         assert_eq!(proved.doubtful(&listed).await, [id('a')].into(), "it should have a process");
         assert_eq!(sight.doubtful(&listed).await, [id('a'), id('b')].into(), "what runs might not be seen");

@@ -19,9 +19,11 @@ impl DockerRuntime {
         }
     }
 
-    /// The id of the task's container, by its labels: for where nothing has its name.
+    /// The id of the task's container, by its labels: for where nothing has its name. The oldest: a copy (`docker commit`) inherits
+    /// the labels.
     pub(super) async fn renamed(&self, meta: &TaskMeta) -> Result<Option<String>, Error> {
-        Ok(self.listed(Some(labels::of_task(meta.task))).await?.pop().map(|found| found.container_id))
+        let found = self.listed(Some(labels::of_task(meta.task))).await?;
+        Ok(found.into_iter().next().map(|found| found.container_id))
     }
 
     /// Asks something of the task's container: by its name, and only where nothing has that by its id.
@@ -41,11 +43,5 @@ impl DockerRuntime {
             },
             answer => answer,
         }
-    }
-
-    /// What names the task's container in a request; of one that is not there, a name that is not there either.
-    pub(super) async fn called(&self, meta: &TaskMeta) -> Result<String, Error> {
-        let found = self.find(meta).await?;
-        Ok(found.map_or_else(|| container::name(meta), |found| found.container_id))
     }
 }

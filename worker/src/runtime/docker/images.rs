@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bollard::Docker;
 use bollard::query_parameters as query;
@@ -60,23 +59,22 @@ async fn fetch(client: Docker, memory: Arc<Memory>, image: String) -> Result<(),
 }
 
 async fn pull(client: &Docker, image: &str) -> Result<(), Error> {
-    let deadline = Instant::now() + calls::PULL;
     let (name, tag) = split(image);
     let options = query::CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
     let mut progress = client.create_image(Some(options), None, None).boxed();
     loop {
         match tokio::time::timeout(calls::PULL_STALL, progress.next()).await {
             Ok(None) => return Ok(()),
-            Ok(Some(Ok(_))) if Instant::now() < deadline => {}
+            Ok(Some(Ok(_))) => {}
             Ok(Some(Err(error))) => return Err(Fault::from(error).on_pull(image)),
-            Ok(Some(Ok(_))) => return Err(stalled("it took too long")),
-            Err(_) => return Err(stalled("it made no progress")),
+            Err(_) => return Err(stalled()),
         }
     }
 }
 
-fn stalled(problem: &str) -> Error {
-    Error::failed("registry-unreachable", format!("the pull was given up: {problem}"))
+fn stalled() -> Error {
+    let problem = format!("the pull was given up: no progress for {} s", calls::PULL_STALL.as_secs());
+    Error::failed("registry-unreachable", problem)
 }
 
 /// Name, and tag or digest. Without either the daemon would fetch every tag.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use goat_core::model::{Driver, NodeId, OnDisconnect, TaskId};
+use goat_core::model::{ClusterId, Driver, NodeId, OnDisconnect, TaskId};
 use goat_proto::convert::{self, Word};
 
 use crate::task::{Order, TaskMeta};
@@ -25,6 +25,11 @@ const HEALTH: &str = "io.goat.health";
 /// As a filter: what is this node's.
 pub(super) fn of_node(node: NodeId) -> String {
     format!("{NODE}={node}")
+}
+
+/// As a filter: what is that cluster's.
+pub(super) fn of_cluster(cluster: ClusterId) -> String {
+    format!("{CLUSTER}={cluster}")
 }
 
 /// As a filter: what is that task's.
@@ -76,6 +81,11 @@ pub(super) fn read(labels: &HashMap<String, String>) -> Option<TaskMeta> {
         // One that a later agent wrote and this one cannot read must not make the container nobody's.
         health: get(HEALTH).and_then(|text| serde_json::from_str(text).ok()),
     })
+}
+
+/// The node whose container it is.
+pub(super) fn read_node(labels: &HashMap<String, String>) -> Option<String> {
+    labels.get(NODE).cloned()
 }
 
 /// Only the task's id, as an event's attributes have it.

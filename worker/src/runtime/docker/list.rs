@@ -17,7 +17,7 @@ use super::error::Fault;
 use super::{DockerRuntime, container, labels};
 
 impl DockerRuntime {
-    /// What this node has, as the daemon lists it; with a label besides, only what has that too.
+    /// What this node has, as the daemon lists it, the oldest first; with a label besides, only what has that too.
     pub(super) async fn listed(&self, label: Option<String>) -> Result<Vec<Found>, Error> {
         let mut wanted = vec![labels::of_node(self.node)];
         wanted.extend(label);
@@ -25,7 +25,8 @@ impl DockerRuntime {
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let client = self.client()?;
         let listed = within(calls::LIST, client.list_containers(Some(options))).await.map_err(Fault::general)?;
-        Ok(listed.into_iter().filter_map(container::found_by_list).collect())
+        // The daemon lists the newest first.
+        Ok(listed.into_iter().rev().filter_map(container::found_by_list).collect())
     }
 
     /// What this node has, as it is.

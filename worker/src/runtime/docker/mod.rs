@@ -13,13 +13,16 @@ mod evidence;
 mod exec;
 mod fence;
 mod find;
+mod happened;
 mod images;
 mod labels;
 mod list;
 mod outage;
+mod ownerless;
 mod prune;
 mod stop;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +30,11 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::query_parameters as query;
 use futures::{StreamExt, TryStreamExt};
-use goat_core::model::{Driver, ImageInfo, NodeId, ServiceSpec};
+use goat_core::model::{ClusterId, Driver, ImageInfo, NodeId, ServiceSpec};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
-use super::{Created, Error, Event, Found, LogChunk, LogOptions, LogStream, Runtime, Started};
+use super::{Created, Error, Event, Found, LogChunk, LogOptions, LogStream, Runtime, Seal, Started};
 use crate::task::{Exit, Order, TaskMeta};
 use calls::within;
 use error::Fault;
@@ -52,6 +55,10 @@ pub struct DockerRuntime {
     pulls: images::Pulls,
     memory: Arc<prune::Memory>,
     outage: outage::Outage,
+    /// Containers that were sent their stop signal: it is sent once, however often a stop is repeated.
+    asked_to_end: Mutex<BTreeSet<String>>,
+    /// The daemon's CPUs, once it has said how many.
+    cpus: OnceCell<u64>,
 }
 
 impl DockerRuntime {
@@ -65,6 +72,8 @@ impl DockerRuntime {
             pulls: images::Pulls::default(),
             memory: Arc::new(prune::Memory::open(root.join("images.json"))),
             outage: outage::Outage::new(&socket, root),
+            asked_to_end: Mutex::default(),
+            cpus: OnceCell::new(),
             socket,
         }
     }
@@ -98,7 +107,7 @@ impl DockerRuntime {
     async fn create_named(&self, order: &Order) -> Result<String, Fault> {
         let client = self.client().map_err(Fault::Known)?;
         let options = query::CreateContainerOptionsBuilder::default().name(&container::name(&order.meta)).build();
-        let body = container::body(order, self.node);
+        let body = container::body(order, self.node, self.cpus_for(order).await.map_err(Fault::Known)?);
         let create = within(calls::CREATE, client.create_container(Some(options), body));
         // It may be asked for again, so there is no use in waiting beside a daemon that hangs.
         let created = self.outage.unless_down(Duration::ZERO, create).await.map_err(Fault::Known)?;
@@ -152,7 +161,7 @@ impl Runtime for DockerRuntime {
             }
             match self.inspect_name(&name).await? {
                 Some(found) if found.meta.task != order.meta.task => return Err(fault.on_create()),
-                Some(Found { container_id, state: super::FoundState::Running { started_at_ms }, .. }) => {
+                Some(Found { container_id, state: super::FoundState::Running { started_at_ms, .. }, .. }) => {
                     return Ok(Created::Running(Started { container_id, started_at_ms }));
                 }
                 Some(Found { container_id, state: super::FoundState::Ended(exit), .. }) => {
@@ -213,6 +222,14 @@ impl Runtime for DockerRuntime {
         self.find(meta).await
     }
 
+    async fn seal(&self, container_id: &str) -> Result<Seal, Error> {
+        self.seal_container(container_id).await
+    }
+
+    async fn end_container(&self, container_id: &str, grace: Duration) -> Result<bool, Error> {
+        self.end_if_running(container_id, grace).await
+    }
+
     async fn list(&self) -> Result<Vec<Found>, Error> {
         self.list_checked().await
     }
@@ -227,7 +244,11 @@ impl Runtime for DockerRuntime {
             .tail(&tail)
             .build();
         let client = self.client()?;
-        let name = self.called(meta).await?;
+        let Some(found) = self.find(meta).await? else {
+            let problem = "the task's container was removed, and its output with it";
+            return Err(Error::failed("container-removed", problem));
+        };
+        let name = found.container_id;
         let stream = client.logs(&name, Some(query)).map_err(|error| Fault::from(error).general());
         Ok(stream.map_ok(log_chunk).boxed())
     }
@@ -248,6 +269,10 @@ impl Runtime for DockerRuntime {
 
     async fn prune_images(&self, unused_for: Duration) -> Result<Vec<String>, Error> {
         self.memory.prune(&self.client()?, unused_for).await
+    }
+
+    async fn ownerless(&self, cluster: ClusterId) -> Result<BTreeMap<String, usize>, Error> {
+        self.containers_without_owner(cluster).await
     }
 
     async fn certainly_ended(&self, container_ids: Vec<String>) -> Vec<String> {

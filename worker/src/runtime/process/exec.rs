@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
 use super::state::Launch;
+use super::supervise::be_killed_as_others_are;
 use super::{ProcessRuntime, read_blocking};
 use crate::durable;
 use crate::runtime::{Access, Error, Ran};
@@ -81,6 +82,10 @@ impl Running {
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
         let child = command.spawn()?;
         let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+        if let Some(pid) = group {
+            // The agent may be spared when memory runs out; what it runs for a task is not.
+            be_killed_as_others_are(&pid.to_string());
+        }
         let running = Self { child, group, pipe: pipe::Receiver::from_owned_fd(reader.into())?, said: Vec::new() };
         Ok(running)
     }

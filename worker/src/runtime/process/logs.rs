@@ -47,14 +47,23 @@ impl LogWriter {
 
     fn write(&mut self, log: Log, piece: &[u8]) -> io::Result<()> {
         if self.bytes >= MAX_FILE_BYTES {
-            std::fs::rename(self.dir.join("log"), self.dir.join("log.1"))?;
+            match std::fs::rename(self.dir.join("log"), self.dir.join("log.1")) {
+                // It was renamed before, and no new one could be made.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
             *self = Self::open(&self.dir)?;
         }
         let letter = if log == Log::Stdout { 'o' } else { 'e' };
         let mut record = format!("{} {letter} {}\n", clock::now_ms(), piece.len()).into_bytes();
         record.extend_from_slice(piece);
+        if let Err(error) = self.file.write_all(&record) {
+            // A part of a record would make what follows unreadable. What was not written does not fill the file.
+            self.file.set_len(self.bytes)?;
+            return Err(error);
+        }
         self.bytes += record.len() as u64;
-        self.file.write_all(&record)
+        Ok(())
     }
 }
 
@@ -95,26 +104,36 @@ struct Record {
     data: Vec<u8>,
 }
 
-/// Takes whole records off the front of `bytes`.
+/// Takes whole records off the front of `bytes`. A line that is no header is skipped: it is left of a record that an earlier version
+/// could not write to its end.
 fn parse(bytes: &mut Vec<u8>) -> Vec<Record> {
     let mut records = Vec::new();
     let mut done = 0;
-    while let Some((record, length)) = parse_one(&bytes[done..]) {
-        done += length;
-        records.push(record);
+    while let Some(line) = bytes[done..].iter().position(|byte| *byte == b'\n') {
+        let begin = done + line + 1;
+        let Some((at_ms, is_stderr, length)) = header(&bytes[done..done + line]) else {
+            done = begin;
+            continue;
+        };
+        let Some(data) = bytes.get(begin..begin + length) else { break };
+        records.push(Record { at_ms, is_stderr, data: data.to_vec() });
+        done = begin + length;
     }
     bytes.drain(..done);
     records
 }
 
-fn parse_one(bytes: &[u8]) -> Option<(Record, usize)> {
-    let header_end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let mut words = std::str::from_utf8(&bytes[..header_end]).ok()?.split(' ');
+/// The time (ms), whether it is of standard error, and the length of the data.
+fn header(line: &[u8]) -> Option<(u64, bool, usize)> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let at_ms = words.next()?.parse().ok()?;
-    let is_stderr = words.next()? == "e";
-    let length: usize = words.next()?.parse().ok()?;
-    let data = bytes.get(header_end + 1..header_end + 1 + length)?.to_vec();
-    Some((Record { at_ms, is_stderr, data }, header_end + 1 + length))
+    let is_stderr = match words.next()? {
+        "o" => false,
+        "e" => true,
+        _ => return None,
+    };
+    let length = words.next()?.parse().ok().filter(|length| *length <= MAX_PIECE_BYTES)?;
+    words.next().is_none().then_some((at_ms, is_stderr, length))
 }
 
 /// Reads the log from its beginning, and follows it across a change of files.
@@ -130,11 +149,7 @@ impl Reader {
         let mut records = Vec::new();
         loop {
             if self.file.is_none() {
-                match File::open(self.dir.join("log")) {
-                    Ok(file) => self.file = Some(file),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(records),
-                    Err(error) => return Err(error),
-                }
+                self.file = open(&self.dir.join("log"))?;
             }
             let Some(file) = &mut self.file else { return Ok(records) };
             let inode = file.metadata()?.ino();
@@ -145,20 +160,39 @@ impl Reader {
             if is_current {
                 return Ok(records);
             }
-            self.file = None;
             self.rest.clear();
+            match self.after(inode)? {
+                Some(next) => self.file = Some(next),
+                None => return Ok(records),
+            }
         }
+    }
+
+    /// The file that was begun after this one: two may have been since the last read.
+    fn after(&self, inode: u64) -> io::Result<Option<File>> {
+        for name in ["log.1", "log"] {
+            if let Some(file) = open(&self.dir.join(name))?
+                && file.metadata()?.ino() != inode
+            {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
     }
 
     /// Everything that there is, the older file first.
     fn read_all(&mut self) -> io::Result<Vec<Record>> {
-        let mut records = match std::fs::read(self.dir.join("log.1")) {
-            Ok(mut bytes) => parse(&mut bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        records.extend(self.read()?);
-        Ok(records)
+        self.file = open(&self.dir.join("log.1"))?;
+        self.read()
+    }
+}
+
+/// `None` if there is no such file.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -239,41 +273,4 @@ fn chunk(record: Record, timestamps: bool) -> LogChunk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(records: Vec<Record>) -> String {
-        records.iter().map(|record| String::from_utf8_lossy(&record.data).into_owned()).collect()
-    }
-
-    #[test]
-    fn output_is_read_back_line_by_line_and_long_lines_in_pieces() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let writer = Mutex::new(LogWriter::open(dir.path()).expect("opened"));
-        let long = "x".repeat(MAX_PIECE_BYTES + 5);
-        let output = format!("one\ntwo\n{long}\nrest");
-        pump(output.as_bytes(), Log::Stderr, &writer);
-        let mut reader = Reader { dir: dir.path().to_owned(), file: None, rest: Vec::new() };
-        let records = reader.read_all().expect("read");
-        assert!(records.iter().all(|record| record.is_stderr));
-        assert_eq!(text(last(records.clone(), Some(1))), "rest");
-        assert_eq!(text(records), output);
-    }
-
-    #[test]
-    fn a_reader_follows_across_a_change_of_files_and_waits_for_whole_records() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut writer = LogWriter::open(dir.path()).expect("opened");
-        let mut reader = Reader { dir: dir.path().to_owned(), file: None, rest: Vec::new() };
-        writer.write(Log::Stdout, b"one\n").expect("written");
-        assert_eq!(text(reader.read_all().expect("read")), "one\n");
-        writer.bytes = MAX_FILE_BYTES;
-        writer.write(Log::Stdout, b"two\n").expect("written");
-        assert_eq!(text(reader.read().expect("read")), "two\n");
-        writer.file.write_all(b"5 o 4\nth").expect("written");
-        assert_eq!(text(reader.read().expect("read")), "");
-        writer.file.write_all(b"r\n").expect("written");
-        assert_eq!(text(reader.read().expect("read")), "thr\n");
-        assert!(dir.path().join("log.1").exists());
-    }
-}
+mod tests;

@@ -21,15 +21,13 @@ mod state;
 pub mod supervise;
 mod watcher;
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goat_core::model::{Driver, ImageInfo, ServiceSpec, TaskId};
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
@@ -43,7 +41,8 @@ use crate::{durable, notify};
 use state::{Launch, State};
 use watcher::finished;
 
-pub use fence::kill_now;
+use fence::is_held;
+pub use fence::{kill, kill_now, process_of};
 pub use state::Process;
 
 /// Until the supervisor says that the program runs, or why not.
@@ -66,6 +65,8 @@ pub struct ProcessRuntime {
     /// One at a time: launching, stopping and removing a task.
     turns: Mutex<HashMap<TaskId, Arc<tokio::sync::Mutex<()>>>>,
     watched: Mutex<HashMap<TaskId, ExitSeen>>,
+    /// Tasks that were asked to end: that is done once, however often a stop is repeated.
+    asked_to_end: Mutex<BTreeSet<TaskId>>,
     exits: mpsc::Sender<(TaskId, Exit)>,
     exits_to_tell: Mutex<Option<mpsc::Receiver<(TaskId, Exit)>>>,
 }
@@ -83,6 +84,7 @@ impl ProcessRuntime {
             tasks: tasks.child("process-runtime"),
             turns: Mutex::default(),
             watched: Mutex::default(),
+            asked_to_end: Mutex::default(),
             exits,
             exits_to_tell: Mutex::new(Some(exits_to_tell)),
         })
@@ -115,7 +117,7 @@ impl ProcessRuntime {
         let exit = seen.borrow().clone();
         let state = match exit {
             Some(exit) => FoundState::Ended(Some(exit)),
-            None => FoundState::Running { started_at_ms: state.started_at_ms },
+            None => FoundState::Running { started_at_ms: state.started_at_ms, is_paused: false },
         };
         Ok(Some(found(state, pid)))
     }
@@ -200,15 +202,6 @@ async fn read_blocking<T: Send + 'static>(
     result.map_err(|error| Error::failed("agent-error", error.to_string()))
 }
 
-/// Whether a supervisor has the task, though it may not have written anything yet: one that an agent started which died
-/// before it heard from it.
-fn is_held(dir: &Path) -> bool {
-    match File::open(dir.join("lock")) {
-        Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err(),
-        Err(_) => false,
-    }
-}
-
 /// What the supervisor needs. Made anew: nothing ran in it, or it would not be launched.
 fn prepare_dir(dir: &Path, order: &Order) -> Result<(), durable::Error> {
     let io = |path: PathBuf| move |source| durable::Error::Io { path, source };
@@ -243,7 +236,7 @@ impl Runtime for ProcessRuntime {
         match self.look(order.meta.task).await? {
             None => Ok(Created::Fresh { handle: String::new() }),
             Some(Found { state: FoundState::Created, .. }) => Ok(Created::Fresh { handle: String::new() }),
-            Some(Found { state: FoundState::Running { started_at_ms }, container_id, .. }) => {
+            Some(Found { state: FoundState::Running { started_at_ms, .. }, container_id, .. }) => {
                 Ok(Created::Running(Started { container_id, started_at_ms }))
             }
             Some(Found { state: FoundState::Ended(exit), container_id, .. }) => {
@@ -256,7 +249,7 @@ impl Runtime for ProcessRuntime {
         let turn = self.turn(order.meta.task);
         let _guard = turn.lock().await;
         match self.look(order.meta.task).await? {
-            Some(Found { state: FoundState::Running { started_at_ms }, container_id, .. }) => {
+            Some(Found { state: FoundState::Running { started_at_ms, .. }, container_id, .. }) => {
                 Ok(Started { container_id, started_at_ms })
             }
             Some(Found { state: FoundState::Ended(_), .. }) => {
@@ -280,7 +273,9 @@ impl Runtime for ProcessRuntime {
             return Ok(None);
         };
         if !grace.is_zero() {
-            state.process.signal_group(Signal::SIGTERM);
+            if self.asked_to_end.lock().insert(meta.task) {
+                state.process.signal_group(Signal::SIGTERM);
+            }
             if let Some(exit) = Self::wait_for(&mut seen, grace).await {
                 return Ok(Some(exit));
             }
@@ -303,6 +298,7 @@ impl Runtime for ProcessRuntime {
         });
         finished(removed).await.map_err(|error| Error::Unreachable { problem: error.to_string() })?;
         self.watched.lock().remove(&meta.task);
+        self.asked_to_end.lock().remove(&meta.task);
         self.turns.lock().remove(&meta.task);
         Ok(())
     }
@@ -348,7 +344,7 @@ impl Runtime for ProcessRuntime {
         let mut due = tokio::time::interval(RESYNC);
         loop {
             let event = tokio::select! {
-                Some((task, exit)) = exits.recv() => Event::Exited { task, exit },
+                Some((task, exit)) = exits.recv() => Event::Exited { task, container_id: None, exit },
                 _ = due.tick() => {
                     let asked = Instant::now();
                     match self.list().await {

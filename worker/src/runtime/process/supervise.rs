@@ -68,7 +68,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 pub fn run(dir: &Path) -> i32 {
     // Fails only for the leader of a process group, which then already is on its own.
     let _ = nix::unistd::setsid();
-    be_killed_as_others_are();
+    be_killed_as_others_are("self");
     match start(dir) {
         Ok(running) => {
             say(&mut io::stdout(), &Word::Started(running.state.clone()));
@@ -82,10 +82,11 @@ pub fn run(dir: &Path) -> i32 {
     }
 }
 
-/// The agent's unit may spare it when memory runs out. A task that takes it all is not to be spared.
-fn be_killed_as_others_are() {
-    let path = "/proc/self/oom_score_adj";
-    let score = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
+/// The agent's unit may spare it when memory runs out. A task that takes it all is not to be spared. `process`: its directory
+/// in `/proc`.
+pub(super) fn be_killed_as_others_are(process: &str) {
+    let path = format!("/proc/{process}/oom_score_adj");
+    let score = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<i32>().ok());
     if score.is_some_and(|score| score < 0) {
         let _ = std::fs::write(path, "0");
     }
@@ -197,7 +198,7 @@ impl Running {
             let _ = self.output.recv_timeout(LAST_OUTPUT);
         }
         let code = status.ok().and_then(exit_code);
-        self.state.exit = Some(Exit { code, is_oom: false, at_ms, failure: None });
+        self.state.exit = Some(Exit { code, at_ms, ..Exit::default() });
         // A full disk may have room again later; without this the task would count as unwitnessed.
         for _ in 0..50 {
             if durable::write(&self.state_path, &self.state).is_ok() {

@@ -12,9 +12,10 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tracing::warn;
 
+use super::super::RUNTIME_DOWN;
 use super::state::State;
+use crate::durable;
 use crate::task::Exit;
-use crate::{clock, durable};
 
 /// Between looks at a task that lost its supervisor and was killed.
 const GONE_POLL: Duration = Duration::from_millis(20);
@@ -67,7 +68,7 @@ pub(super) async fn finished<T>(work: tokio::task::JoinHandle<T>) -> T {
 /// Nobody would see this task end, so it must not go on.
 async fn unwitnessed(state: State) -> Exit {
     if state.process.is_of_another_boot() {
-        return unknown("machine-restarted", "the machine was restarted while it ran");
+        return unknown(RUNTIME_DOWN, "the machine was restarted while it ran");
     }
     if state.process.is_there() {
         warn!(pid = state.process.pid, "a supervisor was killed, its task is killed too");
@@ -80,7 +81,7 @@ async fn unwitnessed(state: State) -> Exit {
 }
 
 fn unknown(reason: &str, problem: &str) -> Exit {
-    Exit { code: None, is_oom: false, at_ms: clock::now_ms(), failure: Some((reason.into(), problem.into())) }
+    Exit { failure: Some((reason.into(), problem.into())), ..Exit::unseen() }
 }
 
 #[cfg(test)]
