@@ -58,6 +58,31 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
     })
 }
 
+/// Checks a spec that a client submits: [`validate`], and what is not part of it because every replica has to come to the
+/// same answer, also one of an earlier version. Specs in the state may break these rules.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn validate_submitted(spec: &ServiceSpec) -> Result<(), Invalid> {
+    validate(spec)?;
+    for mount in &spec.mounts {
+        ensure(mount.source.starts_with('/') || is_volume_name(&mount.source), "mounts", || {
+            format!(
+                "the source {:?} is neither an absolute path on the node nor a volume's name (a letter or digit, then letters, \
+                 digits, _ . -); give the whole path, as in /srv/data",
+                mount.source.chars().take(120).collect::<String>()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// What Docker accepts as the name of a local volume.
+fn is_volume_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    text.len() >= 2 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
+}
+
 /// A DNS label: it ends up in container names.
 pub fn validate_name(name: &str) -> Result<(), Invalid> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -256,6 +281,22 @@ mod tests {
         }
         for image in ["", ":1", "A", "a:", "a:b:c", "a//b", "-a", "a b", "host:99999/a", "a@sha256:00", "a:-x", "é"] {
             assert!(validate_image(image).is_err(), "{image}");
+        }
+    }
+
+    #[test]
+    fn a_mount_of_a_relative_path_is_refused_when_it_is_submitted_and_stays_valid_in_the_state() {
+        let with = |source: &str| {
+            let mount = crate::model::Mount { source: source.into(), target: "/d".into(), read_only: false };
+            ServiceSpec { mounts: vec![mount], ..valid() }
+        };
+        for source in ["./data", "data/sub", "~/x", "..", "a", "-x", ".hidden", "é1"] {
+            let problem = validate_submitted(&with(source)).expect_err(source).to_string();
+            assert!(problem.starts_with("mounts: ") && problem.contains(source), "{problem}");
+            assert_eq!(validate(&with(source)), Ok(()), "{source}");
+        }
+        for source in ["/srv/data", "data", "pg_data-1.2"] {
+            assert_eq!(validate_submitted(&with(source)), Ok(()), "{source}");
         }
     }
 
