@@ -17,8 +17,9 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(300);
 
 pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> {
     let client = &context.client;
+    let since_ms = args.since.unwrap_or(0);
     let mut request = WatchEventsRequest {
-        since_index: args.since,
+        since_index: args.since_index,
         follow: args.follow,
         service: args.service.unwrap_or_default(),
         tail: args.tail,
@@ -31,7 +32,7 @@ pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> 
         let ended = loop {
             match events.message().await {
                 Ok(Some(event)) => {
-                    if seen.is_new(&event) {
+                    if event.at_ms >= since_ms && seen.is_new(&event) {
                         pipe.write(Piece::Stdout(line(context, &event)?.into_bytes())).await?;
                     }
                 }
