@@ -25,10 +25,11 @@ fn sleeper(world: &World, name: &str, more: &[&str]) {
 #[test]
 fn the_beginning_of_an_id_reads_and_never_changes() {
     let world = World::up("process", &["--managers", "1", "--workers", "1"]);
+    // No id holds a dash: no beginning of one is a name.
     let create = ["run", "-d", "-q", "--replicas", "0", "--driver", "process"];
     let ids: Vec<String> = (0..30)
         .map(|number| {
-            world.ok(&[&create[..], &["--name", &format!("f{number}"), "/bin/true"]].concat()).trim().to_owned()
+            world.ok(&[&create[..], &["--name", &format!("s-{number}"), "/bin/true"]].concat()).trim().to_owned()
         })
         .collect();
     let node = text(&rows(&world.json(&["node", "ls"]))[0], "id").to_owned();
@@ -51,8 +52,8 @@ fn the_beginning_of_an_id_reads_and_never_changes() {
         assert_eq!((code, out.as_str()), (1, ""), "{change:?}: {said}");
     }
     assert_eq!(rows(&world.json(&["service", "ls"])).len(), 30, "nothing was removed");
-    assert_eq!(world.json(&["service", "inspect", "f7"])["spec"]["env"], serde_json::json!({}), "nothing was changed");
-    assert_eq!(world.ok(&["service", "rm", &ids[7]]), format!("{}  f7  removed\n", ids[7]), "a full id, and its name");
+    assert_eq!(world.json(&["service", "inspect", "s-7"])["spec"]["env"], serde_json::json!({}), "nothing was changed");
+    assert_eq!(world.ok(&["service", "rm", &ids[7]]), format!("{}  s-7  removed\n", ids[7]), "a full id, and its name");
 }
 
 #[test]

@@ -17,7 +17,7 @@ const MAX_PARAMETERS: usize = 6;
 /// Files over [`AIM_FILE_LINES`].
 const LONG_FILES: &[(&str, usize)] = &[
     ("core/src/lease/leader/tests.rs", 306),
-    ("core/src/orchestrator/mod.rs", 326),
+    ("core/src/orchestrator/mod.rs", 329),
     ("core/src/state/command.rs", 312),
     ("core/src/state/mod.rs", 316),
     ("core/src/state/nodes.rs", 358),
@@ -25,7 +25,7 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("core/tests/core/security.rs", 338),
     ("core/tests/core/stories.rs", 303),
     ("core/tests/core/support.rs", 311),
-    ("ctl/tests/ctl/control.rs", 349),
+    ("ctl/tests/ctl/control.rs", 344),
     ("ctl/tests/ctl/reads.rs", 320),
     ("manager/src/control/cluster.rs", 327),
     ("manager/src/dispatcher/mod.rs", 337),
@@ -53,7 +53,6 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("core/tests/core/refusals.rs: commands_are_refused_with_what_to_do", 53),
     ("core/tests/core/restored.rs: whatever_happened_after_it_was_saved_nothing_runs_twice_and_what_fits_runs_on", 46),
     ("ctl/src/client.rs: ask", 44),
-    ("ctl/src/cmd.rs: run", 52),
     ("ctl/src/cmd/events.rs: events", 44),
     ("manager/src/backup/schedule.rs: run", 42),
     ("manager/src/control/cluster.rs: get_status_", 49),

@@ -1,6 +1,7 @@
 //! What a spec must satisfy before it enters the state. Each refusal names the field and says what is right.
 
 mod health;
+mod mounts;
 pub mod node;
 
 use std::collections::BTreeSet;
@@ -49,7 +50,7 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
     validate_limits(spec)?;
     validate_env(spec)?;
     validate_ports(spec)?;
-    validate_mounts(spec)?;
+    mounts::validate(spec)?;
     validate_restart(spec)?;
     validate_placement(spec)?;
     health::validate(spec.health.as_ref())?;
@@ -65,22 +66,7 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
 /// The first field that is wrong.
 pub fn validate_submitted(spec: &ServiceSpec) -> Result<(), Invalid> {
     validate(spec)?;
-    for mount in &spec.mounts {
-        ensure(mount.source.starts_with('/') || is_volume_name(&mount.source), "mounts", || {
-            format!(
-                "the source {:?} is neither an absolute path on the node nor a volume's name (a letter or digit, then letters, \
-                 digits, _ . -); give the whole path, as in /srv/data",
-                mount.source.chars().take(120).collect::<String>()
-            )
-        })?;
-    }
-    Ok(())
-}
-
-/// What Docker accepts as the name of a local volume.
-fn is_volume_name(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    text.len() >= 2 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
+    mounts::validate_sources(spec)
 }
 
 /// A DNS label: it ends up in container names.
@@ -210,22 +196,6 @@ fn validate_ports(spec: &ServiceSpec) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn validate_mounts(spec: &ServiceSpec) -> Result<(), Invalid> {
-    let mut seen = BTreeSet::new();
-    for mount in &spec.mounts {
-        ensure(mount.target.starts_with('/') && !mount.target.contains(['\0', ':']), "mounts", || {
-            format!("the target {:?} must be an absolute path without colons", mount.target)
-        })?;
-        ensure(!mount.source.is_empty() && !mount.source.contains(['\0', ':']), "mounts", || {
-            format!("the source {:?} must be an absolute path or a volume's name, without colons", mount.source)
-        })?;
-        ensure(seen.insert(&mount.target), "mounts", || format!("the target {:?} is mounted twice", mount.target))?;
-    }
-    ensure(spec.mounts.is_empty() || spec.driver == Driver::Docker, "mounts", || {
-        "the process driver has no mounts: its tasks see the node's file system".into()
-    })
-}
-
 fn validate_restart(spec: &ServiceSpec) -> Result<(), Invalid> {
     let restart = &spec.restart;
     ensure(
@@ -281,22 +251,6 @@ mod tests {
         }
         for image in ["", ":1", "A", "a:", "a:b:c", "a//b", "-a", "a b", "host:99999/a", "a@sha256:00", "a:-x", "é"] {
             assert!(validate_image(image).is_err(), "{image}");
-        }
-    }
-
-    #[test]
-    fn a_mount_of_a_relative_path_is_refused_when_it_is_submitted_and_stays_valid_in_the_state() {
-        let with = |source: &str| {
-            let mount = crate::model::Mount { source: source.into(), target: "/d".into(), read_only: false };
-            ServiceSpec { mounts: vec![mount], ..valid() }
-        };
-        for source in ["./data", "data/sub", "~/x", "..", "a", "-x", ".hidden", "é1"] {
-            let problem = validate_submitted(&with(source)).expect_err(source).to_string();
-            assert!(problem.starts_with("mounts: ") && problem.contains(source), "{problem}");
-            assert_eq!(validate(&with(source)), Ok(()), "{source}");
-        }
-        for source in ["/srv/data", "data", "pg_data-1.2"] {
-            assert_eq!(validate_submitted(&with(source)), Ok(()), "{source}");
         }
     }
 

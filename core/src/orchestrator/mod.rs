@@ -18,9 +18,9 @@ use std::ops::Bound;
 
 use crate::model::{Availability, Desired, ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
-use crate::state::State;
 use crate::state::change::ChangeSet;
 use crate::state::command::Step;
+use crate::state::{Service, State};
 
 use draft::{Draft, Limit};
 use drain::{Leave, Unsettled};
@@ -100,11 +100,10 @@ impl Planner {
                 Some(TaskState::Pending) => self.pending.said(change.service, change.task, change.detail.as_deref()),
                 _ => self.pending.forget(change.service, change.task),
             }
-            let service = state.service(change.service);
-            let is_removed = service.is_some_and(|service| service.removed);
+            let live = state.service(change.service).filter(|service| !service.removed);
             // A slot above the count may have stood in for another one.
-            let is_above = service.is_some_and(|service| change.slot > service.spec.replicas());
-            if (state.is_updating(change.service) || is_above) && !is_removed {
+            let is_above = |service: &Service| change.slot > service.spec.replicas();
+            if live.is_some_and(|service| state.is_updating(service.id) || is_above(service)) {
                 self.look_at(change.service);
             } else {
                 self.slots.insert(change.service, change.slot);

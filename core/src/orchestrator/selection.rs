@@ -17,9 +17,9 @@ use super::restart::{Decision, decide};
 use crate::model::{Desired, NodeId, Task, TaskId, TaskState};
 use crate::state::{Service, State};
 
-/// With more slots than this, those above the count are dropped whatever they hold: the selection looks at all slots at
-/// once, and while it does, nothing is applied.
-const MAX_SELECTED: usize = 10_000;
+/// With more slots than this, those above the count are dropped whatever they hold. The selection looks at all slots at
+/// once, which has to leave most of a queue's share of the plan for what is then to be done.
+const MAX_SELECTED: usize = 2_000;
 
 /// What would be lost with a slot, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -55,7 +55,7 @@ impl Goal for Converged {
         service.replicas_running = tasks.iter().filter(|task| task.state == "running").count() as u32;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Now { at: Instant::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) };
-        let (view, verdict) = self.judge.look(now, &service, &tasks);
+        let (view, verdict) = self.judge.look(now, &service, &tasks, all);
         display.service(&view);
         self.view = view;
         self.service = Some(service);

@@ -98,12 +98,7 @@ impl Control for Fake {
         self.mutate("update", request.request_id.clone(), |state| {
             state.updates.push(request.clone());
             let (at, index) = (state.find(&request.reference)?, state.next());
-            if let Some((key, value)) = state.rival.take() {
-                let spec = state.services[at].spec.get_or_insert_default();
-                spec.env.insert(key.into(), value.into());
-                state.services[at].version = index;
-            }
-            let index = state.next();
+            let index = state.let_rival_change(at, index);
             let service = &mut state.services[at];
             if request.seen_version.is_some_and(|seen| seen != service.version) {
                 return Err(Refusal::aborted("it has changed meanwhile; look again and repeat"));
@@ -242,18 +237,7 @@ impl Control for Fake {
     }
 
     async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Reply<NodeReply> {
-        self.reply(|state| {
-            let (index, node) = (state.next(), state.node(&request.get_ref().reference)?.clone());
-            if node.state != "down" {
-                return Err(Refusal::failed_precondition(format!(
-                    "node {:?} is ready; one must be down, or drained and empty, to go",
-                    node.name
-                )));
-            }
-            state.nodes.retain(|other| other.id != node.id);
-            Ok(NodeReply { id: node.id, version: index, index, name: node.name })
-        })
-        .await
+        self.reply(|state| state.remove_node(&request.get_ref().reference)).await
     }
 
     async fn freeze(&self, _: Request<FreezeRequest>) -> Reply<FreezeReply> {

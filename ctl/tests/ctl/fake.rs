@@ -221,6 +221,25 @@ impl State {
         ListTasksReply { read: None, tasks, next }
     }
 
+    /// Somebody else changes the service before an update, if that is due; the index of the update.
+    pub fn let_rival_change(&mut self, at: usize, index: u64) -> u64 {
+        let Some((key, value)) = self.rival.take() else { return index };
+        let service = &mut self.services[at];
+        service.spec.get_or_insert_default().env.insert(key.into(), value.into());
+        service.version = index;
+        self.next()
+    }
+
+    pub fn remove_node(&mut self, reference: &str) -> Result<NodeReply, Refusal> {
+        let (index, node) = (self.next(), self.node(reference)?.clone());
+        if node.state != "down" {
+            let text = format!("node {:?} is ready; one must be down, or drained and empty, to go", node.name);
+            return Err(Refusal::failed_precondition(text));
+        }
+        self.nodes.retain(|other| other.id != node.id);
+        Ok(NodeReply { id: node.id, version: index, index, name: node.name })
+    }
+
     pub fn node(&mut self, reference: &str) -> Result<&mut Node, Refusal> {
         let found = self.nodes.iter_mut().find(|node| node.id == reference || node.name == reference);
         found.ok_or_else(|| Refusal::not_found(format!("no node {reference:?}")))

@@ -187,20 +187,6 @@ async fn events_of_the_past_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_begin_at_a_time_too() {
-    let world = World::new();
-    let manager = Manager::start(&world);
-    let at = |index, at_ms| goat_proto::v1::Event { at_ms, ..event(index, "running") };
-    world.emit([at(7, 1_700_000_000_000), at(8, 1_700_000_060_000)]);
-    for (since, count) in [("2023-11-14T22:13:21Z", 1), ("2023-11-14T22:13:20Z", 2), ("10m", 0)] {
-        let ended = goatctl(&manager.address, &format!("events --since {since}")).await;
-        assert_eq!(ended.lines().len(), count, "{since}: {ended:?}");
-    }
-    let ended = goatctl(&manager.address, "events --since 8").await;
-    assert!(ended.code == 2 && ended.stderr.contains("--since-index"), "{ended:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_leaves_early_ends_the_command_quietly() {
     let world = World::new().with_service("web", 1);
     let manager = Manager::start(&world);

@@ -1,5 +1,6 @@
-//! Whose name is printed, and command lines that are not what was meant.
+//! Whose name is printed, command lines that are not what was meant, and times.
 
+use goat_proto::v1::{Event, Node};
 use serde_json::json;
 
 use crate::fake::{World, node};
@@ -25,7 +26,7 @@ async fn the_real_name_is_printed_and_not_what_was_typed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn several_nodes_are_removed_at_once_and_one_that_cannot_be_does_not_keep_the_others() {
     let world = World::new();
-    let down = |name: &str| goat_proto::v1::Node { state: "down".into(), ..node(name, 0) };
+    let down = |name: &str| Node { state: "down".into(), ..node(name, 0) };
     world.change(|state| state.nodes.extend([down("w2"), down("w3"), down("w4")]));
     let manager = Manager::start(&world);
     let ended = goatctl(&manager.address, "node rm w2 w1 node0000000w3").await;
@@ -81,4 +82,18 @@ async fn what_is_too_little_to_be_meant_and_what_does_not_reach_running_tasks_is
     assert!(ended.code == 0 && ended.stderr.contains("note: tasks that run keep their labels"), "{ended:?}");
     let ended = goatctl(&manager.address, "service update web --monitor 0 --label a=b --image echo:2").await;
     assert!(ended.code == 0 && !ended.stderr.contains("note:"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_begin_at_a_time_too() {
+    let world = World::new();
+    let manager = Manager::start(&world);
+    let at = |index, at_ms| Event { index, at_ms, name: "web.1".into(), ..Event::default() };
+    world.emit([at(7, 1_700_000_000_000), at(8, 1_700_000_060_000)]);
+    for (since, count) in [("2023-11-14T22:13:21Z", 1), ("2023-11-14T22:13:20Z", 2), ("10m", 0)] {
+        let ended = goatctl(&manager.address, &format!("events --since {since}")).await;
+        assert_eq!(ended.lines().len(), count, "{since}: {ended:?}");
+    }
+    let ended = goatctl(&manager.address, "events --since 8").await;
+    assert!(ended.code == 2 && ended.stderr.contains("--since-index"), "{ended:?}");
 }
