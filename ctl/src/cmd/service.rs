@@ -84,7 +84,11 @@ pub(super) async fn converge(
             got.await.map_err(|failure| failure.after_acceptance(&format!("service {}", reply.id)))?
         }
     };
-    let row = ServiceRow::from(&service);
+    print_changed(context, &service, waited)
+}
+
+fn print_changed(context: &Context, service: &Service, waited: Waited) -> Result<(), Failure> {
+    let (out, row) = (context.out, ServiceRow::from(service));
     if out.is_json() {
         return out.json(&row);
     }

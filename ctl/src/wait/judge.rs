@@ -163,7 +163,7 @@ impl Judge {
         }
         let any = |stage| view.slots.iter().any(|slot| slot.stage == stage);
         if view.settled() == view.desired as usize && view.leftover == 0 {
-            view.is_watched = !left.is_zero();
+            view.is_watched = !self.running_since.is_empty();
             return if left.is_zero() { Verdict::Reached } else { Verdict::NotYet(left) };
         }
         // What is to be moved waits for another of its service, or for a room that nobody can promise.

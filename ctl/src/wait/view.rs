@@ -61,7 +61,7 @@ pub struct View {
     pub slots: Vec<Slot>,
     /// Tasks that are still there and no longer wanted.
     pub leftover: usize,
-    /// All is as it should be, and has to stay so for a while.
+    /// All is as it should be, and what was started has to stay so for a while.
     pub is_watched: bool,
 }
 

@@ -148,12 +148,9 @@ impl State {
                 }
             }
         }
-        if let Fate::Crash(code) = self.fate {
-            return self.crash(code);
-        }
         for task in self.tasks.iter_mut().filter(|task| task.exit_code.is_none()) {
             match &self.fate {
-                Fate::Crash(_) => {}
+                Fate::Crash(_) => break,
                 Fate::Run => task.state = "running".into(),
                 Fate::Stay(state, error) => {
                     task.state = (*state).into();
@@ -165,6 +162,7 @@ impl State {
                 }
             }
         }
+        self.crash();
         let running = |id: &str, tasks: &[Task]| {
             tasks.iter().filter(|task| task.service_id == id && task.state == "running").count() as u32
         };
@@ -173,8 +171,9 @@ impl State {
         }
     }
 
-    /// What runs fails, and what has failed is followed by another attempt.
-    fn crash(&mut self, code: i32) {
+    /// If that is their fate, what runs fails, and what has failed is followed by another attempt.
+    fn crash(&mut self) {
+        let Fate::Crash(code) = self.fate else { return };
         let mut next = Vec::new();
         for at in 0..self.tasks.len() {
             let task = self.tasks[at].clone();
