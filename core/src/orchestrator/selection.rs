@@ -108,7 +108,7 @@ fn keepable(state: &State, service: &Service, number: u32, ids: &[TaskId], now_m
 fn wanted(state: &State, service: &Service, number: u32, now_ms: u64) -> Slot {
     let tasks = || state.slot(service.id, number).iter().filter_map(|id| state.task(*id));
     let is_stopping = || tasks().any(|task| !task.state.is_terminal());
-    match tasks().last() {
+    match tasks().next_back() {
         None => Slot { number, worth: Worth::Empty, node: None },
         Some(newest) if newest.desired == Desired::Removed => Slot { number, worth: Worth::Empty, node: None },
         Some(newest) if newest.state.is_terminal() && is_stopping() => {

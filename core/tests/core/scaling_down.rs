@@ -181,7 +181,9 @@ fn random_world(seed: u64) -> (Leader, u32) {
             2 => &[TaskState::Running, TaskState::Failed],
             _ => &[TaskState::Running],
         };
-        states.iter().for_each(|state| drop(leader.report(id, *state)));
+        for state in states {
+            leader.report(id, *state);
+        }
     }
     if random.once_in(3) {
         drain(&mut leader, nodes[random.below(nodes.len() as u64) as usize]);

@@ -89,7 +89,7 @@ fn a_task_that_dies_within_the_monitor_time_was_no_success_and_the_next_is_watch
 /// Its tasks run for two steps and fail, one after the other.
 fn crash_loop(step: u32) -> Vec<v1::Task> {
     let ended = (1..=step / 2).map(|attempt| v1::Task { exit_code: Some(3), ..task(1, attempt, "failed") });
-    let newest = task(1, step / 2 + 1, if step % 2 == 0 { "running" } else { "starting" });
+    let newest = task(1, step / 2 + 1, if step.is_multiple_of(2) { "running" } else { "starting" });
     ended.chain([newest]).collect()
 }
 
