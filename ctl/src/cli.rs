@@ -22,7 +22,7 @@ pub use globals::Globals;
 pub use node::NodeCommand;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot be placed, 4 timed out, 5 no leader or no \
-                          manager reachable";
+                          manager reachable, 6 tasks do not stay up";
 
 /// Runs containers on a GOAT cluster, through any of its managers.
 #[derive(Debug, Parser)]
@@ -84,7 +84,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub spec: Box<SpecFlags>,
     #[command(flatten)]
-    pub wait: WaitFlags,
+    pub wait: ConvergeFlags,
     /// Image and its arguments; with --driver process, program and arguments. Options go before it
     #[arg(
         value_name = "IMAGE [ARGS]",
@@ -108,6 +108,17 @@ pub struct WaitFlags {
     /// Print only the id, as soon as the change is accepted
     #[arg(short, long, conflicts_with = "output")]
     pub quiet: bool,
+}
+
+/// How long to wait for tasks that a change starts, and to watch them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Waiting")]
+pub struct ConvergeFlags {
+    #[command(flatten)]
+    pub wait: WaitFlags,
+    /// Succeed only after the tasks that the change started have run for so long; 0 does not watch them
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = values::duration_or_zero)]
+    pub monitor: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -136,14 +147,19 @@ pub enum ServiceCommand {
         #[command(flatten)]
         spec: Box<SpecFlags>,
         #[command(flatten)]
-        wait: WaitFlags,
+        wait: ConvergeFlags,
         /// Image, then arguments (after -- where they begin with a dash); with --driver process, program and arguments
         #[arg(value_name = "IMAGE [-- ARGS]", help_heading = "Arguments")]
         words: Vec<String>,
     },
     /// Change a service: only what is given changes; tasks are replaced one by one where they must be
+    ///
+    /// Of the options that can be repeated, --env and --label add to what the service has (--env-rm and --label-rm remove);
+    /// --publish, --mount, --constraint and --command, and the arguments after --, replace all that it had. Placement
+    /// (--constraint, --max-per-node) moves tasks that run where it excludes them, one at a time. Labels reach the tasks that are
+    /// started from then on; --restart and --on-disconnect hold for those that run, too.
     Update {
-        /// Name, id, or beginning of the id
+        /// Name or full id
         #[arg(value_name = "SERVICE")]
         reference: String,
         /// Image to run from now on
@@ -158,7 +174,7 @@ pub enum ServiceCommand {
         #[command(flatten)]
         spec: Box<SpecFlags>,
         #[command(flatten)]
-        wait: WaitFlags,
+        wait: ConvergeFlags,
         /// New arguments
         #[arg(last = true, help_heading = "Arguments")]
         args: Vec<String>,
@@ -168,7 +184,7 @@ pub enum ServiceCommand {
     Ls(ListFlags),
     /// List the tasks of a service, slot by slot, with what was before
     Ps {
-        /// Name, id, or beginning of the id
+        /// Name, id, or the first 6 characters of the id or more
         #[arg(value_name = "SERVICE")]
         reference: String,
         /// Leave out tasks that have ended
@@ -179,7 +195,7 @@ pub enum ServiceCommand {
     },
     /// Show everything about a service
     Inspect {
-        /// Name, id, or beginning of the id
+        /// Name, id, or the first 6 characters of the id or more
         #[arg(value_name = "SERVICE")]
         reference: String,
         #[command(flatten)]
@@ -187,19 +203,19 @@ pub enum ServiceCommand {
     },
     /// Change the number of tasks
     Scale {
-        /// Name, id, or beginning of the id
+        /// Name or full id
         #[arg(value_name = "SERVICE")]
         reference: String,
         /// How many tasks to keep running
         #[arg(allow_negative_numbers = true)]
         replicas: u32,
         #[command(flatten)]
-        wait: WaitFlags,
+        wait: ConvergeFlags,
     },
     /// Remove services and wait until their tasks have stopped
     #[command(visible_alias = "remove")]
     Rm {
-        /// Names, ids, or beginnings of ids
+        /// Names or full ids
         #[arg(value_name = "SERVICE", required = true)]
         references: Vec<String>,
         #[command(flatten)]
@@ -229,7 +245,7 @@ pub enum TaskCommand {
     },
     /// Show everything about a task, and why it waits
     Inspect {
-        /// Id, beginning of the id, or SERVICE.SLOT
+        /// SERVICE.SLOT, SERVICE if it has one task, id, or the first 6 characters of the id or more
         #[arg(value_name = "TASK")]
         reference: String,
         #[command(flatten)]
@@ -237,7 +253,7 @@ pub enum TaskCommand {
     },
     /// Print a task's output
     Logs {
-        /// Id, beginning of the id, or SERVICE.SLOT
+        /// SERVICE.SLOT, SERVICE if it has one task, id, or the first 6 characters of the id or more
         #[arg(value_name = "TASK")]
         reference: String,
         /// Go on as there is more
@@ -263,9 +279,12 @@ pub struct EventsArgs {
     /// Only the last events of the past
     #[arg(short = 'n', long, value_name = "N")]
     pub tail: Option<u32>,
+    /// Only since then: so long ago, as in 10m, or an RFC 3339 time, as in 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = values::since)]
+    pub since: Option<u64>,
     /// From this log index on
     #[arg(long, value_name = "INDEX", default_value_t = 0, hide_default_value = true)]
-    pub since: u64,
+    pub since_index: u64,
 }
 
 #[cfg(test)]

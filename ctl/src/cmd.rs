@@ -7,6 +7,7 @@ pub mod compromised;
 pub mod context;
 pub mod debug;
 pub mod events;
+mod last_output;
 pub mod leave;
 pub mod logs;
 pub mod manager;
@@ -19,7 +20,9 @@ pub mod service;
 pub mod snapshot;
 pub mod status;
 pub mod task;
+pub mod update;
 pub mod version;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -61,39 +64,47 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         command => command,
     };
     let Way { addresses, transport, credentials } = resolve(&cli.globals)?;
-    if let Some(file) = &credentials
-        && let Some(own) = transport.credentials().filter(|own| own.subject().role == Role::Client)
-        && let Some(warning) = expiry::warning(own.valid().1, &file.display().to_string())
-    {
+    let own = transport.credentials().filter(|own| own.subject().role == Role::Client);
+    let expires = credentials.as_ref().zip(own).map(|(file, own)| (own.valid().1, file.display().to_string()));
+    if let Some(warning) = expires.as_ref().and_then(|(until_s, file)| expiry::warning(*until_s, file)) {
         say(&warning);
     }
     let context = Context { client: Client::new(addresses, transport, cli.globals.timeout), out };
+    let done = run_asking(&context, command, credentials).await;
+    done.map_err(|failure| match &expires {
+        Some((until_s, file)) => expiry::explained(failure, *until_s, file),
+        None => failure,
+    })
+}
+
+/// Runs a command that asks a manager.
+async fn run_asking(context: &Context, command: Command, credentials: Option<PathBuf>) -> Result<(), Failure> {
     match command {
-        Command::Context(_) => context::renew(&context, credentials).await,
-        Command::Cluster(command) => run_cluster(&context, command, credentials.as_deref()).await,
-        Command::Run(run) => service::run(&context, run).await,
-        Command::Service(command) => run_service(&context, command).await,
-        Command::Task(command) => run_task(&context, command).await,
-        Command::Node(command) => run_node(&context, command).await,
-        Command::Manager(command) => run_manager(&context, command, credentials.as_deref()).await,
+        Command::Context(_) => context::renew(context, credentials).await,
+        Command::Cluster(command) => run_cluster(context, command, credentials.as_deref()).await,
+        Command::Run(run) => service::run(context, run).await,
+        Command::Service(command) => run_service(context, command).await,
+        Command::Task(command) => run_task(context, command).await,
+        Command::Node(command) => run_node(context, command).await,
+        Command::Manager(command) => run_manager(context, command, credentials.as_deref()).await,
         Command::Operator(OperatorCommand::Raft(command)) => match command {
-            RaftCommand::ListPeers { quiet } => operator::list_peers(&context, quiet).await,
-            RaftCommand::TransferLeader { to } => operator::transfer_leader(&context, to).await,
+            RaftCommand::ListPeers { quiet } => operator::list_peers(context, quiet).await,
+            RaftCommand::TransferLeader { to } => operator::transfer_leader(context, to).await,
         },
         Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Save { file })) => {
-            snapshot::save(&context, &file).await
+            snapshot::save(context, &file).await
         }
-        Command::Operator(OperatorCommand::Debug { file }) => debug::debug(&context, file).await,
+        Command::Operator(OperatorCommand::Debug { file }) => debug::debug(context, file).await,
         Command::Operator(OperatorCommand::Snapshot(SnapshotCommand::Restore {
             file,
             only,
             exact,
             from_other_cluster: is_other_allowed,
             yes,
-        })) => restore::restore(&context, restore::Restore { file, only, exact, is_other_allowed, yes }).await,
-        Command::Status(read) => status::status(&context, &read).await,
-        Command::Events(events) => events::events(&context, events).await,
-        Command::Version { .. } => version::all(&context).await,
+        })) => restore::restore(context, restore::Restore { file, only, exact, is_other_allowed, yes }).await,
+        Command::Status(read) => status::status(context, &read).await,
+        Command::Events(events) => events::events(context, events).await,
+        Command::Version { .. } => version::all(context).await,
         Command::Completion { .. } | Command::Man { .. } | Command::Operator(_) => unreachable!("it asks no manager"),
     }
 }
@@ -109,8 +120,8 @@ async fn run_service(context: &Context, command: ServiceCommand) -> Result<(), F
             service::create(context, spec.into_spec(name, words)?, &wait).await
         }
         ServiceCommand::Update { reference, image, env_rm, label_rm, spec, wait, args } => {
-            let change = service::Change { image, env_rm, label_rm, flags: *spec, args };
-            service::update(context, reference, change, &wait).await
+            let patch = update::Patch { image, env_rm, label_rm, flags: *spec, args };
+            update::update(context, reference, patch, &wait).await
         }
         ServiceCommand::Ls(list) => service::ls(context, &list).await,
         ServiceCommand::Ps { reference, current, list } => ps::ps(context, reference, current, &list).await,
@@ -142,7 +153,7 @@ async fn run_node(context: &Context, command: NodeCommand) -> Result<(), Failure
         NodeCommand::Drain { reference, deadline, wait } => node::drain(context, reference, deadline, &wait).await,
         NodeCommand::Label { reference, labels } => node::label(context, reference, labels).await,
         NodeCommand::Activate { reference } => node::activate(context, reference).await,
-        NodeCommand::Rm { reference, force } => node::rm(context, reference, force).await,
+        NodeCommand::Rm { references, force } => node::rm(context, references, force).await,
     }
 }
 

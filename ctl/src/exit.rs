@@ -16,6 +16,8 @@ pub enum Exit {
     CannotBePlaced = 3,
     TimedOut = 4,
     Unreachable = 5,
+    /// Tasks of a change that was accepted do not stay up.
+    TasksFail = 6,
 }
 
 /// Why a command did not do what was asked.
@@ -45,6 +47,11 @@ impl Failure {
 
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// With more lines below its message, each begun by a newline.
+    pub fn with_detail(self, lines: &str) -> Self {
+        Self { message: self.message + lines, ..self }
     }
 
     /// Of what came after a change that a manager has accepted: `what` names it, for it stays.

@@ -11,6 +11,7 @@ mod cmd;
 mod context;
 mod exit;
 mod expiry;
+mod fields;
 mod health;
 mod man;
 mod output;

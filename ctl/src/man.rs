@@ -26,6 +26,7 @@ const EXIT_STATUS: Section = Section {
         ("3", "A task cannot be placed."),
         ("4", "Timed out."),
         ("5", "No leader, or no manager reachable."),
+        ("6", "The change was accepted, and its tasks do not stay up."),
     ],
 };
 

@@ -8,15 +8,17 @@ use clap::Args;
 use goat_core::model::{Driver, OnDisconnect, Strategy};
 use goat_proto::v1;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, say};
 use crate::health::HealthFlags;
 use crate::values;
 
 const NAME_DIGITS: usize = 5;
+/// Hardly any program runs in less memory.
+const LEAST_MEANT_BYTES: u64 = 4 << 20;
 /// Of a generated name: what is left of the 63 of a DNS label, less the dash and digits, is plenty.
 const MAX_STEM_CHARS: usize = 40;
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "What the service is")]
 pub struct SpecFlags {
     /// Number of tasks to keep running [default: 1]
@@ -25,25 +27,25 @@ pub struct SpecFlags {
     /// What runs the tasks: docker or process [default: docker]
     #[arg(long, value_name = "DRIVER", value_parser = values::one_of::<Driver>)]
     pub driver: Option<String>,
-    /// Program to run instead of the image's entrypoint; repeat for its first words
+    /// Program to run instead of the image's entrypoint; repeat for its first words. In an update, all of them
     #[arg(long, value_name = "PROGRAM", allow_hyphen_values = true)]
     pub command: Vec<String>,
-    /// Set an environment variable
+    /// Set an environment variable; repeat for more. In an update, added to those that the service has
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::key_value)]
     pub env: Vec<(String, String)>,
-    /// Attach a label
+    /// Attach a label; repeat for more. In an update, added to those that the service has
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::key_value)]
     pub label: Vec<(String, String)>,
-    /// Make a port reachable on the task's node
+    /// Make a port reachable on the task's node; repeat for more. In an update, replaces all ports
     #[arg(short, long, value_name = "HOST:CONTAINER[/udp]", value_parser = values::port)]
     pub publish: Vec<v1::Port>,
-    /// Show a path of the node, or a volume, to the task
+    /// Show an absolute path of the node, or a volume, to the task; repeat for more. In an update, replaces all mounts
     #[arg(long, value_name = "SOURCE:TARGET[:ro]", value_parser = values::mount)]
     pub mount: Vec<v1::Mount>,
     /// CPUs kept free for each task
     #[arg(long, value_name = "CPUS", value_parser = values::cpu_millis, allow_negative_numbers = true)]
     pub cpu: Option<u64>,
-    /// Memory kept free for each task
+    /// Memory kept free for each task; units are powers of 1024 (512m, 2g), as with docker
     #[arg(long, value_name = "SIZE", value_parser = values::bytes, allow_negative_numbers = true)]
     pub memory: Option<u64>,
     /// Disk kept free for each task
@@ -52,7 +54,7 @@ pub struct SpecFlags {
     /// CPUs that a task can use at most
     #[arg(long, value_name = "CPUS", value_parser = values::cpu_millis, allow_negative_numbers = true)]
     pub limit_cpu: Option<u64>,
-    /// Memory that a task can use at most
+    /// Memory that a task can use at most; units are powers of 1024 (512m, 2g), as with docker
     #[arg(long, value_name = "SIZE", value_parser = values::bytes, allow_negative_numbers = true)]
     pub limit_memory: Option<u64>,
     /// When a task that has ended is started again: no, on-failure[:N], always, unless-stopped [default: always]
@@ -61,7 +63,8 @@ pub struct SpecFlags {
     /// Wait before the second restart in a row, doubled each time after [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub restart_delay: Option<Duration>,
-    /// Run only on nodes with (==) or without (!=) a label; the label node.name is the node's name
+    /// Run only on nodes with (==) or without (!=) a label; the label node.name is the node's name; repeat for more. In an
+    /// update, replaces all constraints
     #[arg(long, value_name = "LABEL==VALUE", value_parser = values::constraint)]
     pub constraint: Vec<v1::Constraint>,
     /// Which node is preferred: spread, binpack or epvm [default: spread]
@@ -82,6 +85,17 @@ pub struct SpecFlags {
 }
 
 impl SpecFlags {
+    /// Says of amounts of memory that are too small to be meant that they are in bytes.
+    pub fn warn_of_bytes(&self) {
+        for (flag, bytes) in [("--memory", self.memory), ("--limit-memory", self.limit_memory)] {
+            if let Some(bytes) = bytes.filter(|bytes| (1..LEAST_MEANT_BYTES).contains(bytes)) {
+                say(&format!(
+                    "warning: {flag} is {bytes} bytes; a number without a unit is bytes, and {bytes}m would be MiB"
+                ));
+            }
+        }
+    }
+
     /// Changes what was given and nothing else. Variables and labels are added; other lists replace the ones before.
     pub fn apply(self, spec: &mut v1::ServiceSpec) -> Result<(), Failure> {
         set(&mut spec.replicas, self.replicas);
@@ -122,6 +136,7 @@ impl SpecFlags {
     /// A new service's spec. `words`: the image and its arguments; for the process driver, the program (where `--command`
     /// does not name it) and its arguments.
     pub fn into_spec(self, name: Option<String>, words: Vec<String>) -> Result<v1::ServiceSpec, Failure> {
+        self.warn_of_bytes();
         let mut spec = v1::ServiceSpec { replicas: 1, ..Default::default() };
         self.apply(&mut spec)?;
         let mut words = words.into_iter();

@@ -58,15 +58,53 @@ pub fn cpu_millis(text: &str) -> Result<u64, String> {
     whole.checked_mul(1_000).and_then(|millis| millis.checked_add(thousandths)).ok_or_else(wrong)
 }
 
-/// An amount of bytes with a unit.
+/// An amount of bytes: a number, which may have a decimal fraction, and a unit. Units are powers of 1024 however they are
+/// written (`m`, `MB`, `MiB`), as with `docker run --memory`; without a unit the number counts bytes.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let size = text.parse::<bytesize::ByteSize>();
-    size.map(|size| size.as_u64()).map_err(|_| "an amount with a unit is expected, as in 64MiB or 2GiB".into())
+    let wrong = || "an amount with a unit is expected, as in 64m, 64MiB or 2g".to_owned();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => return Err(wrong()),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 9 {
+        return Err(wrong());
+    }
+    let whole: u128 = whole.parse().map_err(|_| wrong())?;
+    let of_unit: u128 = fraction.parse().map_err(|_| wrong())?;
+    let bytes =
+        whole.checked_mul(1 << shift).ok_or_else(wrong)? + (of_unit << shift) / 10_u128.pow(fraction.len() as u32);
+    u64::try_from(bytes).map_err(|_| wrong())
+}
+
+/// A point in time: so long ago, or an RFC 3339 time. In Unix milliseconds, by this machine's clock if it is relative.
+pub fn since(text: &str) -> Result<u64, String> {
+    let now = jiff::Timestamp::now().as_millisecond();
+    let at_ms = match (humantime::parse_duration(text), text.parse::<jiff::Timestamp>()) {
+        (Ok(ago), _) => now.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)),
+        (_, Ok(at)) => at.as_millisecond(),
+        _ => return Err("a duration or an RFC 3339 time is expected, as in 10m or 2026-01-31T12:00:00Z; a log index is --since-index's"
+            .into()),
+    };
+    Ok(u64::try_from(at_ms).unwrap_or(0))
 }
 
 /// A span of time with a unit.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a duration with a unit is expected, as in 500ms, 10s or 5m".into())
+}
+
+/// As [`duration`]; 0 needs no unit.
+pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 /// As [`duration`], and above zero.
@@ -124,6 +162,44 @@ mod tests {
         }
     }
 
+    /// The values are those of `docker run --memory` with the same text.
+    #[test]
+    fn units_of_memory_are_dockers() {
+        for (text, value) in [
+            ("512m", 512 << 20),
+            ("0.5g", 512 << 20),
+            ("64M", 64 << 20),
+            ("64MB", 64 << 20),
+            ("64mb", 64 << 20),
+            ("64MiB", 64 << 20),
+            ("64 MiB", 64 << 20),
+            ("1g", 1 << 30),
+            ("1G", 1 << 30),
+            ("7000k", 7000 << 10),
+            ("512", 512),
+            ("512b", 512),
+            ("1.5k", 1536),
+            ("0", 0),
+        ] {
+            assert_eq!(bytes(text), Ok(value), "{text}");
+        }
+        for text in ["", "m", "-1", "lots", "1x", ".5g", "1.", "1.2.3m", "1e3", "99999999999p", "é", "1 2m"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_a_while_ago_or_in_rfc_3339() {
+        assert_eq!(since("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
+        assert_eq!(since("2023-11-14T23:13:20+01:00"), Ok(1_700_000_000_000));
+        let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).expect("it is after 1970");
+        let ago = now - since("1h30m").expect("a duration");
+        assert!((5_390_000..5_410_000).contains(&ago), "{ago}");
+        for text in ["", "5", "yesterday", "2023-11-14"] {
+            assert!(since(text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn ports_are_read_with_their_protocol() {
         let read = |text: &str| port(text).map(|port| (port.host_port, port.container_port, port.protocol));
@@ -153,8 +229,7 @@ mod tests {
 
     #[test]
     fn amounts_durations_and_words_are_read() {
-        assert_eq!(bytes("64MiB"), Ok(64 << 20));
-        assert!(bytes("-1").is_err() && bytes("lots").is_err());
+        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("5").is_err() && timeout("0s").is_err());
         assert_eq!(key_value("A=b=c"), Ok(("A".into(), "b=c".into())));

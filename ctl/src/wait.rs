@@ -23,6 +23,7 @@ use crate::exit::{Exit, Failure, say};
 
 pub use display::Display;
 pub use drain::Drained;
+pub use judge::{Change, ChangeKind};
 pub use removal::Removed;
 pub use service::Converged;
 

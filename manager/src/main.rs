@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use goat_manager::config::{Config, Options};
-use goat_manager::newcomer::Place;
+use goat_manager::newcomer::{Newcomer, Place};
 use goat_manager::raft::{self, welcome};
 use goat_manager::server::Ground;
 use goat_manager::{found, newcomer, offline, server, taskset};
@@ -172,12 +172,19 @@ fn init(place: Place, client: Option<PathBuf>, from_snapshot: Option<PathBuf>) -
             println!("cluster {cluster} made: manager {name} at {}, data in {dir}", newcomer.address);
         }
     }
-    println!("start it:     goat-manager run --data-dir {dir} --listen {}", listen(&newcomer.address));
+    println!("start it:     {}", start_command(&newcomer));
     if !newcomer.is_plaintext {
         println!("credentials:  {}, for goatctl --credentials; keep them secret", client.display());
         println!("add another:  goat-manager join, with what `goatctl cluster join-token manager` prints");
     }
     Ok(())
+}
+
+/// The command that starts the manager whose directory was prepared. It can be copied as it is.
+fn start_command(newcomer: &Newcomer) -> String {
+    let plaintext = if newcomer.is_plaintext { " --plaintext" } else { "" };
+    let dir = newcomer.data_dir.display();
+    format!("goat-manager run{plaintext} --data-dir {dir} --listen {}", listen(&newcomer.address))
 }
 
 /// Where others reach it, if that is no name; else it is for the user to say.
@@ -190,9 +197,9 @@ fn join(managers: &[String], place: Place, token: &TokenArgs, bind_source: Optio
     let token = token.read(newcomer.is_plaintext)?;
     let joining = newcomer::join(&newcomer, managers, token.as_ref(), bind_source);
     let (cluster, id) = small_runtime()?.block_on(joining)?;
-    let (name, dir) = (newcomer.name, newcomer.data_dir.display());
+    let (name, dir) = (&newcomer.name, newcomer.data_dir.display());
     println!("joined cluster {cluster} as manager {name}, number {id}, at {}, data in {dir}", newcomer.address);
-    println!("start it:     goat-manager run --data-dir {dir} --listen {}", listen(&newcomer.address));
+    println!("start it:     {}", start_command(&newcomer));
     Ok(())
 }
 

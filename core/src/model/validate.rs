@@ -1,6 +1,7 @@
 //! What a spec must satisfy before it enters the state. Each refusal names the field and says what is right.
 
 mod health;
+mod mounts;
 pub mod node;
 mod submitted;
 
@@ -52,13 +53,23 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
     validate_limits(spec)?;
     validate_env(spec)?;
     validate_ports(spec)?;
-    validate_mounts(spec)?;
+    mounts::validate(spec)?;
     validate_restart(spec)?;
     validate_placement(spec)?;
     health::validate(spec.health.as_ref())?;
     ensure(spec.stop_grace_ms <= MAX_GRACE_MS, "stop_grace_ms", || {
         format!("{} ms is over the limit of one hour", spec.stop_grace_ms)
     })
+}
+
+/// Checks a spec that a client submits: [`validate`], and what is not part of it because every replica has to come to the
+/// same answer, also one of an earlier version. Specs in the state may break these rules.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn validate_submitted(spec: &ServiceSpec) -> Result<(), Invalid> {
+    validate(spec)?;
+    mounts::validate_sources(spec)
 }
 
 /// A DNS label: it ends up in container names.
@@ -186,22 +197,6 @@ fn validate_ports(spec: &ServiceSpec) -> Result<(), Invalid> {
         })?;
     }
     Ok(())
-}
-
-fn validate_mounts(spec: &ServiceSpec) -> Result<(), Invalid> {
-    let mut seen = BTreeSet::new();
-    for mount in &spec.mounts {
-        ensure(mount.target.starts_with('/') && !mount.target.contains(['\0', ':']), "mounts", || {
-            format!("the target {:?} must be an absolute path without colons", mount.target)
-        })?;
-        ensure(!mount.source.is_empty() && !mount.source.contains(['\0', ':']), "mounts", || {
-            format!("the source {:?} must be an absolute path or a volume's name, without colons", mount.source)
-        })?;
-        ensure(seen.insert(&mount.target), "mounts", || format!("the target {:?} is mounted twice", mount.target))?;
-    }
-    ensure(spec.mounts.is_empty() || spec.driver == Driver::Docker, "mounts", || {
-        "the process driver has no mounts: its tasks see the node's file system".into()
-    })
 }
 
 fn validate_restart(spec: &ServiceSpec) -> Result<(), Invalid> {

@@ -1,8 +1,10 @@
 //! A plan in the making: what it was made on, its steps so far, and what is still to be decided for it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Policy;
+use super::drain::Leave;
+use super::selection::Selection;
 use crate::model::{ServiceId, Task, TaskId};
 use crate::plan::Plan;
 use crate::scheduler::mix;
@@ -67,8 +69,10 @@ pub(super) struct Draft<'a> {
     pub(super) pending: Vec<TaskId>,
     /// Tasks that want a node at once: the step that makes each, and its row as far as placing needs it.
     pub(super) created: Vec<(usize, Box<Task>)>,
-    /// Tasks that are to leave their nodes until then (Unix ms).
-    pub(super) leaving: Vec<(TaskId, u64)>,
+    /// Tasks that are to leave their nodes, one of a service at a time.
+    pub(super) leaving: Vec<(TaskId, Leave)>,
+    /// Which slots are filled, of each service that this plan looks at.
+    pub(super) selections: HashMap<ServiceId, Selection>,
     /// Tasks whose desired state this plan moves: a second step would come too late.
     pub(super) wanted: HashSet<TaskId>,
     pub(super) history_per_slot: usize,
@@ -92,6 +96,7 @@ impl<'a> Draft<'a> {
             pending: Vec::new(),
             created: Vec::new(),
             leaving: Vec::new(),
+            selections: HashMap::new(),
             wanted: HashSet::new(),
             planned: HashSet::new(),
             forgotten: HashSet::new(),

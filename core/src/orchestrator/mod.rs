@@ -10,25 +10,26 @@ mod pending;
 mod placing;
 mod queue;
 mod restart;
+mod selection;
 mod slots;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
-use crate::model::{Availability, Cause, Desired, ServiceId, Task, TaskId, TaskState};
+use crate::model::{Availability, Desired, ServiceId, Task, TaskId, TaskState};
 use crate::plan::Plan;
-use crate::state::State;
 use crate::state::change::ChangeSet;
 use crate::state::command::Step;
+use crate::state::{Service, State};
 
 use draft::{Draft, Limit};
-use drain::Unsettled;
+use drain::{Leave, Unsettled};
 use pending::Pending;
 use placing::{Placing, placed};
 use queue::SlotQueue;
 use slots::{Progress, SLOTS_PER_LOOK};
 
-pub use drain::waits_for;
+pub use drain::{is_misplaced, waits_for};
 pub use restart::{Decision, decide};
 
 /// What planning is allowed.
@@ -99,8 +100,10 @@ impl Planner {
                 Some(TaskState::Pending) => self.pending.said(change.service, change.task, change.detail.as_deref()),
                 _ => self.pending.forget(change.service, change.task),
             }
-            let is_removed = state.service(change.service).is_some_and(|service| service.removed);
-            if state.is_updating(change.service) && !is_removed {
+            let live = state.service(change.service).filter(|service| !service.removed);
+            // A slot above the count may have stood in for another one.
+            let is_above = |service: &Service| change.slot > service.spec.replicas();
+            if live.is_some_and(|service| state.is_updating(service.id) || is_above(service)) {
                 self.look_at(change.service);
             } else {
                 self.slots.insert(change.service, change.slot);
@@ -113,15 +116,15 @@ impl Planner {
         }
         if changes.settled {
             self.pending.room_may_have_changed();
+            state.services().for_each(|service| self.look_at(service.id));
         }
         for change in &changes.nodes {
             self.pending.room_may_have_changed();
             let drains = state.node(change.node).is_some_and(|node| node.availability == Availability::Drain);
-            if change.from == change.to && !drains {
-                // What it has and what it says of itself moves none of its tasks.
-                continue;
-            }
-            for task in state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal()) {
+            // What it has and what it says of itself moves none of its tasks but those that its labels exclude.
+            let moves_all = change.from != change.to || drains;
+            let live = state.tasks_of_node(change.node).filter(|task| !task.state.is_terminal());
+            for task in live.filter(|task| moves_all || is_misplaced(state, task)) {
                 self.slots.insert(task.service, task.slot);
             }
         }
@@ -290,18 +293,18 @@ impl Planner {
         plan
     }
 
-    /// Tasks that are to leave nodes that drain until a deadline: those whose turn it is. What the plan has no room for comes
-    /// with the next one.
+    /// Tasks that are to leave their nodes gently: those whose turn it is. What the plan has no room for comes with the next
+    /// one.
     fn let_go(
         &mut self,
         placing: &mut Placing<'_>,
-        leaving: Vec<(TaskId, u64)>,
+        leaving: Vec<(TaskId, Leave)>,
         (limit, mut looks, search): (Limit, usize, usize),
         wanted: &mut HashSet<TaskId>,
         plan: &mut Plan,
     ) {
         let (state, mut unsettled) = (placing.state, Unsettled::default());
-        for (id, until_ms) in leaving {
+        for (id, leave) in leaving {
             let Some(task) = state.task(id).filter(|task| !wanted.contains(&task.id)) else { continue };
             if limit.is_reached(plan.steps.len(), looks + unsettled.glances / SLOTS_PER_LOOK) {
                 self.leaving_due.insert(task.service, task.slot);
@@ -314,12 +317,12 @@ impl Planner {
             }
             if waits || !matches!(placing.node_for(task), Some(Ok(_))) {
                 self.leaving.insert(task.service, task.slot);
-                self.deadline_ms = Some(self.deadline_ms.map_or(until_ms, |earlier| earlier.min(until_ms)));
+                self.deadline_ms = self.deadline_ms.into_iter().chain(leave.until_ms()).min();
                 continue;
             }
             wanted.insert(id);
             unsettled.leaves(task);
-            let (desired, cause) = (Desired::Stopped, Cause::Drain);
+            let (desired, cause) = (Desired::Stopped, leave.cause());
             plan.steps.push(Step::Desire { task: id, seen_version: task.version, desired, cause });
         }
     }

@@ -1,9 +1,10 @@
-//! One service's slots: what is missing, outdated, draining, surplus or forgotten.
+//! One service's slots: what is missing, outdated, draining, misplaced, surplus or forgotten.
 
 use super::draft::Draft;
-use super::drain::{self, Way};
+use super::drain::{self, Leave, Way};
 use super::queue::SlotQueue;
 use super::restart::{Decision, decide};
+use super::selection::Selection;
 use crate::model::{Cause, Desired, ServiceId, Task, TaskId, TaskState};
 use crate::state::Service;
 use crate::state::command::{NewTask, Step};
@@ -127,8 +128,8 @@ impl Draft<'_> {
         }
         let state = self.state;
         let tasks: Vec<&Task> = state.slot(service.id, slot).iter().filter_map(|id| state.task(*id)).collect();
-        if slot > service.spec.replicas() {
-            self.plan_surplus(&tasks);
+        if !self.is_filled(service, slot) {
+            self.plan_dropped(&tasks);
             return;
         }
         match tasks.last() {
@@ -146,7 +147,17 @@ impl Draft<'_> {
         }
     }
 
-    fn plan_surplus(&mut self, tasks: &[&Task]) {
+    /// Whether the slot is to hold a task. All slots of a service are looked at together, once in a plan.
+    fn is_filled(&mut self, service: &Service, slot: u32) -> bool {
+        if !self.selections.contains_key(&service.id) {
+            let selection = Selection::of(self.state, service, self.now_ms);
+            self.looks += selection.glances / SLOTS_PER_LOOK;
+            self.selections.insert(service.id, selection);
+        }
+        self.selections.get(&service.id).is_none_or(|selection| selection.has(slot))
+    }
+
+    fn plan_dropped(&mut self, tasks: &[&Task]) {
         for task in tasks {
             if task.state.is_terminal() {
                 self.plan.steps.push(Step::Forget { task: task.id, seen_version: task.version });
@@ -197,9 +208,10 @@ impl Draft<'_> {
             return;
         }
         match task.node.and_then(|node| drain::way(self.state, node, self.now_ms)) {
+            None if drain::is_misplaced(self.state, task) => self.leaving.push((task.id, Leave::Misplaced)),
             None => {}
             Some(Way::AtOnce) => self.want(task, Desired::Stopped, Cause::Drain),
-            Some(Way::Gently(until_ms)) => self.leaving.push((task.id, until_ms)),
+            Some(Way::Gently(until_ms)) => self.leaving.push((task.id, Leave::Drained { until_ms })),
         }
     }
 

@@ -21,7 +21,7 @@ pub enum NodeCommand {
     },
     /// Show everything about a node
     Inspect {
-        /// Name, id, or beginning of the id
+        /// Name, id, or the first 6 characters of the id or more
         #[arg(value_name = "NODE")]
         reference: String,
         #[command(flatten)]
@@ -33,7 +33,7 @@ pub enum NodeCommand {
     /// service at a time, while all others of it run, and only where another node has room; what is still there when the
     /// time is up is stopped in any case. Repeating it replaces the deadline. `node activate` undoes it.
     Drain {
-        /// Name, id, or beginning of the id
+        /// Name or full id
         #[arg(value_name = "NODE")]
         reference: String,
         /// Gently, within so long; 30 days at the most
@@ -44,7 +44,7 @@ pub enum NodeCommand {
     },
     /// Place tasks on a node again
     Activate {
-        /// Name, id, or beginning of the id
+        /// Name or full id
         #[arg(value_name = "NODE")]
         reference: String,
     },
@@ -53,19 +53,19 @@ pub enum NodeCommand {
     /// Keys begin with `operator/`. A worker declares other labels in its configuration, and a worker in wrong hands declares
     /// what it likes.
     Label {
-        /// Name, id, or beginning of the id
+        /// Name or full id
         #[arg(value_name = "NODE")]
         reference: String,
         /// Labels to set; KEY- removes one
         #[arg(value_name = "operator/KEY=VALUE", required = true)]
         labels: Vec<String>,
     },
-    /// Forget a node that is down, or that is drained and empty
+    /// Forget nodes that are down, or that are drained and empty
     #[command(visible_alias = "remove")]
     Rm {
-        /// Name, id, or beginning of the id
-        #[arg(value_name = "NODE")]
-        reference: String,
+        /// Names or full ids
+        #[arg(value_name = "NODE", required = true)]
+        references: Vec<String>,
         /// Also a node that is alive, as where its machine is in wrong hands: refuse its certificate, wait until its lease has
         /// run out, and move its tasks
         #[arg(long)]

@@ -10,8 +10,9 @@ use super::Context;
 use crate::address::Addresses;
 use crate::cli::ContextCommand;
 use crate::context::{self, Contexts, Kept};
-use crate::exit::Failure;
-use crate::output::Out;
+use crate::exit::{Failure, say};
+use crate::expiry;
+use crate::output::{Out, local_time, rfc3339};
 
 pub fn run(command: ContextCommand, address: Option<Addresses>, plaintext: bool, out: &Out) -> Result<(), Failure> {
     let dir = context::dir()?;
@@ -90,27 +91,36 @@ fn list(contexts: &Contexts, out: &Out) -> Result<(), Failure> {
         let rows = contexts.contexts.iter().map(|(name, kept)| {
             json!({
                 "name": name, "current": is_current(name), "addresses": kept.addresses,
-                "credentials": kept.credentials,
+                "credentials": kept.credentials, "expires_at": expires_s(kept).and_then(|at_s| rfc3339(at_s * 1_000)),
             })
         });
         return out.json(&rows.collect::<Vec<_>>());
     }
     let row = |(name, kept): (&String, &Kept)| {
         let file = kept.credentials.as_ref().map_or_else(|| "(plaintext)".into(), |path| path.display().to_string());
-        vec![name.clone(), if is_current(name) { "*".into() } else { String::new() }, kept.addresses.join(","), file]
+        let expires = expires_s(kept).map_or_else(|| "-".into(), |at_s| local_time(at_s * 1_000));
+        let current = if is_current(name) { "*".into() } else { String::new() };
+        vec![name.clone(), current, kept.addresses.join(","), expires, file]
     };
-    out.table(&["NAME", "MEANT", "ADDRESSES", "CREDENTIALS"], contexts.contexts.iter().map(row).collect())
+    out.table(&["NAME", "MEANT", "ADDRESSES", "EXPIRES", "CREDENTIALS"], contexts.contexts.iter().map(row).collect())?;
+    for path in contexts.contexts.values().filter_map(|kept| kept.credentials.as_ref()) {
+        let warning =
+            context::load(path).ok().and_then(|own| expiry::warning(own.valid().1, &path.display().to_string()));
+        warning.iter().for_each(|warning| say(warning));
+    }
+    Ok(())
+}
+
+/// When the certificate of a kept cluster ends (Unix seconds); `None` in plaintext, or if the file cannot be read.
+fn expires_s(kept: &Kept) -> Option<u64> {
+    Some(context::load(kept.credentials.as_ref()?).ok()?.valid().1)
 }
 
 /// A new certificate in the same file.
 pub async fn renew(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
     let Some(file) = file else { return Err(Failure::usage("in plaintext there is nothing to renew")) };
     let until = renewed(context, &file).await?;
-    context.out.line(format_args!(
-        "{}  renewed, valid until {}",
-        file.display(),
-        crate::output::local_time(until * 1_000)
-    ))
+    context.out.line(format_args!("{}  renewed, valid until {}", file.display(), local_time(until * 1_000)))
 }
 
 /// Until when the new one is valid (Unix seconds).

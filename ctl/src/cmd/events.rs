@@ -18,12 +18,12 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(300);
 pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> {
     let client = &context.client;
     let mut request = WatchEventsRequest {
-        since_index: args.since,
+        since_index: args.since_index,
         follow: args.follow,
         service: args.service.unwrap_or_default(),
         tail: args.tail,
     };
-    let mut seen = Seen::default();
+    let mut seen = Seen { since_ms: args.since.unwrap_or(0), ..Seen::default() };
     let mut pipe = Pipe::new();
     loop {
         let mut events =
@@ -63,13 +63,18 @@ pub async fn events(context: &Context, args: EventsArgs) -> Result<(), Failure> 
 /// What was printed of the newest index, which several events may share.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Earlier events are not asked for.
+    since_ms: u64,
     index: u64,
     events: Vec<Event>,
 }
 
 impl Seen {
     fn is_new(&mut self, event: &Event) -> bool {
-        if event.index < self.index || (event.index == self.index && self.events.contains(event)) {
+        if event.at_ms < self.since_ms
+            || event.index < self.index
+            || (event.index == self.index && self.events.contains(event))
+        {
             return false;
         }
         if event.index > self.index {

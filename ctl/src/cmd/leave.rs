@@ -24,7 +24,7 @@ pub async fn leave(
         Joining::Manager => manager::set(context, name, Standing::Removed, false, wait).await,
         Joining::Worker => {
             let is_empty = node::empty(context, &name, deadline, wait).await?;
-            if is_empty { node::rm(context, name, false).await } else { node::goes_on(context, &name) }
+            if is_empty { node::rm(context, vec![name], false).await } else { node::goes_on(context, &name) }
         }
     }
 }

@@ -11,10 +11,11 @@ use goat_proto::v1::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::service::named;
 use super::{Context, pairs};
 use crate::cli::{ListFlags, ReadFlags, WaitFlags};
 use crate::client::request_id;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 use crate::output::{age, ahead, cpus, local_time, size};
 use crate::rows::{NodePage, NodeRow};
 use crate::wait::{Drained, Waited, wait};
@@ -44,6 +45,8 @@ pub async fn ls(context: &Context, state: Option<String>, flags: &ListFlags) -> 
 fn row(node: &Node) -> Vec<String> {
     let (total, reserved) = totals(node);
     let conditions = node.inventory.as_ref().map(|inventory| inventory.conditions.join(", ")).unwrap_or_default();
+    let problem =
+        if is_replaced(node) { "another node has its name now: `goatctl node rm` it".into() } else { conditions };
     vec![
         node.id.clone(),
         node.name.clone(),
@@ -54,8 +57,13 @@ fn row(node: &Node) -> Vec<String> {
         format!("{}/{}", cpus(reserved.cpu_millis), cpus(total.cpu_millis)),
         format!("{}/{}", size(reserved.memory_bytes), size(total.memory_bytes)),
         age(node.state_since_ms),
-        conditions,
+        problem,
     ]
+}
+
+/// Whether a machine that joined anew took over the name of a node that was down: the old node is called by its id since.
+fn is_replaced(node: &Node) -> bool {
+    node.state == "down" && node.name.starts_with(&node.id)
 }
 
 /// With the time that is left, where it drains until a deadline.
@@ -131,7 +139,7 @@ pub async fn drain(
     }
     let (mut seen, mut waited, mut within) = (None, Waited::Detached, client.timeout());
     if !flags.detach {
-        let mut goal = Drained::new(&reply.id, &reference);
+        let mut goal = Drained::new(&reply.id, named(&reply.name, &reference));
         waited = wait(client, &mut goal, longest(deadline, flags), reply.index, flags.quiet).await?;
         (seen, within) = (goal.node, client.hurry());
     }
@@ -161,7 +169,7 @@ pub(super) async fn empty(
     if flags.detach {
         return Ok(false);
     }
-    let mut goal = Drained::new(&reply.id, reference);
+    let mut goal = Drained::new(&reply.id, named(&reply.name, reference));
     let waited = wait(&context.client, &mut goal, longest(deadline, flags), reply.index, flags.quiet).await?;
     Ok(waited == Waited::Reached)
 }
@@ -229,15 +237,39 @@ fn print(context: &Context, node: &Node, state: &str) -> Result<(), Failure> {
     context.out.line(format_args!("{}  {}  {state}  {} tasks", node.id, node.name, node.tasks))
 }
 
-pub async fn rm(context: &Context, reference: String, force: bool) -> Result<(), Failure> {
-    let reply = remove(context, &reference, force).await?;
+/// Those that cannot be removed are named at the end, and do not keep the others.
+pub async fn rm(context: &Context, references: Vec<String>, force: bool) -> Result<(), Failure> {
+    let is_one = references.len() == 1;
+    let (mut removed, mut failures) = (Vec::new(), Vec::new());
+    for reference in references {
+        match remove_one(context, &reference, force).await {
+            Ok(reply) => {
+                let name = named(&reply.name, &reference);
+                if !context.out.is_json() {
+                    context.out.line(format_args!("{}  {name}  removed", reply.id))?;
+                }
+                removed.push(json!({ "id": reply.id, "name": name, "removed": true }));
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match removed.first() {
+        _ if !context.out.is_json() => {}
+        Some(only) if is_one => context.out.json(only)?,
+        None if is_one => {}
+        _ => context.out.json(&removed)?,
+    }
+    let Some(last) = failures.pop() else { return Ok(()) };
+    failures.iter().for_each(|failure| say(&failure.to_string()));
+    Err(last)
+}
+
+async fn remove_one(context: &Context, reference: &str, force: bool) -> Result<NodeReply, Failure> {
+    let reply = remove(context, reference, force).await?;
     if force {
         removed_when_down(context, &reply.id).await?;
     }
-    if context.out.is_json() {
-        return context.out.json(&json!({ "id": reply.id, "removed": true }));
-    }
-    context.out.line(format_args!("{}  {reference}  removed", reply.id))
+    Ok(reply)
 }
 
 async fn remove(context: &Context, reference: &str, force: bool) -> Result<NodeReply, Failure> {

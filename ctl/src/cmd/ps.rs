@@ -69,7 +69,8 @@ fn detail(task: &Task) -> String {
     let stops = (task.desired != "running" && !has_ended).then(|| "to be stopped".to_owned());
     // That it exited, and with which code, is said already.
     let error = Some(task.error.clone()).filter(|error| !error.is_empty() && task.reason != "exit");
-    [waits, stops, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let leaves = Some(task::leaving(task)).filter(|text| task.misplaced && !text.is_empty());
+    [waits, stops, leaves, error].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

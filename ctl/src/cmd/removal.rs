@@ -4,6 +4,7 @@ use goat_proto::v1::{RemoveServiceRequest, ServiceReply};
 use serde_json::json;
 
 use super::Context;
+use super::service::named;
 use crate::cli::WaitFlags;
 use crate::client::request_id;
 use crate::exit::{Failure, say};
@@ -15,20 +16,19 @@ pub async fn rm(context: &Context, references: Vec<String>, flags: &WaitFlags) -
     let (mut failures, mut accepted) = (Vec::new(), Vec::new());
     for reference in references {
         match ask_to_remove(context, &reference, flags).await {
-            Ok(reply) => accepted.push((reference, reply)),
+            Ok(reply) => accepted.push((named(&reply.name, &reference).to_owned(), reply)),
             Err(failure) => failures.push(failure),
         }
     }
     let mut removed = Vec::new();
     let mut is_detached = flags.detach;
-    for (reference, reply) in accepted {
-        let waited =
-            if is_detached { Ok(Waited::Detached) } else { wait_removed(context, &reference, &reply, flags).await };
+    for (name, reply) in accepted {
+        let waited = if is_detached { Ok(Waited::Detached) } else { wait_removed(context, &name, &reply, flags).await };
         match waited {
             Ok(waited) => {
                 is_detached |= waited == Waited::Detached;
-                print_removed(context, &reference, &reply.id, waited, flags)?;
-                removed.push(json!({ "id": reply.id, "removed": waited == Waited::Reached }));
+                print_removed(context, &name, &reply.id, waited, flags)?;
+                removed.push(json!({ "id": reply.id, "name": name, "removed": waited == Waited::Reached }));
             }
             Err(failure) => failures.push(failure),
         }
@@ -53,24 +53,18 @@ async fn ask_to_remove(context: &Context, reference: &str, flags: &WaitFlags) ->
 
 async fn wait_removed(
     context: &Context,
-    reference: &str,
+    name: &str,
     reply: &ServiceReply,
     flags: &WaitFlags,
 ) -> Result<Waited, Failure> {
-    let mut goal = Removed::new(&reply.id, reference);
+    let mut goal = Removed::new(&reply.id, name);
     wait(&context.client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await
 }
 
-fn print_removed(
-    context: &Context,
-    reference: &str,
-    id: &str,
-    waited: Waited,
-    flags: &WaitFlags,
-) -> Result<(), Failure> {
+fn print_removed(context: &Context, name: &str, id: &str, waited: Waited, flags: &WaitFlags) -> Result<(), Failure> {
     if flags.quiet || context.out.is_json() {
         return Ok(());
     }
     let state = if waited == Waited::Reached { "removed" } else { "being removed" };
-    context.out.line(format_args!("{id}  {reference}  {state}"))
+    context.out.line(format_args!("{id}  {name}  {state}"))
 }

@@ -48,8 +48,13 @@ pub async fn restore(context: &Context, restore: Restore) -> Result<(), Failure>
     if changes.is_empty() {
         return finish(context, &undo, None);
     }
-    if !restore.yes && !is_confirmed(changes.len())? {
-        return if context.out.is_json() { finish(context, &undo, None) } else { Ok(()) };
+    if !restore.yes
+        && let Err(refused) = confirm(changes.len())
+    {
+        if context.out.is_json() {
+            finish(context, &undo, None)?;
+        }
+        return Err(refused);
     }
     let index = carry_out(context, &undo, look).await?;
     finish(context, &undo, Some(index))
@@ -172,21 +177,21 @@ fn show(context: &Context, file: &Path, head: &Head, undo: &Undo) -> Result<(), 
     Ok(())
 }
 
-/// On a terminal by a word; elsewhere nothing is changed.
-fn is_confirmed(changes: usize) -> Result<bool, Failure> {
+/// Asks on a terminal. Without a yes nothing is changed, and the command has failed: whoever called it must not believe
+/// that services are restored.
+fn confirm(changes: usize) -> Result<(), Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
-        say("nothing was changed: repeat with --yes to do it");
-        return Ok(false);
+        let hint = "repeat with --yes to do it";
+        return Err(Failure::usage("nothing was changed: there is no terminal to ask for a yes").with_hint(hint));
     }
     say(&format!("Change {changes} services? [y/N]"));
     let mut line = String::new();
     stdin.lock().read_line(&mut line).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
-    let is_yes = matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
-    if !is_yes {
-        say("nothing was changed");
+    match line.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::failed("nothing was changed: the answer was not yes")),
     }
-    Ok(is_yes)
 }
 
 /// The index; None where a service is not any more as it was seen.

@@ -1,33 +1,23 @@
-//! `run`, and `service` with all that belongs to it but the removal and `ps`.
+//! `run`, and `service` with all that belongs to it but `update`, the removal and `ps`.
 
 use goat_core::model::{HealthCheck, HealthProbe, Resources, ServiceSpec};
 use goat_proto::convert::Word;
 use goat_proto::v1::{
     CreateServiceRequest, GetServiceRequest, ListServicesRequest, ScaleServiceRequest, Service, ServiceReply,
-    UpdateServiceRequest,
 };
 
-use super::{Context, pairs};
-use crate::cli::{ListFlags, ReadFlags, RunArgs, WaitFlags};
+use super::{Context, last_output, pairs, words};
+use crate::cli::{ConvergeFlags, ListFlags, ReadFlags, RunArgs};
 use crate::client::request_id;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::fields::in_flags;
 use crate::output::{age, cpus, local_time, or_dash, size, span};
 use crate::rows::{ServicePage, ServiceRow, name_of, spec_of};
-use crate::spec::{SpecFlags, remove_keys};
-use crate::wait::{Converged, Waited, wait};
-
-/// What `service update` changes.
-#[derive(Debug)]
-pub struct Change {
-    pub image: Option<String>,
-    pub env_rm: Vec<String>,
-    pub label_rm: Vec<String>,
-    pub flags: SpecFlags,
-    pub args: Vec<String>,
-}
+use crate::wait::{Change, ChangeKind, Converged, Waited, wait};
 
 pub async fn run(context: &Context, args: RunArgs) -> Result<(), Failure> {
     let mut words = args.words;
+    words::check(&words)?;
     // Everything after the image is the program's, but for a separator of the kind that other commands need.
     if words.get(1).is_some_and(|word| word == "--") {
         words.remove(1);
@@ -35,53 +25,52 @@ pub async fn run(context: &Context, args: RunArgs) -> Result<(), Failure> {
     create(context, args.spec.into_spec(args.name, words)?, &args.wait).await
 }
 
-pub async fn create(context: &Context, spec: goat_proto::v1::ServiceSpec, flags: &WaitFlags) -> Result<(), Failure> {
+pub async fn create(
+    context: &Context,
+    spec: goat_proto::v1::ServiceSpec,
+    flags: &ConvergeFlags,
+) -> Result<(), Failure> {
     let name = spec.name.clone();
     let request = CreateServiceRequest { request_id: request_id(), spec: Some(spec) };
-    let reply = context.client.unary(request, async |control, request| control.create_service(request).await).await?;
-    converge(context, &reply, &name, flags).await
+    let reply = context.client.unary(request, async |control, request| control.create_service(request).await).await;
+    converge(context, &reply.map_err(in_flags)?, &name, (ChangeKind::Create, flags)).await
 }
 
-pub async fn update(context: &Context, reference: String, change: Change, flags: &WaitFlags) -> Result<(), Failure> {
-    let before = get(context, reference, &ReadFlags { stale: false }).await?;
-    let mut spec = before.spec.unwrap_or_default();
-    remove_keys(&mut spec.env, &change.env_rm, "--env-rm")?;
-    remove_keys(&mut spec.labels, &change.label_rm, "--label-rm")?;
-    change.flags.apply(&mut spec)?;
-    if let Some(image) = change.image {
-        spec.image = image;
-    }
-    if !change.args.is_empty() {
-        spec.args = change.args;
-    }
-    let name = spec.name.clone();
-    let request = UpdateServiceRequest {
-        request_id: request_id(),
-        reference: before.id,
-        // What others changed between the read and the write must not be undone.
-        seen_version: Some(before.version),
-        spec: Some(spec),
-    };
-    let reply = context.client.unary(request, async |control, request| control.update_service(request).await).await?;
-    converge(context, &reply, &name, flags).await
-}
-
-pub async fn scale(context: &Context, reference: String, replicas: u32, flags: &WaitFlags) -> Result<(), Failure> {
+pub async fn scale(context: &Context, reference: String, replicas: u32, flags: &ConvergeFlags) -> Result<(), Failure> {
     let request = ScaleServiceRequest { request_id: request_id(), reference: reference.clone(), replicas };
-    let reply = context.client.unary(request, async |control, request| control.scale_service(request).await).await?;
-    converge(context, &reply, &reference, flags).await
+    let reply = context.client.unary(request, async |control, request| control.scale_service(request).await).await;
+    let reply = reply.map_err(in_flags)?;
+    converge(context, &reply, named(&reply.name, &reference), (ChangeKind::Scale, flags)).await
+}
+
+/// The name that a manager gave, or what was typed if it gave none: it is an older one, or what was changed is gone.
+pub fn named<'a>(name: &'a str, typed: &'a str) -> &'a str {
+    if name.is_empty() { typed } else { name }
 }
 
 /// Waits until an accepted change has taken effect, and prints the service.
-async fn converge(context: &Context, reply: &ServiceReply, name: &str, flags: &WaitFlags) -> Result<(), Failure> {
+pub(super) async fn converge(
+    context: &Context,
+    reply: &ServiceReply,
+    name: &str,
+    (kind, flags): (ChangeKind, &ConvergeFlags),
+) -> Result<(), Failure> {
     let (client, out) = (&context.client, context.out);
+    let ConvergeFlags { wait: flags, monitor } = flags;
     if flags.quiet {
         out.line(&reply.id)?;
     }
     let (mut seen, mut waited, mut within) = (None, Waited::Detached, client.timeout());
     if !flags.detach {
-        let mut goal = Converged::new(&reply.id, name, reply.index);
-        waited = wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await?;
+        let change = Change { index: reply.index, kind, monitor: *monitor };
+        let mut goal = Converged::new(&reply.id, name, change);
+        let outcome = wait(client, &mut goal, flags.wait_timeout, reply.index, flags.quiet).await;
+        waited = match (outcome, goal.failed_task()) {
+            (Err(failure), Some(task)) if failure.exit == Exit::TasksFail => {
+                return Err(failure.with_detail(&last_output::of(client, task).await));
+            }
+            (outcome, _) => outcome?,
+        };
         (seen, within) = (goal.service, client.hurry());
     }
     if flags.quiet {
@@ -95,7 +84,11 @@ async fn converge(context: &Context, reply: &ServiceReply, name: &str, flags: &W
             got.await.map_err(|failure| failure.after_acceptance(&format!("service {}", reply.id)))?
         }
     };
-    let row = ServiceRow::from(&service);
+    print_changed(context, &service, waited)
+}
+
+fn print_changed(context: &Context, service: &Service, waited: Waited) -> Result<(), Failure> {
+    let (out, row) = (context.out, ServiceRow::from(service));
     if out.is_json() {
         return out.json(&row);
     }

@@ -53,16 +53,21 @@ async fn receive(mut pieces: tonic::Streaming<SnapshotPiece>, partial: &Partial)
                 (&partial.file).write_all(&piece.data).map_err(|error| failed("write", &partial.path, &error))?;
             }
             Ok(None) => break,
-            Err(status) => {
-                let broken = format!("the connection broke in the middle: {}", status.message());
-                return Err(
-                    Failure::new(Exit::Unreachable, broken).with_hint("nothing is left of it: repeat the command")
-                );
-            }
+            Err(status) => return Err(broken(&status)),
         }
     }
     bar.finish_and_clear();
     partial.file.sync_all().map_err(|error| failed("sync", &partial.path, &error))
+}
+
+/// Why there is no snapshot: the manager is gone, or says why it gives none.
+fn broken(status: &tonic::Status) -> Failure {
+    let is_gone = status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some();
+    if !is_gone {
+        return Failure::from_status(status);
+    }
+    Failure::new(Exit::Unreachable, format!("the connection broke in the middle: {}", status.message()))
+        .with_hint("nothing is left of it: repeat the command")
 }
 
 /// Rows; seen on a terminal only.
@@ -170,5 +175,21 @@ impl Drop for Partial {
         if !self.is_kept {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Status;
+
+    #[test]
+    fn a_refusal_keeps_its_words_and_its_exit_code() {
+        let refusal = broken(&Status::permission_denied("client bob may not save snapshots"));
+        assert_eq!((refusal.exit, refusal.message.as_str()), (Exit::Failed, "client bob may not save snapshots"));
+        assert_eq!(broken(&Status::deadline_exceeded("it was not read for 30 s")).exit, Exit::TimedOut);
+        let gone = broken(&Status::unavailable("this manager is stopping"));
+        assert_eq!(gone.exit, Exit::Unreachable);
+        assert!(gone.message.contains("in the middle: this manager is stopping"), "{gone}");
     }
 }

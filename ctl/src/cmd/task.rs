@@ -68,6 +68,7 @@ fn page(detail: &TaskDetail) -> Result<Vec<(&'static str, String)>, Failure> {
         ("Node", if task.node.is_empty() { "-".into() } else { format!("{} ({})", task.node, task.node_id) }),
         ("State", format!("{}, wanted {}", task.state, task.desired)),
         ("Problem", problem(&task)),
+        ("Leaves its node", leaving(&task)),
         ("Nodes refused", filters.collect::<Vec<_>>().join("\n")),
         ("Attempt", format!("{}, because of {}", task.attempt, task.cause)),
         ("Created", time(Some(task.created_at_ms)).unwrap_or_default()),
@@ -87,6 +88,12 @@ fn page(detail: &TaskDetail) -> Result<Vec<(&'static str, String)>, Failure> {
 fn before(task: &Task) -> String {
     let (node, age) = (or_dash(&task.node), age(since_ms(task)));
     format!("{}  {} ({})  {node}  {}  {age}  {}", task.id, task.attempt, task.cause, task.state, problem(task))
+}
+
+/// Why a task is to leave its node, and what it waits for; the empty text if it stays.
+pub fn leaving(task: &Task) -> String {
+    let why = if task.misplaced { "the placement excludes its node" } else { "its node drains" };
+    if task.waits_for.is_empty() { String::new() } else { format!("{why}: waits for {}", task.waits_for) }
 }
 
 /// When it ended, or was started, or else was made.
@@ -123,6 +130,8 @@ pub fn problem(task: &Task) -> String {
     let text = match (task.reason.as_str(), task.error.as_str()) {
         // The code says it all.
         ("exit", _) if task.exit_code.is_some() => String::new(),
+        // It was asked for.
+        ("stop-requested", _) => String::new(),
         ("", error) => error.to_owned(),
         (reason, "") => reason.to_owned(),
         (reason, error) => format!("{reason}: {error}"),
@@ -150,5 +159,6 @@ mod tests {
         assert_eq!(shown("failed", "oom-killed", "", Some(137)), "oom-killed (exit code 137)");
         assert_eq!(shown("failed", "image-not-found", "no such image: x", None), "image-not-found: no such image: x");
         assert_eq!(shown("stopped", "", "", Some(143)), "");
+        assert_eq!(shown("stopped", "stop-requested", "", Some(137)), "");
     }
 }

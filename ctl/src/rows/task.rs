@@ -31,8 +31,10 @@ pub struct TaskRow {
     pub finished_at: Option<String>,
     /// Until then it waits, as it does after failures.
     pub next_attempt_at: Option<String>,
-    /// On a node that drains: what it waits for before it goes.
+    /// Of one that is to leave its node: what it waits for before it goes.
     pub waits_for: Option<String>,
+    /// The service's placement excludes its node.
+    pub misplaced: bool,
 }
 
 impl From<&v1::Task> for TaskRow {
@@ -55,6 +57,7 @@ impl From<&v1::Task> for TaskRow {
             finished_at: task.finished_at_ms.and_then(rfc3339),
             next_attempt_at: due_ms(task).and_then(rfc3339),
             waits_for: present(&task.waits_for),
+            misplaced: task.misplaced,
         }
     }
 }

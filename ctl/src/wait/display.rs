@@ -84,7 +84,7 @@ impl Display {
             Screen::Nothing => {}
             Screen::Lines(lines) => {
                 lines.line(format!("{name}: {text}"));
-                waits.for_each(|line| lines.once(format!("  {line}")));
+                waits.for_each(|line| lines.once(format!("  {line}"), String::clone));
             }
             Screen::Bars(bars) => {
                 let first = waits.next().map(|first| format!("; {first}")).unwrap_or_default();
@@ -112,15 +112,20 @@ impl Lines {
         }
     }
 
+    /// Tasks that fail over and over bring the same states again, and texts that differ in ids, times and counts only.
     fn service(&mut self, view: &View) {
-        self.line(format!("{}: {}", view.name, view.summary()));
+        self.once(format!("{}: {}", view.name, text(view)), String::clone);
         for slot in view.slots.iter().filter(|slot| !slot.problem.is_empty()).take(MAX_BARS) {
-            self.once(format!("  {}.{}: {}", view.name, slot.number, slot.problem));
+            let name = format!("{}.{}", view.name, slot.number);
+            let times = if slot.failures > 1 { format!(" (failed {} times)", slot.failures) } else { String::new() };
+            let key = format!("{name}: {}{times}", gist(&slot.problem));
+            self.once(format!("  {name}: {}{times}", slot.problem), |_| key);
         }
     }
 
-    fn once(&mut self, line: String) {
-        if self.told.insert(line.clone()) {
+    /// Prints a line unless one with the same key was printed before.
+    fn once(&mut self, line: String, key: impl FnOnce(&String) -> String) {
+        if self.told.insert(key(&line)) {
             say(&line);
         }
     }
@@ -147,7 +152,7 @@ impl Bars {
 
     fn service(&mut self, view: &View) {
         let counts = (view.settled() as u64, u64::from(view.desired).max(1));
-        self.overall("{spinner} {prefix} [{bar:30}] {msg}", &view.name, view.summary(), counts);
+        self.overall("{spinner} {prefix} [{bar:30}] {msg}", &view.name, text(view), counts);
         if view.slots.len() > MAX_BARS {
             return;
         }
@@ -175,6 +180,24 @@ impl Bars {
     }
 }
 
+fn text(view: &View) -> String {
+    view.summary() + if view.is_watched { "; watching whether they stay up" } else { "" }
+}
+
+/// What a problem says without what changes from one time to the next: numbers, and words with a number in them, such as
+/// ids, times and ports.
+fn gist(problem: &str) -> String {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    let has_number = |word: &str| word.bytes().any(|byte| byte.is_ascii_digit());
+    let mut gist = String::new();
+    for part in problem.split_inclusive(|c: char| !is_word(c)) {
+        let word = part.trim_end_matches(|c: char| !is_word(c));
+        gist.push_str(if has_number(word) { "#" } else { word });
+        gist.push_str(&part[word.len()..]);
+    }
+    gist
+}
+
 fn hidden(length: u64) -> ProgressBar {
     ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden())
 }
@@ -195,8 +218,10 @@ fn step(slot: &Slot) -> u64 {
 
 fn slot_text(slot: &Slot) -> String {
     let mut text = slot.state.clone();
-    if slot.stage == Stage::Outdated {
-        text.push_str(" (to be replaced)");
+    match slot.stage {
+        Stage::Outdated => text.push_str(" (to be replaced)"),
+        Stage::Misplaced => text.push_str(" (to be moved)"),
+        _ => {}
     }
     if !slot.node.is_empty() {
         text.push_str(&format!(" on {}", slot.node));
@@ -205,4 +230,19 @@ fn slot_text(slot: &Slot) -> String {
         text.push_str(&format!(": {}", slot.problem.replace('\n', " ")));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_differ_in_ids_and_numbers_only_are_the_same() {
+        let text = |id: &str, port: u16| {
+            format!("start-failed: cannot create task {id}: port {port} of pid:{port} is taken (exit code 1)")
+        };
+        assert_eq!(gist(&text("9f86d081884c7d65", 8080)), gist(&text("60303ae22b998861", 8081)));
+        assert_ne!(gist("exit code 1"), gist("image-not-found: no such image"));
+        assert_eq!(gist("é 1 ü"), "é # ü");
+    }
 }

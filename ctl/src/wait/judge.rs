@@ -1,50 +1,125 @@
 //! Whether a service has converged, from lists of its tasks. Pure: time comes in as an argument.
 //!
 //! ```text
-//! look --> every slot runs, steadily            --> reached
-//!      --> the rest cannot be placed, unchanged --> failed (3)
-//!      --> the rest has ended, unchanged        --> failed (1)
-//!      --> anything else                        --> not yet
+//! look --> every slot runs what it should, and its new tasks have for the monitor time --> reached
+//!      --> tasks of a slot failed again and again since the change                    --> failed (6)
+//!      --> the rest cannot be placed, unchanged                                       --> failed (3)
+//!      --> the rest has ended, unchanged                                              --> failed (6)
+//!      --> anything else                                                              --> not yet
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use goat_proto::v1;
 use tokio::time::Instant;
 
 use super::Verdict;
-use super::view::{Stage, View, view};
+use super::view::{Slot, Stage, View, is_failure, view};
 use crate::exit::{Exit, Failure};
 
 /// What does not change for so long will not change by itself.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
-/// A task that has just been started must run for so long to count: what fails at once is not running.
-const STEADY_AFTER: Duration = Duration::from_millis(500);
+/// Most time that the report of a task's end takes to get here. A task counts as having run for the monitor time when
+/// nothing else was heard for so much longer.
+const REPORT_DELAY: Duration = Duration::from_secs(1);
 /// After so long without a look, nothing is known of what went on: the managers were busy with themselves.
 const LOOK_GAP: Duration = Duration::from_secs(2);
+/// A slot whose tasks failed so often since the change, the first of them so long ago, does not come up by itself. Fewer
+/// failures, or many at once, may be a dependency that is late.
+const MOST_FAILURES: usize = 3;
+const FAILING_FOR: Duration = Duration::from_secs(5);
+/// A slot whose next attempt is further away is not waited for: somebody has to mend something.
+const MOST_WAIT_MS: u64 = 15_000;
+
+/// The change that is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Change {
+    /// Its log index: tasks that were assigned later are its effect.
+    pub index: u64,
+    /// In the failure: what failed.
+    pub kind: ChangeKind,
+    /// How long new tasks have to run; zero to not watch them.
+    pub monitor: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    Create,
+    Update,
+    Scale,
+}
+
+/// The times of one look.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub at: Instant,
+    /// This machine's clock (Unix ms), to compare with the time of a next attempt.
+    pub unix_ms: u64,
+}
 
 /// Judges one service, look by look.
 #[derive(Debug)]
 pub struct Judge {
-    /// The log index of the change: tasks that were assigned later are its effect.
-    changed_at: u64,
+    change: Change,
     last_look: Option<Instant>,
     /// Since when `signature` is what it is.
     since: Option<Instant>,
     signature: Vec<(String, String, String)>,
+    /// New tasks that run, and when each was first seen to.
+    running_since: BTreeMap<String, Instant>,
+    /// When a task was first seen to have failed since the change.
+    failing_since: Option<Instant>,
+    /// The first attempt of each slot that was seen since the change. Only without a history.
+    first_attempts: BTreeMap<u32, u32>,
+    /// The newest task that failed since the change, as last seen: its output may say why.
+    pub failed: Option<v1::Task>,
 }
 
 impl Judge {
-    pub fn new(changed_at: u64) -> Self {
-        Self { changed_at, last_look: None, since: None, signature: vec![] }
+    pub fn new(change: Change) -> Self {
+        Self {
+            change,
+            last_look: None,
+            since: None,
+            signature: vec![],
+            running_since: BTreeMap::new(),
+            failing_since: None,
+            first_attempts: BTreeMap::new(),
+            failed: None,
+        }
     }
 
-    /// `tasks`: the service's, with those that have ended.
-    pub fn look(&mut self, now: Instant, service: &v1::Service, tasks: &[v1::Task]) -> (View, Verdict) {
-        let view = view(service, tasks);
-        let unchanged = self.unchanged_for(now, tasks);
-        let verdict = self.verdict(&view, tasks, unchanged);
+    /// `tasks`: the service's. `has_history`: with those that have ended.
+    pub fn look(&mut self, now: Now, service: &v1::Service, tasks: &[v1::Task], has_history: bool) -> (View, Verdict) {
+        let mut view = view(service, tasks, self.change.index);
+        if !has_history {
+            self.count_attempts(&mut view, tasks);
+        }
+        let unchanged = self.unchanged_for(now.at, tasks);
+        let left = self.left_to_watch(now.at, tasks);
+        let failed = tasks.iter().filter(|task| self.is_new(task) && is_failure(service, task));
+        self.failed = failed.max_by_key(|task| task.fencing_token).cloned();
+        let has_failed = view.slots.iter().any(|slot| slot.failures > 0);
+        self.failing_since = self.failing_since.or(has_failed.then_some(now.at));
+        let verdict = self.verdict(&mut view, now, tasks, (unchanged, left));
         (view, verdict)
+    }
+
+    /// Without a history, each further attempt in a slot stands for a failure. It may have another cause, such as a drain; three
+    /// of them in one slot while somebody waits are not likely.
+    fn count_attempts(&mut self, view: &mut View, tasks: &[v1::Task]) {
+        let new = tasks.iter().filter(|task| task.fencing_token == 0 || self.is_new(task));
+        let attempts: BTreeMap<u32, u32> = new.map(|task| (task.slot, task.attempt)).collect();
+        for slot in &mut view.slots {
+            let Some(attempt) = attempts.get(&slot.number) else { continue };
+            let first = self.first_attempts.entry(slot.number).or_insert(*attempt);
+            slot.failures = attempt.saturating_sub(*first) as usize;
+        }
+    }
+
+    fn is_new(&self, task: &v1::Task) -> bool {
+        task.fencing_token > self.change.index
     }
 
     fn unchanged_for(&mut self, now: Instant, tasks: &[v1::Task]) -> Duration {
@@ -59,35 +134,113 @@ impl Judge {
         self.since.map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 
-    fn verdict(&self, view: &View, tasks: &[v1::Task], unchanged: Duration) -> Verdict {
+    /// How much longer tasks that the change started have to run.
+    fn left_to_watch(&mut self, now: Instant, tasks: &[v1::Task]) -> Duration {
+        let monitor = self.change.monitor;
+        if monitor.is_zero() {
+            return Duration::ZERO;
+        }
+        let new = tasks.iter().filter(|task| self.is_new(task) && task.state == "running");
+        let running: BTreeSet<&str> = new.map(|task| task.id.as_str()).collect();
+        self.running_since.retain(|id, _| running.contains(id.as_str()));
+        for id in running {
+            self.running_since.entry(id.to_owned()).or_insert(now);
+        }
+        let youngest = self.running_since.values().max();
+        let until = youngest.map(|since| *since + monitor + REPORT_DELAY);
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    fn verdict(
+        &self,
+        view: &mut View,
+        now: Now,
+        tasks: &[v1::Task],
+        (unchanged, left): (Duration, Duration),
+    ) -> Verdict {
+        if let Some(slot) = view.slots.iter().find(|slot| self.is_hopeless(slot, now, tasks)) {
+            return Verdict::Failed(self.keeps_failing(view, slot));
+        }
         let any = |stage| view.slots.iter().any(|slot| slot.stage == stage);
         if view.settled() == view.desired as usize && view.leftover == 0 {
-            let steady_after = self.steady_after(tasks);
-            return if unchanged >= steady_after {
-                Verdict::Reached
-            } else {
-                Verdict::NotYet(steady_after - unchanged)
-            };
+            view.is_watched = !self.running_since.is_empty();
+            return if left.is_zero() { Verdict::Reached } else { Verdict::NotYet(left) };
         }
-        if any(Stage::Moving) || any(Stage::Outdated) || view.leftover > 0 {
+        // What is to be moved waits for another of its service, or for a room that nobody can promise.
+        let is_turn = |slot: &Slot| slot.stage == Stage::Misplaced && !slot.problem.starts_with("waits for room");
+        let is_ended = any(Stage::Stuck) || any(Stage::Ended) || any(Stage::Misplaced);
+        if any(Stage::Moving) || view.leftover > 0 || view.slots.iter().any(is_turn) || !is_ended {
             return Verdict::NotYet(SETTLED_AFTER);
         }
         if unchanged < SETTLED_AFTER {
             return Verdict::NotYet(SETTLED_AFTER - unchanged);
         }
-        Verdict::Failed(if any(Stage::Stuck) { cannot_be_placed(view) } else { has_ended(view) })
+        Verdict::Failed(match () {
+            () if any(Stage::Ended) => self.has_ended(view),
+            () if any(Stage::Stuck) => cannot_be_placed(view),
+            () => cannot_be_moved(view),
+        })
     }
 
-    /// How long all must have run: not at all where nothing was started, longer where something has failed.
-    fn steady_after(&self, tasks: &[v1::Task]) -> Duration {
-        let new = || tasks.iter().filter(|task| task.fencing_token > self.changed_at);
-        if new().any(|task| matches!(task.state.as_str(), "failed" | "rejected")) {
-            SETTLED_AFTER
-        } else if new().any(|task| task.state == "running") {
-            STEADY_AFTER
-        } else {
-            Duration::ZERO
+    /// Whether the tasks of a slot failed so that no further attempt is worth waiting for.
+    fn is_hopeless(&self, slot: &Slot, now: Now, tasks: &[v1::Task]) -> bool {
+        let waits_long = |task: &v1::Task| {
+            task.slot == slot.number
+                && task.state == "pending"
+                && task.not_before_ms > now.unix_ms.saturating_add(MOST_WAIT_MS)
+        };
+        let has_long = self.failing_since.is_some_and(|since| now.at.duration_since(since) >= FAILING_FOR);
+        slot.stage != Stage::Running
+            && ((slot.failures >= MOST_FAILURES && has_long) || (slot.failures > 0 && tasks.iter().any(waits_long)))
+    }
+
+    fn subject(&self, view: &View) -> String {
+        match self.change.kind {
+            ChangeKind::Update => format!("the update of {} fails", view.name),
+            ChangeKind::Create | ChangeKind::Scale => format!("{} does not stay up", view.name),
         }
+    }
+
+    fn keeps_failing(&self, view: &View, slot: &Slot) -> Failure {
+        let (name, number) = (&view.name, slot.number);
+        let times = if slot.failures == 1 { "once".into() } else { format!("{} times", slot.failures) };
+        let why = match slot.problem.as_str() {
+            "" if self.failed.is_some() => "it ended with exit code 0, and is to run for ever (see --restart)",
+            "" => "its history says why",
+            problem => problem,
+        };
+        let message = format!(
+            "{}: {}\n  {name}.{number} failed {times} since the change: {why}",
+            self.subject(view),
+            view.summary()
+        );
+        Failure::new(Exit::TasksFail, message).with_hint(self.what_stays(name))
+    }
+
+    fn what_stays(&self, name: &str) -> String {
+        match self.change.kind {
+            ChangeKind::Update => format!(
+                "nothing is rolled back: tasks go on being tried as changed; `goatctl service update {name}` changes it again, \
+                 `goatctl service ps {name}` shows every attempt"
+            ),
+            ChangeKind::Create | ChangeKind::Scale => format!(
+                "the service stays, and its tasks go on being tried; `goatctl service ps {name}` shows every attempt, \
+                 `goatctl service rm {name}` removes it"
+            ),
+        }
+    }
+
+    fn has_ended(&self, view: &View) -> Failure {
+        let what = match self.change.kind {
+            ChangeKind::Update => self.subject(view),
+            ChangeKind::Create | ChangeKind::Scale => format!("{} does not run", view.name),
+        };
+        let message = format!("{what}: {}{}", view.summary(), view.problems(Stage::Ended));
+        Failure::new(Exit::TasksFail, message).with_hint(format!(
+            "its restart policy lets it rest; `goatctl task logs {}.{}` shows its output",
+            view.name,
+            view.slots.iter().find(|slot| slot.stage == Stage::Ended).map_or(1, |slot| slot.number)
+        ))
     }
 }
 
@@ -101,145 +254,17 @@ fn cannot_be_placed(view: &View) -> Failure {
     ))
 }
 
-fn has_ended(view: &View) -> Failure {
-    let message = format!("{} does not run: {}{}", view.name, view.summary(), view.problems(Stage::Ended));
-    Failure::failed(message).with_hint(format!(
-        "its restart policy lets it rest; `goatctl task logs {}.{}` shows its output",
+fn cannot_be_moved(view: &View) -> Failure {
+    let misplaced = view.slots.iter().filter(|slot| slot.stage == Stage::Misplaced).count();
+    let message = format!(
+        "{misplaced} of {} tasks of {} run where its placement excludes them, and cannot be moved{}",
+        view.desired,
         view.name,
-        view.slots.iter().find(|slot| slot.stage == Stage::Ended).map_or(1, |slot| slot.number)
-    ))
+        view.problems(Stage::Misplaced)
+    );
+    Failure::new(Exit::CannotBePlaced, message)
+        .with_hint("they run on where they are, and are moved one at a time as soon as there is room")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STEP: Duration = Duration::from_millis(500);
-
-    fn service(replicas: u32, condition: &str) -> v1::Service {
-        let restart = Some(v1::RestartPolicy { condition: condition.into(), ..Default::default() });
-        let spec = Some(v1::ServiceSpec { name: "web".into(), replicas, restart, ..Default::default() });
-        v1::Service { spec, replicas_desired: replicas, spec_version: 10, ..Default::default() }
-    }
-
-    fn task(slot: u32, attempt: u32, state: &str) -> v1::Task {
-        v1::Task {
-            id: format!("{slot}-{attempt}"),
-            slot,
-            attempt,
-            state: state.into(),
-            desired: "running".into(),
-            fencing_token: if state == "pending" { 0 } else { 11 },
-            ..Default::default()
-        }
-    }
-
-    fn stuck(slot: u32, error: &str) -> v1::Task {
-        v1::Task { error: error.into(), ..task(slot, 1, "pending") }
-    }
-
-    /// Looks twice a second at what stays the same; the verdict, and after how many steps it came.
-    fn settle(service: &v1::Service, tasks: &[v1::Task]) -> Option<(u32, Verdict)> {
-        let mut judge = Judge::new(10);
-        let start = Instant::now();
-        (0..20).find_map(|step| match judge.look(start + STEP * step, service, tasks).1 {
-            Verdict::NotYet(_) => None,
-            verdict => Some((step, verdict)),
-        })
-    }
-
-    fn failure(service: &v1::Service, tasks: &[v1::Task]) -> Failure {
-        match settle(service, tasks) {
-            Some((6, Verdict::Failed(failure))) => failure,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_runs_already_has_converged_and_what_was_started_must_last_a_moment() {
-        let old = v1::Task { fencing_token: 5, ..task(1, 1, "running") };
-        let mut at_rest = service(1, "always");
-        at_rest.spec_version = 1;
-        assert!(matches!(settle(&at_rest, &[old]), Some((0, Verdict::Reached))));
-        assert!(matches!(settle(&service(1, "always"), &[task(1, 1, "running")]), Some((1, Verdict::Reached))));
-        assert!(matches!(settle(&service(0, "always"), &[]), Some((0, Verdict::Reached))));
-    }
-
-    #[test]
-    fn after_a_failure_a_task_must_run_longer_to_count() {
-        let tasks = [task(1, 1, "failed"), task(1, 2, "running")];
-        assert!(matches!(settle(&service(1, "always"), &tasks), Some((6, Verdict::Reached))));
-    }
-
-    #[test]
-    fn what_cannot_be_placed_fails_with_the_schedulers_words_after_three_quiet_seconds() {
-        let tasks =
-            [task(1, 1, "running"), stuck(2, "no node fits: 3 lack memory"), stuck(3, "no node fits: 3 lack memory")];
-        let failure = failure(&service(3, "always"), &tasks);
-        assert_eq!(failure.exit, Exit::CannotBePlaced);
-        assert_eq!(
-            failure.message,
-            "web cannot be placed: 1 of 3 running, 2 pending\n  no node fits: 3 lack memory (2 tasks)"
-        );
-    }
-
-    #[test]
-    fn nothing_is_given_up_while_another_slot_still_moves() {
-        for moving in ["preparing", "starting", "assigned", "pending"] {
-            assert!(
-                settle(&service(2, "always"), &[stuck(1, "no node fits"), task(2, 1, moving)]).is_none(),
-                "{moving}"
-            );
-        }
-        assert!(settle(&service(2, "always"), &[stuck(1, "no node fits")]).is_none(), "a slot without a task");
-    }
-
-    #[test]
-    fn a_gap_between_looks_starts_the_quiet_seconds_again() {
-        let mut judge = Judge::new(10);
-        let start = Instant::now();
-        let look = |judge: &mut Judge, after_ms: u64| {
-            let now = start + Duration::from_millis(after_ms);
-            matches!(judge.look(now, &service(1, "always"), &[stuck(1, "no node fits")]).1, Verdict::Failed(_))
-        };
-        assert!(!look(&mut judge, 0));
-        assert!(!look(&mut judge, 9_000), "the managers were away");
-        assert!(!look(&mut judge, 10_500));
-        assert!(look(&mut judge, 12_000));
-    }
-
-    #[test]
-    fn a_task_that_rests_after_success_has_converged_and_after_failure_has_not() {
-        assert!(matches!(settle(&service(1, "no"), &[task(1, 1, "complete")]), Some((_, Verdict::Reached))));
-        let failed = v1::Task { exit_code: Some(3), ..task(1, 1, "failed") };
-        let failure = failure(&service(1, "no"), &[failed]);
-        assert_eq!(failure.exit, Exit::Failed);
-        assert_eq!(failure.message, "web does not run: 0 of 1 running, 1 failed\n  exit code 3");
-    }
-
-    #[test]
-    fn what_is_restarted_always_is_waited_for() {
-        assert!(settle(&service(1, "always"), &[task(1, 1, "failed")]).is_none());
-        assert!(settle(&service(1, "always"), &[task(1, 1, "complete")]).is_none());
-        assert!(settle(&service(1, "no"), &[task(1, 1, "lost")]).is_none());
-    }
-
-    #[test]
-    fn tasks_of_the_spec_before_and_tasks_too_many_are_waited_for() {
-        let outdated = v1::Task { fencing_token: 10, ..task(1, 1, "running") };
-        assert!(settle(&service(1, "always"), std::slice::from_ref(&outdated)).is_none());
-        let stopping = v1::Task { desired: "removed".into(), ..task(2, 1, "running") };
-        assert!(settle(&service(1, "always"), &[task(1, 1, "running"), stopping.clone()]).is_none());
-        assert_eq!(
-            view(&service(1, "always"), &[outdated, stopping]).summary(),
-            "0 of 1 running, 1 to be replaced, 1 more to stop"
-        );
-    }
-
-    #[test]
-    fn a_slot_that_crash_loops_shows_why() {
-        let failed = v1::Task { exit_code: Some(1), error: "cannot open the database".into(), ..task(1, 1, "failed") };
-        let view = view(&service(1, "always"), &[failed, task(1, 2, "pending")]);
-        assert_eq!(view.slots[0].problem, "cannot open the database (exit code 1)");
-    }
-}
+mod tests;

@@ -1,10 +1,12 @@
 //! Waits until a service is as its spec says.
 
-use goat_proto::v1::{GetServiceRequest, ListTasksRequest, Service};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use goat_proto::v1::{GetServiceRequest, ListTasksRequest, Service, Task};
 use tokio::time::Instant;
 
 use super::display::Display;
-use super::judge::Judge;
+use super::judge::{Change, Judge, Now};
 use super::view::View;
 use super::{Goal, Verdict};
 use crate::client::Client;
@@ -25,9 +27,13 @@ pub struct Converged {
 }
 
 impl Converged {
-    /// `changed_at`: the log index of the change that is waited for.
-    pub fn new(id: &str, name: &str, changed_at: u64) -> Self {
-        Self { id: id.into(), name: name.into(), judge: Judge::new(changed_at), view: View::default(), service: None }
+    pub fn new(id: &str, name: &str, change: Change) -> Self {
+        Self { id: id.into(), name: name.into(), judge: Judge::new(change), view: View::default(), service: None }
+    }
+
+    /// The newest task that failed since the change.
+    pub const fn failed_task(&self) -> Option<&Task> {
+        self.judge.failed.as_ref()
     }
 }
 
@@ -47,7 +53,9 @@ impl Goal for Converged {
         let tasks = client.list_tasks(list).await?.tasks;
         // The list is newer, and what is printed at the end must be what was judged.
         service.replicas_running = tasks.iter().filter(|task| task.state == "running").count() as u32;
-        let (view, verdict) = self.judge.look(Instant::now(), &service, &tasks);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Now { at: Instant::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) };
+        let (view, verdict) = self.judge.look(now, &service, &tasks, all);
         display.service(&view);
         self.view = view;
         self.service = Some(service);

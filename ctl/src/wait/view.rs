@@ -23,6 +23,8 @@ pub enum Stage {
     Ended,
     /// Its task runs what the service ran before.
     Outdated,
+    /// Its task runs on a node that the service's placement excludes.
+    Misplaced,
 }
 
 /// One slot as it is shown.
@@ -35,6 +37,20 @@ pub struct Slot {
     pub node: String,
     /// What is wrong with it, or was with the task before.
     pub problem: String,
+    /// How many of its tasks failed since the change.
+    pub failures: usize,
+}
+
+impl Slot {
+    fn empty(number: u32) -> Self {
+        let stage = Stage::Moving;
+        Self { number, stage, state: "pending".into(), node: String::new(), problem: String::new(), failures: 0 }
+    }
+
+    /// Whether its task serves, whatever is to become of it.
+    fn serves(&self) -> bool {
+        self.state == "running" && self.stage != Stage::Moving
+    }
 }
 
 /// One look at a service.
@@ -45,6 +61,8 @@ pub struct View {
     pub slots: Vec<Slot>,
     /// Tasks that are still there and no longer wanted.
     pub leftover: usize,
+    /// All is as it should be, and what was started has to stay so for a while.
+    pub is_watched: bool,
 }
 
 impl View {
@@ -53,16 +71,20 @@ impl View {
         self.slots.iter().filter(|slot| matches!(slot.stage, Stage::Running | Stage::Done)).count()
     }
 
-    /// `2 of 3 running, 1 pending`.
+    /// `2 of 3 running, 1 pending`. Tasks that are to be replaced or moved run until then, and count.
     pub fn summary(&self) -> String {
         let done = self.slots.iter().filter(|slot| slot.stage == Stage::Done).count();
         let word = if done > 0 && done == self.settled() { "complete" } else { "running" };
-        let mut text = format!("{} of {} {word}", self.settled(), self.desired);
+        let serving = self.slots.iter().filter(|slot| slot.serves()).count();
+        let mut text = format!("{} of {} {word}", serving + done, self.desired);
         let mut others: BTreeMap<&str, usize> = BTreeMap::new();
         for slot in &self.slots {
             match slot.stage {
                 Stage::Running | Stage::Done => {}
                 Stage::Outdated => *others.entry("to be replaced").or_default() += 1,
+                Stage::Misplaced => *others.entry("to be moved").or_default() += 1,
+                // It was told to stop.
+                _ if slot.state == "running" => *others.entry("stopping").or_default() += 1,
                 _ => *others.entry(&slot.state).or_default() += 1,
             }
         }
@@ -89,48 +111,68 @@ impl View {
     }
 }
 
-/// Sorts what a look has shown.
-pub fn view(service: &v1::Service, tasks: &[v1::Task]) -> View {
+/// Sorts what a look has shown. `changed_at`: the log index of the change that is waited for.
+pub fn view(service: &v1::Service, tasks: &[v1::Task], changed_at: u64) -> View {
     let desired = service.replicas_desired;
     let mut by_slot: BTreeMap<u32, Vec<&v1::Task>> = (1..=desired).map(|slot| (slot, vec![])).collect();
     for task in tasks {
         by_slot.entry(task.slot).or_default().push(task);
     }
-    let mut newest_ids = BTreeSet::new();
-    let mut slots = Vec::with_capacity(desired as usize);
-    for (number, mut tasks) in by_slot {
+    for tasks in by_slot.values_mut() {
         tasks.sort_by_key(|task| task.attempt);
-        if number > desired {
-            continue;
-        }
-        let newest = tasks.last().copied();
-        newest_ids.extend(newest.map(|task| task.id.as_str()));
-        let before = tasks.len().checked_sub(2).map(|at| tasks[at]);
-        slots.push(slot(service, number, newest, before));
     }
+    stand_in(service, desired, &mut by_slot);
+    let newest_ids: BTreeSet<&str> = by_slot.values().filter_map(|tasks| Some(tasks.last()?.id.as_str())).collect();
     let is_leftover = |task: &&v1::Task| !has_ended_state(&task.state) && !newest_ids.contains(task.id.as_str());
     let leftover = tasks.iter().filter(is_leftover).count();
-    View { name: name_of(service).to_owned(), desired, slots, leftover }
+    let slots = by_slot.into_iter().map(|(number, tasks)| slot(service, number, &tasks, changed_at)).collect();
+    View { name: name_of(service).to_owned(), desired, slots, leftover, is_watched: false }
 }
 
-fn slot(service: &v1::Service, number: u32, newest: Option<&v1::Task>, before: Option<&v1::Task>) -> Slot {
-    let Some(task) = newest else {
-        return Slot {
-            number,
-            stage: Stage::Moving,
-            state: "pending".into(),
-            node: String::new(),
-            problem: String::new(),
+/// After the count was lowered, tasks in slots above it are kept if they run in the place of slots that hold none. Leaves
+/// as many slots as are desired.
+fn stand_in(service: &v1::Service, desired: u32, by_slot: &mut BTreeMap<u32, Vec<&v1::Task>>) {
+    let is_empty = |tasks: &[&v1::Task]| tasks.last().is_none_or(|newest| newest.desired == "removed");
+    let stays = |tasks: &[&v1::Task]| {
+        let is_kept = |newest: &&v1::Task| {
+            newest.desired == "running" && (!has_ended_state(&newest.state) || stage(service, newest) == Stage::Done)
         };
+        tasks.last().is_some_and(is_kept)
     };
+    let above = by_slot.split_off(&desired.saturating_add(1));
+    for (number, tasks) in above.into_iter().filter(|(_, tasks)| stays(tasks)) {
+        let free = by_slot.iter().find(|(slot, tasks)| **slot <= desired && is_empty(tasks)).map(|(slot, _)| *slot);
+        if let Some(free) = free {
+            by_slot.remove(&free);
+            by_slot.insert(number, tasks);
+        }
+    }
+}
+
+fn slot(service: &v1::Service, number: u32, tasks: &[&v1::Task], changed_at: u64) -> Slot {
+    let Some(task) = tasks.last() else { return Slot::empty(number) };
     let stage = stage(service, task);
-    let own = problem(task);
-    // A slot that waits says why its last task ended.
-    let problem = match before.filter(|_| own.is_empty() && !matches!(stage, Stage::Running | Stage::Done)) {
+    let own = match stage {
+        Stage::Misplaced => format!("waits for {}", task.waits_for),
+        _ => problem(task),
+    };
+    // A slot that waits says why its last task failed.
+    let failed = tasks.iter().rev().skip(1).take(1).find(|before| has_failed(&before.state));
+    let problem = match failed.filter(|_| own.is_empty() && !matches!(stage, Stage::Running | Stage::Done)) {
         Some(before) => problem(before),
         None => own,
     };
-    Slot { number, stage, state: task.state.clone(), node: task.node.clone(), problem }
+    let failures = tasks.iter().filter(|task| task.fencing_token > changed_at && is_failure(service, task)).count();
+    Slot { number, stage, state: task.state.clone(), node: task.node.clone(), problem, failures }
+}
+
+/// Whether a task ended otherwise than it should have: it failed, or it completed and is to run for ever.
+pub fn is_failure(service: &v1::Service, task: &v1::Task) -> bool {
+    has_failed(&task.state) || (task.state == "complete" && stage(service, task) != Stage::Done)
+}
+
+fn has_failed(state: &str) -> bool {
+    matches!(state, "failed" | "rejected")
 }
 
 fn stage(service: &v1::Service, task: &v1::Task) -> Stage {
@@ -142,6 +184,7 @@ fn stage(service: &v1::Service, task: &v1::Task) -> Stage {
     match task.state.as_str() {
         state if task.desired != "running" && !has_ended_state(state) => Stage::Moving,
         "running" | "complete" if is_outdated => Stage::Outdated,
+        "running" if task.misplaced => Stage::Misplaced,
         "running" => Stage::Running,
         "complete" if rests => Stage::Done,
         // A state that this build does not know is on its way somewhere.

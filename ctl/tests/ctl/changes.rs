@@ -11,7 +11,7 @@ async fn create_waits_until_all_run_and_prints_the_service() {
     let world = World::new();
     world.change(|state| state.fate = Fate::Stay("preparing", ""));
     let manager = Manager::start(&world);
-    let mut running = start(&manager.address, "service create --name web --replicas 2 echo:1 -o json");
+    let mut running = start(&manager.address, "service create --monitor 0 --name web --replicas 2 echo:1 -o json");
     running.until_it_says("web: 0 of 2 running, 2 preparing").await;
     world.change(|state| state.fate = Fate::Run);
     let ended = running.end().await;
@@ -22,7 +22,7 @@ async fn create_waits_until_all_run_and_prints_the_service() {
 async fn run_makes_up_a_name_and_passes_everything_after_the_image() {
     let world = World::new();
     let manager = Manager::start(&world);
-    let ended = goatctl(&manager.address, "run -p 8080:80 -e A=1 --cpu 0.5 lib/echo:1 --port 80 -v").await;
+    let ended = goatctl(&manager.address, "run --monitor 0 -p 8080:80 -e A=1 --cpu 0.5 lib/echo:1 --port 80 -v").await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let spec = world.state.lock().services[0].spec.clone().expect("it has one");
     assert!(spec.name.starts_with("echo-"), "{}", spec.name);
@@ -80,13 +80,13 @@ async fn what_takes_too_long_ends_the_wait_and_not_the_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_ends_for_good_has_converged_or_failed_by_its_exit_code() {
-    for (code, expected) in [(0, 0), (3, 1)] {
+    for (code, expected) in [(0, 0), (3, 6)] {
         let world = World::new();
         world.change(|state| state.fate = Fate::End(code));
         let manager = Manager::start(&world);
         let ended = goatctl(&manager.address, "run --name job --restart no echo:1").await;
         assert_eq!(ended.code, expected, "{ended:?}");
-        assert_eq!(ended.stderr.contains("job does not run"), expected == 1, "{ended:?}");
+        assert_eq!(ended.stderr.contains("job does not run"), expected == 6, "{ended:?}");
     }
 }
 
@@ -94,7 +94,7 @@ async fn a_task_that_ends_for_good_has_converged_or_failed_by_its_exit_code() {
 async fn scale_waits_and_so_does_removal_until_the_last_task_is_gone() {
     let world = World::new().with_service("web", 1);
     let manager = Manager::start(&world);
-    let ended = goatctl(&manager.address, "service scale web 3").await;
+    let ended = goatctl(&manager.address, "service scale --monitor 0 web 3").await;
     assert!(ended.lines()[0].contains("3/3 running"), "{ended:?}");
     let ended = goatctl(&manager.address, "service rm web").await;
     assert_eq!(ended.lines(), ["service00101  web  removed"]);
@@ -115,7 +115,7 @@ async fn a_removal_that_fails_does_not_keep_the_others() {
 async fn an_update_changes_what_is_given_and_names_the_version_that_it_saw() {
     let world = World::new().with_service("web", 2);
     let manager = Manager::start(&world);
-    let ended = goatctl(&manager.address, "service update web --image echo:2 -e B=2").await;
+    let ended = goatctl(&manager.address, "service update --monitor 0 web --image echo:2 -e B=2").await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let update = world.state.lock().updates[0].clone();
     let spec = update.spec.expect("it has one");

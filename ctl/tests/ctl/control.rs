@@ -98,16 +98,18 @@ impl Control for Fake {
         self.mutate("update", request.request_id.clone(), |state| {
             state.updates.push(request.clone());
             let (at, index) = (state.find(&request.reference)?, state.next());
+            let index = state.let_rival_change(at, index);
             let service = &mut state.services[at];
             if request.seen_version.is_some_and(|seen| seen != service.version) {
                 return Err(Refusal::aborted("it has changed meanwhile; look again and repeat"));
             }
             service.replicas_desired = request.spec.as_ref().map_or(0, |spec| spec.replicas);
+            let name = request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
             (service.spec, service.spec_version, service.version) = (request.spec, index, index);
             let id = service.id.clone();
             state.tasks.retain(|task| task.service_id != id);
             state.settle();
-            Ok(ServiceReply { id, version: index, index })
+            Ok(ServiceReply { id, version: index, index, name })
         })
         .await
     }
@@ -122,7 +124,7 @@ impl Control for Fake {
                 spec.replicas = request.replicas;
             }
             state.settle();
-            Ok(ServiceReply { id: state.services[at].id.clone(), version: index, index })
+            Ok(state.reply(at, index))
         })
         .await
     }
@@ -132,7 +134,7 @@ impl Control for Fake {
         self.mutate("remove", request.request_id, |state| {
             let (at, index) = (state.find(&request.reference)?, state.next());
             state.services[at].removed = true;
-            Ok(ServiceReply { id: state.services[at].id.clone(), version: index, index })
+            Ok(state.reply(at, index))
         })
         .await
     }
@@ -218,7 +220,7 @@ impl Control for Fake {
             let node = state.node(&request.reference)?;
             node.labels.extend(request.set);
             node.labels.retain(|key, _| !request.remove.contains(key));
-            Ok(NodeReply { id: node.id.clone(), version: index, index })
+            Ok(NodeReply { id: node.id.clone(), version: index, index, name: node.name.clone() })
         })
         .await
     }
@@ -229,20 +231,13 @@ impl Control for Fake {
             let index = state.next();
             let node = state.node(&request.reference)?;
             node.availability = request.availability;
-            Ok(NodeReply { id: node.id.clone(), version: index, index })
+            Ok(NodeReply { id: node.id.clone(), version: index, index, name: node.name.clone() })
         })
         .await
     }
 
     async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Reply<NodeReply> {
-        self.reply(|state| {
-            let node = state.node(&request.get_ref().reference)?;
-            Err(Refusal::failed_precondition(format!(
-                "node {:?} is ready; one must be down, or drained and empty, to go",
-                node.name
-            )))
-        })
-        .await
+        self.reply(|state| state.remove_node(&request.get_ref().reference)).await
     }
 
     async fn freeze(&self, _: Request<FreezeRequest>) -> Reply<FreezeReply> {

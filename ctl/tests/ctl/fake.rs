@@ -24,6 +24,8 @@ pub enum Fate {
     Stay(&'static str, &'static str),
     /// They end with this code, and nothing follows.
     End(i32),
+    /// They run at one look, have ended with this code at the next, and others follow.
+    Crash(i32),
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ pub struct State {
     /// Output that `task logs` gets instead of two lines, and who is told that the reader has stopped.
     pub long_log: Option<LongLog>,
     pub updates: Vec<UpdateServiceRequest>,
+    /// A variable that somebody else sets just before the next update.
+    pub rival: Option<(&'static str, &'static str)>,
     /// What was answered, by request id.
     pub answers: HashMap<String, ServiceReply>,
     /// What a saved snapshot consists of, and then its stream breaks where it has to.
@@ -105,9 +109,8 @@ impl State {
 
     pub fn create(&mut self, spec: ServiceSpec) -> ServiceReply {
         let index = self.next();
-        let id = format!("service{index:05}");
         self.services.push(Service {
-            id: id.clone(),
+            id: format!("service{index:05}"),
             replicas_desired: spec.replicas,
             spec: Some(spec),
             spec_version: index,
@@ -117,7 +120,13 @@ impl State {
             ..Default::default()
         });
         self.settle();
-        ServiceReply { id, version: index, index }
+        self.reply(self.services.len() - 1, index)
+    }
+
+    /// The answer to a change of that service.
+    pub fn reply(&self, at: usize, index: u64) -> ServiceReply {
+        let (id, spec) = (self.services[at].id.clone(), self.services[at].spec.as_ref());
+        ServiceReply { id, version: index, index, name: spec.map(|spec| spec.name.clone()).unwrap_or_default() }
     }
 
     /// Makes the tasks what the services want, as far as fate lets it.
@@ -141,6 +150,7 @@ impl State {
         }
         for task in self.tasks.iter_mut().filter(|task| task.exit_code.is_none()) {
             match &self.fate {
+                Fate::Crash(_) => break,
                 Fate::Run => task.state = "running".into(),
                 Fate::Stay(state, error) => {
                     task.state = (*state).into();
@@ -152,12 +162,39 @@ impl State {
                 }
             }
         }
+        self.crash();
         let running = |id: &str, tasks: &[Task]| {
             tasks.iter().filter(|task| task.service_id == id && task.state == "running").count() as u32
         };
         for service in &mut self.services {
             service.replicas_running = running(&service.id, &self.tasks);
         }
+    }
+
+    /// If that is their fate, what runs fails, and what has failed is followed by another attempt.
+    fn crash(&mut self) {
+        let Fate::Crash(code) = self.fate else { return };
+        let mut next = Vec::new();
+        for at in 0..self.tasks.len() {
+            let task = self.tasks[at].clone();
+            let is_newest = !self.tasks.iter().any(|other| other.slot == task.slot && other.attempt > task.attempt);
+            match task.exit_code {
+                Some(_) if is_newest => {
+                    let index = self.next();
+                    let attempt = task.attempt + 1;
+                    let text = Task { attempt, exit_code: None, error: String::new(), ..task };
+                    let (id, state) = (format!("task{index:08}"), "running".into());
+                    next.push(Task { id, state, fencing_token: index, version: index, ..text });
+                }
+                Some(_) => {}
+                None => {
+                    self.tasks[at].state = "failed".into();
+                    self.tasks[at].exit_code = Some(code);
+                    self.tasks[at].error = format!("container {} exited", self.tasks[at].id);
+                }
+            }
+        }
+        self.tasks.extend(next);
     }
 
     pub fn tasks_stay(&self) -> bool {
@@ -181,6 +218,25 @@ impl State {
         let next = if tasks.len() > TASKS_A_PAGE { (from + TASKS_A_PAGE).to_string() } else { String::new() };
         tasks.truncate(TASKS_A_PAGE);
         ListTasksReply { read: None, tasks, next }
+    }
+
+    /// Somebody else changes the service before an update, if that is due; the index of the update.
+    pub fn let_rival_change(&mut self, at: usize, index: u64) -> u64 {
+        let Some((key, value)) = self.rival.take() else { return index };
+        let service = &mut self.services[at];
+        service.spec.get_or_insert_default().env.insert(key.into(), value.into());
+        service.version = index;
+        self.next()
+    }
+
+    pub fn remove_node(&mut self, reference: &str) -> Result<NodeReply, Refusal> {
+        let (index, node) = (self.next(), self.node(reference)?.clone());
+        if node.state != "down" {
+            let text = format!("node {:?} is ready; one must be down, or drained and empty, to go", node.name);
+            return Err(Refusal::failed_precondition(text));
+        }
+        self.nodes.retain(|other| other.id != node.id);
+        Ok(NodeReply { id: node.id, version: index, index, name: node.name })
     }
 
     pub fn node(&mut self, reference: &str) -> Result<&mut Node, Refusal> {

@@ -35,7 +35,7 @@ async fn a_change_keeps_its_request_id_over_retries_and_happens_once() {
     let (first, second) = (Manager::start(&world), Manager::start(&world));
     first.fail([Fault::DoAndFail]);
     let addresses = format!("{},{}", first.address, second.address);
-    let ended = goatctl(&addresses, "run --name web echo:1").await;
+    let ended = goatctl(&addresses, "run --monitor 0 --name web echo:1").await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let state = world.state.lock();
     assert_eq!(state.services.len(), 1);
@@ -48,7 +48,7 @@ async fn a_change_keeps_its_request_id_over_retries_and_happens_once() {
 async fn two_changes_have_two_request_ids() {
     let world = World::new().with_service("web", 1);
     let manager = Manager::start(&world);
-    for line in ["service scale web 1", "service scale web 1"] {
+    for line in ["service scale --monitor 0 web 1", "service scale --monitor 0 web 1"] {
         assert_eq!(goatctl(&manager.address, line).await.code, 0);
     }
     let state = world.state.lock();
@@ -110,7 +110,7 @@ async fn a_wait_survives_the_manager_that_it_began_with() {
     world.change(|state| state.fate = Fate::Stay("preparing", ""));
     let (first, second) = (Manager::start(&world), Manager::start(&world));
     let addresses = format!("{},{}", first.address, second.address);
-    let mut running = start(&addresses, "run --name web echo:1");
+    let mut running = start(&addresses, "run --monitor 0 --name web echo:1");
     running.until_it_says("1 preparing").await;
     second.fail(vec![Fault::Refuse(Code::Unavailable, "no leader"); 3]);
     drop(first);

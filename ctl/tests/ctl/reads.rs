@@ -26,7 +26,7 @@ async fn lists_as_json_have_exactly_the_fields_that_scripts_rely_on() {
     });
     let manager = Manager::start(&world);
     let task = "id service slot node state desired attempt exit_code error created_at started_at container_id \
-                cause reason finished_at next_attempt_at waits_for";
+                cause reason finished_at next_attempt_at waits_for misplaced";
     let expected = [
         ("node ls", "id name state availability drain_until address labels tasks max_tasks problems"),
         ("task ls", task),
@@ -181,7 +181,7 @@ async fn events_of_the_past_end() {
     let world = World::new();
     let manager = Manager::start(&world);
     world.emit([event(7, "assigned"), event(8, "running")]);
-    let ended = goatctl(&manager.address, "events --since 8").await;
+    let ended = goatctl(&manager.address, "events --since-index 8").await;
     assert_eq!(ended.lines().len(), 1);
     assert!(ended.stdout.contains("web.1  running"), "{ended:?}");
 }

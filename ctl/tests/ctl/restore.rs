@@ -37,12 +37,17 @@ async fn it_is_shown_first_and_done_when_it_is_said_so() {
     let manager = Manager::start(&world);
     let restore = format!("operator snapshot restore {}", path.display());
     let ended = goatctl(&manager.address, &restore).await;
-    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.code, 2, "nothing was done: {ended:?}");
     for line in ["a is changed back: replicas", "b comes back: it was removed", "c is untouched: it is not in the file"]
     {
         assert!(ended.stdout.contains(line), "{line}: {ended:?}");
     }
-    assert!(ended.stderr.contains("repeat with --yes"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("error: nothing was changed") && ended.stderr.contains("repeat with --yes"),
+        "{ended:?}"
+    );
+    let ended = goatctl(&manager.address, &format!("{restore} -o json")).await;
+    assert!(ended.code == 2 && ended.stdout.contains("\"decisions\""), "{ended:?}");
     assert!(world.state.lock().restores.is_empty());
 
     let ended = goatctl(&manager.address, &format!("{restore} --yes --exact")).await;

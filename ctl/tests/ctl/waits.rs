@@ -125,17 +125,43 @@ async fn a_node_that_is_activated_in_the_middle_is_waited_for_no_longer() {
 async fn quiet_says_nothing_but_the_id_and_json_is_for_removals_too() {
     let world = World::new();
     let manager = Manager::start(&world);
-    let ended = goatctl(&manager.address, "run -q --name web echo:1").await;
+    let ended = goatctl(&manager.address, "run --monitor 0 -q --name web echo:1").await;
     assert_eq!((ended.lines(), ended.stderr.as_str()), (vec!["service00101"], ""));
     let ended = goatctl(&manager.address, "service rm web -o json").await;
-    assert_eq!(ended.json(), json!([{ "id": "service00101", "removed": true }]));
+    assert_eq!(ended.json(), json!([{ "id": "service00101", "name": "web", "removed": true }]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_else_changed_meanwhile_is_not_undone() {
+async fn what_somebody_else_changed_meanwhile_is_kept_and_the_change_is_made_to_it() {
+    let world = World::new().with_service("web", 1);
+    world.change(|state| state.rival = Some(("THEIRS", "1")));
+    let manager = Manager::start(&world);
+    let ended = goatctl(&manager.address, "service update web --monitor 0 --image echo:2 -e OURS=1").await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let state = world.state.lock();
+    let spec = state.services[0].spec.clone().expect("it has one");
+    assert_eq!((spec.image.as_str(), spec.env.len(), state.updates.len()), ("echo:2", 2, 2));
+    assert_ne!(state.updates[0].request_id, state.updates[1].request_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_changes_of_the_same_thing_conflict_and_the_second_changes_nothing() {
+    let world = World::new().with_service("web", 1);
+    world.change(|state| state.rival = Some(("K", "theirs")));
+    let manager = Manager::start(&world);
+    let ended = goatctl(&manager.address, "service update web --image echo:2 -e K=ours").await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("web was changed by somebody else meanwhile: --env K"), "{ended:?}");
+    assert_eq!(world.state.lock().services[0].spec.clone().expect("it has one").image, "echo:1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_never_gets_its_turn_ends_with_its_time() {
     let world = World::new().with_service("web", 1);
     let manager = Manager::start(&world);
-    manager.after(1, Fault::Refuse(Code::Aborted, "it has changed meanwhile; look again and repeat"));
-    let ended = goatctl(&manager.address, "service update web --image echo:2").await;
-    assert_eq!((ended.code, ended.stderr.as_str()), (1, "error: it has changed meanwhile; look again and repeat\n"));
+    let stale = [Fault::None, Fault::Refuse(Code::Aborted, "it has changed meanwhile")];
+    manager.fail(std::iter::repeat_n(stale, 100).flatten());
+    let ended = goatctl(&manager.address, "service update web --image echo:2 --timeout 1s").await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("error: web is changed by others all the time"), "{ended:?}");
 }

@@ -6,6 +6,7 @@ use futures::{StreamExt, stream};
 use goat_proto::v1;
 use tonic::Status;
 
+use super::lookup::Access;
 use super::{Control, Events as EventStream, lookup};
 use crate::events::Events;
 use crate::streams::until_stopped;
@@ -74,7 +75,8 @@ impl Control {
         let service = match request.service.as_str() {
             "" => String::new(),
             reference => {
-                let found = lookup::service(&group.view().read(), reference).map(|service| service.spec.name.clone());
+                let found = lookup::service(&group.view().read(), reference, Access::Read)
+                    .map(|service| service.spec.name.clone());
                 found.unwrap_or_else(|_| reference.to_owned())
             }
         };

@@ -50,7 +50,7 @@ impl Control {
         }
         let (task, node) = {
             let state = group.view().read();
-            let task = lookup::task(&state, &request.reference)?;
+            let task = lookup::task_with_output(&state, &request.reference)?;
             let node = task.node.ok_or_else(|| {
                 Status::failed_precondition(format!("task {} was never placed on a node, so it has no output", task.id))
             })?;

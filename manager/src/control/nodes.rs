@@ -6,6 +6,7 @@ use goat_core::state::command::{Action, Answer, Outcome};
 use goat_proto::{convert, v1};
 use tonic::Status;
 
+use super::lookup::Access;
 use super::pages::{after, page};
 use super::{Control, looked_up, lookup, seen};
 use crate::raft::Group;
@@ -15,9 +16,9 @@ fn shown(state: &State, row: &Node) -> v1::Node {
     convert::node(row, held.tasks, held.reserved)
 }
 
-fn reply((answer, index): (Answer, u64)) -> Result<v1::NodeReply, Status> {
+fn reply((answer, index): (Answer, u64), name: String) -> Result<v1::NodeReply, Status> {
     match answer {
-        Answer::Node { id, version } => Ok(v1::NodeReply { id: id.to_string(), version, index }),
+        Answer::Node { id, version } => Ok(v1::NodeReply { id: id.to_string(), version, index, name }),
         other => Err(Status::already_exists(format!("the request id was used for something else before: {other:?}"))),
     }
 }
@@ -35,35 +36,36 @@ impl Control {
     pub(super) async fn get_node_(&self, request: v1::GetNodeRequest) -> Result<v1::Node, Status> {
         let (group, _) = self.reading(request.read).await?;
         let state = group.view().read();
-        Ok(shown(&state, lookup::node(&state, &request.reference)?))
+        Ok(shown(&state, lookup::node(&state, &request.reference, Access::Read)?))
     }
 
-    /// As for services: a retry means the one that was answered for.
-    async fn meant_node(&self, request_id: &str, reference: &str) -> Result<(Group, NodeId), Status> {
+    /// As for services: a retry is for the node that was answered for.
+    async fn meant_node(&self, request_id: &str, reference: &str) -> Result<(Group, NodeId, String), Status> {
         let (group, read) = self.reading(None).await?;
         let request = convert::parse("request_id", request_id)?;
-        let id = {
+        let (id, name) = {
             let state = group.view().read();
-            match state.remembered(request) {
+            let id = match state.remembered(request) {
                 Some(Outcome::Done(Answer::Node { id, .. })) => *id,
                 Some(_) => NodeId::from_random(0),
-                None => looked_up(lookup::node(&state, reference), read, &state)?.id,
-            }
+                None => looked_up(lookup::node(&state, reference, Access::Change), read, &state)?.id,
+            };
+            (id, state.node(id).map(|node| node.name.clone()).unwrap_or_default())
         };
-        Ok((group, id))
+        Ok((group, id, name))
     }
 
     pub(super) async fn set_node_availability_(
         &self,
         request: v1::SetNodeAvailabilityRequest,
     ) -> Result<v1::NodeReply, Status> {
-        let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
+        let (group, node, name) = self.meant_node(&request.request_id, &request.reference).await?;
         let availability: Availability = convert::word("availability", &request.availability)?;
         let action = match (availability, request.within_ms) {
             (Availability::Drain, Some(within_ms)) => Action::DrainNode { node, within_ms },
             (availability, _) => Action::SetAvailability { node, availability },
         };
-        reply(self.mutate(&group, &request.request_id, action).await?)
+        reply(self.mutate(&group, &request.request_id, action).await?, name)
     }
 
     pub(super) async fn set_node_labels_(&self, request: v1::SetNodeLabelsRequest) -> Result<v1::NodeReply, Status> {
@@ -74,18 +76,18 @@ impl Control {
                 )));
             }
         }
-        let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
+        let (group, node, name) = self.meant_node(&request.request_id, &request.reference).await?;
         let action = Action::SetNodeLabels { node, set: request.set.into_iter().collect(), remove: request.remove };
-        reply(self.mutate(&group, &request.request_id, action).await?)
+        reply(self.mutate(&group, &request.request_id, action).await?, name)
     }
 
     pub(super) async fn remove_node_(&self, request: v1::RemoveNodeRequest) -> Result<v1::NodeReply, Status> {
-        let (group, node) = self.meant_node(&request.request_id, &request.reference).await?;
+        let (group, node, name) = self.meant_node(&request.request_id, &request.reference).await?;
         let is_down = group.view().read().node(node).is_none_or(|node| node.state == NodeState::Down);
         let action = match request.force && !is_down {
             true => Action::RevokeNode { node },
             false => Action::RemoveNode { node },
         };
-        reply(self.mutate(&group, &request.request_id, action).await?)
+        reply(self.mutate(&group, &request.request_id, action).await?, name)
     }
 }

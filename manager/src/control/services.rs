@@ -8,6 +8,7 @@ use goat_core::state::command::{Action, Answer, Outcome};
 use goat_proto::{READ_INDEX, convert, v1};
 use tonic::Status;
 
+use super::lookup::Access;
 use super::pages::{after, page};
 use super::{Control, looked_up, lookup, marked, seen};
 use crate::clock;
@@ -20,9 +21,9 @@ fn spec_of(spec: Option<v1::ServiceSpec>) -> Result<Box<ServiceSpec>, Status> {
     Ok(Box::new(spec))
 }
 
-fn reply((answer, index): (Answer, u64)) -> Result<v1::ServiceReply, Status> {
+fn reply((answer, index): (Answer, u64), name: String) -> Result<v1::ServiceReply, Status> {
     match answer {
-        Answer::Service { id, version } => Ok(v1::ServiceReply { id: id.to_string(), version, index }),
+        Answer::Service { id, version } => Ok(v1::ServiceReply { id: id.to_string(), version, index, name }),
         other => Err(Status::already_exists(format!("the request id was used for something else before: {other:?}"))),
     }
 }
@@ -32,8 +33,9 @@ impl Control {
         let group = self.group()?;
         let (id, spec) = (ServiceId::from_random(clock::random()), spec_of(request.spec)?);
         self.check_capacity(&group, &request.request_id, &[(id, spec.replicas())]).await?;
+        let name = spec.name.clone();
         let action = Action::CreateService { id, spec };
-        reply(self.mutate(&group, &request.request_id, action).await?)
+        reply(self.mutate(&group, &request.request_id, action).await?, name)
     }
 
     /// Refuses a change that makes more tasks than the nodes can hold. `changes`: services, each with the replicas that it has
@@ -57,40 +59,41 @@ impl Control {
         check().map_err(|exceeded| marked(Status::resource_exhausted(exceeded.to_string()), READ_INDEX, read.index))
     }
 
-    /// The service that is meant. A retry means the one that was answered for, which may be gone by now: the log knows
-    /// the answer, and reads nothing else of the command.
-    async fn meant(&self, request_id: &str, reference: &str) -> Result<(Group, ServiceId), Status> {
+    /// The service that a change is for, and its name. A retry is for the one that was answered for, which may be gone by
+    /// now, and then has no name: the log knows the answer, and reads nothing else of the command.
+    async fn meant(&self, request_id: &str, reference: &str) -> Result<(Group, ServiceId, String), Status> {
         let (group, read) = self.reading(None).await?;
         let request = convert::parse("request_id", request_id)?;
-        let id = {
+        let (id, name) = {
             let state = group.view().read();
-            match state.remembered(request) {
+            let id = match state.remembered(request) {
                 Some(Outcome::Done(Answer::Service { id, .. })) => *id,
                 Some(_) => ServiceId::from_random(0),
-                None => looked_up(lookup::service(&state, reference), read, &state)?.id,
-            }
+                None => looked_up(lookup::service(&state, reference, Access::Change), read, &state)?.id,
+            };
+            (id, state.service(id).map(|service| service.spec.name.clone()).unwrap_or_default())
         };
-        Ok((group, id))
+        Ok((group, id, name))
     }
 
     pub(super) async fn update_service_(&self, request: v1::UpdateServiceRequest) -> Result<v1::ServiceReply, Status> {
-        let (group, id) = self.meant(&request.request_id, &request.reference).await?;
+        let (group, id, name) = self.meant(&request.request_id, &request.reference).await?;
         let spec = spec_of(request.spec)?;
         self.check_capacity(&group, &request.request_id, &[(id, spec.replicas())]).await?;
         let action = Action::UpdateService { id, seen_version: request.seen_version, spec };
-        reply(self.mutate(&group, &request.request_id, action).await?)
+        reply(self.mutate(&group, &request.request_id, action).await?, name)
     }
 
     pub(super) async fn scale_service_(&self, request: v1::ScaleServiceRequest) -> Result<v1::ServiceReply, Status> {
-        let (group, id) = self.meant(&request.request_id, &request.reference).await?;
+        let (group, id, name) = self.meant(&request.request_id, &request.reference).await?;
         self.check_capacity(&group, &request.request_id, &[(id, request.replicas)]).await?;
         let action = Action::ScaleService { id, replicas: request.replicas };
-        reply(self.mutate(&group, &request.request_id, action).await?)
+        reply(self.mutate(&group, &request.request_id, action).await?, name)
     }
 
     pub(super) async fn remove_service_(&self, request: v1::RemoveServiceRequest) -> Result<v1::ServiceReply, Status> {
-        let (group, id) = self.meant(&request.request_id, &request.reference).await?;
-        reply(self.mutate(&group, &request.request_id, Action::RemoveService { id }).await?)
+        let (group, id, name) = self.meant(&request.request_id, &request.reference).await?;
+        reply(self.mutate(&group, &request.request_id, Action::RemoveService { id }).await?, name)
     }
 
     pub(super) async fn list_services_(
@@ -108,7 +111,7 @@ impl Control {
     pub(super) async fn get_service_(&self, request: v1::GetServiceRequest) -> Result<v1::Service, Status> {
         let (group, read) = self.reading(request.read).await?;
         let state = group.view().read();
-        let row = looked_up(lookup::service(&state, &request.reference), read, &state)?;
+        let row = looked_up(lookup::service(&state, &request.reference, Access::Read), read, &state)?;
         Ok(v1::Service { read: Some(seen(read, &state)), ..convert::service(row, state.running(row.id)) })
     }
 }

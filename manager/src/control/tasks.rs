@@ -9,6 +9,7 @@ use goat_core::{orchestrator, scheduler};
 use goat_proto::{convert, v1};
 use tonic::Status;
 
+use super::lookup::Access;
 use super::pages::{Page, after, parse_slot, slot_token};
 use super::{Control, lookup, seen};
 
@@ -38,7 +39,8 @@ fn shown(state: &State, task: &Task, reasons: &Reasons) -> v1::Task {
     let service = state.service(task.service).map_or("", |service| &service.spec.name);
     let node = task.node.and_then(|node| state.node(node)).map_or("", |node| &node.name);
     let waits_for = orchestrator::waits_for(state, task).unwrap_or_default();
-    let mut wire = v1::Task { waits_for, ..convert::task(task, service, node) };
+    let misplaced = orchestrator::is_misplaced(state, task);
+    let mut wire = v1::Task { waits_for, misplaced, ..convert::task(task, service, node) };
     if let Some(reason) = reasons.of(state, task) {
         wire.error = reason;
     }
@@ -49,10 +51,11 @@ fn shown(state: &State, task: &Task, reasons: &Reasons) -> v1::Task {
 /// through looks at all of them for one page.
 const PIECE_WORK: usize = 1_000;
 
-/// Looking at a task of a node that drains is looking for a node that would take it.
+/// Looking at a task that is to leave its node is looking for a node that would take it.
 fn work(state: &State, task: &Task) -> usize {
     let is_draining = |node: &Node| node.availability == Availability::Drain;
-    match task.node.and_then(|node| state.node(node)).is_some_and(is_draining) {
+    let is_leaving = task.node.and_then(|node| state.node(node)).is_some_and(is_draining);
+    match is_leaving || orchestrator::is_misplaced(state, task) {
         true => 1 + state.nodes().len() + state.spec_of(task).map_or(0, |spec| spec.replicas() as usize),
         false => 1,
     }
@@ -71,11 +74,11 @@ impl Filter {
     fn of(state: &State, request: &v1::ListTasksRequest) -> Result<Self, Status> {
         let node = match request.node.as_str() {
             "" => None,
-            reference => Some(lookup::node(state, reference)?.id),
+            reference => Some(lookup::node(state, reference, Access::Read)?.id),
         };
         let service = match request.service.as_str() {
             "" => None,
-            reference => Some(lookup::service(state, reference)?.id),
+            reference => Some(lookup::service(state, reference, Access::Read)?.id),
         };
         Ok(Self { service, node, has_ended_ones: request.all, reasons: Reasons::default() })
     }

@@ -30,10 +30,10 @@ pub struct Manager {
     log: PathBuf,
 }
 
-/// Runs goat-manager to its end: its exit code, and what it said on standard error.
+/// Runs goat-manager to its end: its exit code, and what it said on standard error, then on standard output.
 pub fn said(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_goat-manager")).args(arguments).output().expect("the binary starts");
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (output.status.code(), String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned())
 }
 
 impl Manager {

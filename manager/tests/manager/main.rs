@@ -14,6 +14,7 @@ mod output;
 mod readdress;
 mod recover;
 mod redirects;
+mod references;
 mod refusals;
 mod restore;
 mod retries;

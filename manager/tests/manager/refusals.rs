@@ -46,7 +46,9 @@ fn a_directory_that_is_no_managers_is_not_run() {
 fn a_cluster_is_made_once_in_a_directory_and_nothing_of_others_is_touched() {
     let dir = tempfile::tempdir().expect("there is room");
     let data_dir = dir.path().join("m1");
-    assert_eq!(init(&data_dir, "127.0.0.1:7700").0, Some(0));
+    let (code, text) = init(&data_dir, "127.0.0.1:7700");
+    let start = format!("goat-manager run --plaintext --data-dir {} --listen 127.0.0.1:7700", data_dir.display());
+    assert!(code == Some(0) && text.contains(&format!("start it:     {start}")), "{text}");
     let (code, text) = init(&data_dir, "127.0.0.1:7700");
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("belongs to the first manager of cluster") && text.contains("goat-manager run"), "{text}");

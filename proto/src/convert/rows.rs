@@ -48,6 +48,7 @@ pub fn task(row: &Task, service: &str, node: &str) -> v1::Task {
         fencing_token: row.fencing_token,
         version: row.version,
         waits_for: String::new(),
+        misplaced: false,
     }
 }
 

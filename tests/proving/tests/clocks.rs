@@ -73,7 +73,10 @@ impl World {
     /// The leader gives the worker so many tasks, and hears that they run; every manager is heard.
     async fn works(&self, replicas: usize) {
         let number = replicas.to_string();
-        self.until("the service is scaled", || self.goatctl(&["service", "scale", "web", &number]).map(|_| true)).await;
+        self.until("the service is scaled", || {
+            self.goatctl(&["service", "scale", "--monitor", "0", "web", &number]).map(|_| true)
+        })
+        .await;
         let runs = |task: &Value| task["state"] == "running";
         self.until("they run", || Ok(self.count(&["task", "ls"], runs)? == replicas)).await;
         let votes = |peer: &Value| peer["reachable"] == true && peer["standing"] == "voter";
@@ -91,7 +94,7 @@ async fn a_cluster_comes_back_after_a_hundred_days_and_when_its_clocks_are_set_r
     options.env = clocks.env();
     let goatctl = options.binaries.join("goatctl");
     let world = World { cluster: Cluster::up(options).await.expect("it starts"), clocks, goatctl };
-    let run = ["run", "--name", "web", "--driver", "process", "/bin/sleep", "1000"];
+    let run = ["run", "--monitor", "0", "--name", "web", "--driver", "process", "/bin/sleep", "1000"];
     world.until("it can be used", || world.goatctl(&run).map(|_| true)).await;
     world.works(1).await;
 

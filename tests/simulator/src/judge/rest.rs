@@ -45,12 +45,14 @@ impl World {
         if state.slots(service.id).count() != wanted as usize {
             return Some(format!("{name} has {} slots where {wanted} are wanted", state.slots(service.id).count()));
         }
-        let wrong = (1..=wanted).find_map(|slot| self.unrest_in_slot(state, service, slot));
-        let gave_up = |slot| {
-            let newest = state.slot(service.id, slot).last().and_then(|id| state.task(*id));
+        // After the count was lowered, a task above it may stand in for an empty slot below.
+        let slots: Vec<u32> = state.slots(service.id).map(|(slot, _)| slot).collect();
+        let wrong = slots.iter().find_map(|slot| self.unrest_in_slot(state, service, *slot));
+        let gave_up = |slot: &u32| {
+            let newest = state.slot(service.id, *slot).last().and_then(|id| state.task(*id));
             newest.is_some_and(|task| task.state == TaskState::Failed)
         };
-        let is_held = is_short || (1..=wanted).any(gave_up);
+        let is_held = is_short || slots.iter().any(gave_up);
         wrong.or_else(|| (state.is_updating(service.id) && !is_held).then(|| format!("{name} is being updated")))
     }
 
