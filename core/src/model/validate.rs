@@ -62,16 +62,6 @@ pub fn validate(spec: &ServiceSpec) -> Result<(), Invalid> {
     })
 }
 
-/// Checks a spec that a client submits: [`validate`], and what is not part of it because every replica has to come to the
-/// same answer, also one of an earlier version. Specs in the state may break these rules.
-///
-/// # Errors
-/// The first field that is wrong.
-pub fn validate_submitted(spec: &ServiceSpec) -> Result<(), Invalid> {
-    validate(spec)?;
-    mounts::validate_sources(spec)
-}
-
 /// A DNS label: it ends up in container names.
 pub fn validate_name(name: &str) -> Result<(), Invalid> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -1,15 +1,19 @@
 //! What a spec must satisfy when a client submits it, besides what it must when it is applied.
 
-use super::{Invalid, ensure, validate};
+use super::{Invalid, ensure, mounts, validate};
 use crate::model::{Driver, ServiceSpec};
 
 /// The kernel refuses a quota of less than 1 ms in Docker's period of 100 ms.
 const MIN_CPU_LIMIT_MILLIS: u64 = 10;
 
-/// Checks a spec as submitted by a client: all that [`validate`] checks, and what is known since to run nowhere. Not part of what a
-/// command is checked for when it is applied, so that all versions of managers apply it alike.
+/// Checks a spec as submitted by a client: all that [`validate`] checks, and rules that were added later. Those are not part of what a
+/// command is checked for when it is applied, so that all versions of managers apply it alike. Specs in the state may break them.
+///
+/// # Errors
+/// The first field that is wrong.
 pub fn validate_submitted(spec: &ServiceSpec) -> Result<(), Invalid> {
     validate(spec)?;
+    mounts::validate_sources(spec)?;
     let limits = spec.limits;
     ensure(limits.cpu_millis == 0 || limits.cpu_millis >= MIN_CPU_LIMIT_MILLIS, "limits.cpu_millis", || {
         format!(
