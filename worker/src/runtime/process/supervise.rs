@@ -38,7 +38,7 @@ enum Error {
     #[error("{problem}")]
     Task { reason: &'static str, problem: String },
     #[error("{0:?}")]
-    Refused(Word),
+    Refused(Box<Word>),
     #[error(transparent)]
     File(#[from] durable::Error),
     #[error("{what}: {source}")]
@@ -48,7 +48,7 @@ enum Error {
 impl Error {
     fn word(self) -> Word {
         if let Self::Refused(word) = self {
-            return word;
+            return *word;
         }
         let reason = match &self {
             Self::Task { reason, .. } => reason,
@@ -148,7 +148,7 @@ fn let_go(held: &mut Held, started_at_ms: u64, state_path: &Path) -> Result<Stat
     let process = process.ok_or_else(|| io_error("/proc")(io::ErrorKind::NotFound.into()))?;
     let state = State { process, started_at_ms, exit: None };
     durable::write(state_path, &state)?;
-    held.release().map_or(Ok(state), |word| Err(Error::Refused(word)))
+    held.release().map_or(Ok(state), |word| Err(Error::Refused(Box::new(word))))
 }
 
 /// Keeps the task's output, in a thread for each pipe.
