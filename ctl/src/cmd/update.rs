@@ -182,7 +182,7 @@ fn note_what_waits(before: &Service, after: &ServiceSpec) {
     // Anything else replaces the tasks, and then the labels are new as well.
     if after.replicas > 0
         && changed.iter().any(|key| key.starts_with("--label "))
-        && changed.iter().all(|key| keeps_tasks(&key))
+        && changed.iter().all(|key| keeps_tasks(key))
     {
         say("note: tasks that run keep their labels; those that are started from now on have the new ones");
     }
