@@ -180,10 +180,7 @@ fn note_what_waits(before: &Service, after: &ServiceSpec) {
             .contains(key)
     };
     // Anything else replaces the tasks, and then the labels are new as well.
-    if after.replicas > 0
-        && changed.iter().any(|key| key.starts_with("--label "))
-        && changed.iter().all(|key| keeps_tasks(&key))
-    {
+    if after.replicas > 0 && changed.iter().any(|key| key.starts_with("--label ")) && changed.iter().all(keeps_tasks) {
         say("note: tasks that run keep their labels; those that are started from now on have the new ones");
     }
     if changed.contains("--stop-grace") {
