@@ -42,6 +42,16 @@ fn a_killed_leader_is_followed_by_another_and_nothing_is_lost() {
 }
 
 #[test]
+fn managers_that_are_far_apart_keep_their_leader_and_leases() {
+    passes_with("slow-links", &["--seconds", "5"], &[]);
+}
+
+#[test]
+fn strangers_keep_no_member_out_and_stop_no_write() {
+    passes_with("stranger", &["--seconds", "3"], &["members back, requests held", "members back, connections held"]);
+}
+
+#[test]
 fn a_killed_workers_tasks_run_elsewhere() {
     passes("worker-kill", &["replaced (keep)", "replaced (stop)", "replaced (stop-if-isolated)"]);
 }

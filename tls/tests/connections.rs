@@ -251,6 +251,16 @@ async fn callers_that_say_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn a_caller_that_says_nothing_is_closed_after_the_time_for_a_handshake() {
+    let authority = authority();
+    let limits = Limits { handshake: Duration::from_millis(100), ..LIMITS };
+    let address = keep(transport(&authority, Role::Manager), limits).await;
+    let mut silent = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    let closed = tokio::time::timeout(WITHIN, silent.read_to_end(&mut Vec::new())).await;
+    assert_eq!(closed.expect("it is closed").expect("without an error"), 0);
+}
+
+#[tokio::test]
 async fn strangers_take_no_place_from_members() {
     let authority = authority();
     let address = keep(transport(&authority, Role::Manager), LIMITS).await;

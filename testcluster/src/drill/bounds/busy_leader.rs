@@ -91,6 +91,7 @@ async fn debug_bundle(stage: &Stage, number: u32) -> Result<(), Error> {
         .await
         .map_err(Error::io("run", &program))?;
     let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
+    let _ = std::fs::remove_file(&file);
     stage.timeline.tell(format!("a debug bundle of {} KiB", bytes >> 10));
     if output.status.success() && bytes > 0 {
         return Ok(());
