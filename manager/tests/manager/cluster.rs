@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,15 @@ pub struct Manager {
     log: PathBuf,
 }
 
-/// Runs goat-manager to its end: its exit code, and what it said on standard error, then on standard output.
+/// Runs goat-manager to its end.
+pub fn output(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_goat-manager")).args(arguments).output().expect("the binary starts")
+}
+
+/// Runs goat-manager to its end: its exit code, and what it said on standard error.
 pub fn said(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_goat-manager")).args(arguments).output().expect("the binary starts");
-    (output.status.code(), String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned())
+    let output = output(arguments);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 impl Manager {

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use crate::cluster::{Cluster, request_id, said, until};
+use crate::cluster::{Cluster, output, request_id, said, until};
 
 /// Removed, or on an old disk.
 const UNWELCOME: Option<i32> = Some(3);
@@ -46,9 +46,12 @@ fn a_directory_that_is_no_managers_is_not_run() {
 fn a_cluster_is_made_once_in_a_directory_and_nothing_of_others_is_touched() {
     let dir = tempfile::tempdir().expect("there is room");
     let data_dir = dir.path().join("m1");
-    let (code, text) = init(&data_dir, "127.0.0.1:7700");
-    let start = format!("goat-manager run --plaintext --data-dir {} --listen 127.0.0.1:7700", data_dir.display());
-    assert!(code == Some(0) && text.contains(&format!("start it:     {start}")), "{text}");
+    let dir_text = data_dir.display().to_string();
+    let first =
+        output(&["init", "--plaintext", "--name", "m1", "--advertise", "127.0.0.1:7700", "--data-dir", &dir_text]);
+    let text = String::from_utf8_lossy(&first.stdout);
+    let start = format!("start it:     goat-manager run --plaintext --data-dir {dir_text} --listen 127.0.0.1:7700");
+    assert!(first.status.success() && text.contains(&start), "{text}");
     let (code, text) = init(&data_dir, "127.0.0.1:7700");
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("belongs to the first manager of cluster") && text.contains("goat-manager run"), "{text}");
