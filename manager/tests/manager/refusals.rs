@@ -192,15 +192,20 @@ async fn a_data_directory_of_another_cluster_harms_neither() {
     let mut away = Cluster::new(15);
     home.settled().await;
     away.settled().await;
-    home.managers[1].kill();
-    away.managers[1].kill();
-    let strange = home.managers[1].data_dir.clone();
+    // A follower of both: a leader that starts again before the others elect leads on, and nobody would find it where it is.
+    let leaders = async || Some([home.leader(0).await?, away.leader(0).await?]);
+    let leaders = until("both have leaders", leaders).await;
+    let moved = (0..3).find(|at| !leaders.contains(at)).expect("of three one follows in both");
+    home.managers[moved].kill();
+    away.managers[moved].kill();
+    let strange = home.managers[moved].data_dir.clone();
     std::fs::rename(&strange, strange.with_file_name("own")).expect("moved");
-    std::fs::rename(&away.managers[1].data_dir, &strange).expect("moved");
-    home.managers[1].start();
+    std::fs::rename(&away.managers[moved].data_dir, &strange).expect("moved");
+    home.managers[moved].start();
     // It takes part in its own cluster, as far as that finds it, and is refused by the one whose address it has.
     let refused = async || {
-        let log = home.managers[0].log() + &home.managers[2].log();
+        let others = (0..3).filter(|at| *at != moved);
+        let log: String = others.map(|at| home.managers[at].log()).collect();
         log.contains("belongs to cluster").then_some(())
     };
     until("it is refused", refused).await;
