@@ -74,8 +74,8 @@ fn what_never_gets_ready_or_cannot_be_started_backs_off_and_says_why() {
     }
     let (code, _, said) = world
         .run(&[&create[..], &["--name", "x", "--health-tcp", "1"], &["--health-interval", "0s", "/bin/true"]].concat());
-    assert!(code == 2 && said.contains("health.interval_ms: must be above 0"), "{said}");
+    assert!(code == 2 && said.contains("--health-interval: must be above 0"), "{said}");
     let late = ["--health-interval", "1s", "--health-timeout", "2s", "/bin/true"];
     let (code, _, said) = world.run(&[&create[..], &["--name", "x", "--health-tcp", "1"], &late].concat());
-    assert!(code == 2 && said.contains("health.timeout_ms: 2000 ms must be"), "{said}");
+    assert!(code == 2 && said.contains("--health-timeout: 2000 ms must be"), "{said}");
 }
