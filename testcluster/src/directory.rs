@@ -20,7 +20,7 @@ use crate::remains;
 use crate::volumes;
 
 const LOCK: &str = "lock";
-/// Who may write: its group, others.
+/// Write permissions of the group and of others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Makes the directory for this user alone; its own name, without links. One that is there already must be this user's.
@@ -38,7 +38,7 @@ pub fn make(dir: &Path) -> Result<PathBuf, Error> {
 /// Refuses a directory that another user owns or may write into: names in /tmp can be taken by anybody.
 pub fn check_owner(dir: &Path) -> Result<(), Error> {
     let own = nix::unistd::geteuid();
-    // A link too: whoever owns it decides where it leads.
+    // A link too: its owner decides where it leads.
     let link = std::fs::symlink_metadata(dir).map_err(Error::io("look at", dir))?;
     let found = std::fs::metadata(dir).map_err(Error::io("look at", dir))?;
     let shown = dir.display();

@@ -187,7 +187,7 @@ impl Layout {
         self.dir.join(member.name())
     }
 
-    /// Where the Docker daemon that the worker uses listens; None without Docker.
+    /// The address of the Docker daemon that the worker uses; `None` without Docker.
     pub fn docker_socket(&self, worker: Member) -> Option<PathBuf> {
         let Member::Worker(n) = worker else { return None };
         if self.has_daemons { Some(self.daemon_dir(n).join("docker.sock")) } else { self.docker_host.clone() }

@@ -1,4 +1,4 @@
-//! Subnets of loopback, one for each cluster on this machine, whoever started it.
+//! Subnets of loopback, one for each cluster on this machine, of any user.
 //!
 //! A subnet is held by a Unix socket with a name in the kernel's abstract namespace. It leaves no file, ends with its process,
 //! and is as wide as loopback itself: all users of one network namespace.

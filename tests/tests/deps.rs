@@ -1,10 +1,10 @@
-//! `tests/deps`: what it says to whoever has no Rust toolchain, or an old one.
+//! `tests/deps`: its messages if there is no Rust toolchain, or an old one.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// What the script says where these are the versions of cargo and rustc; `None` where it finds nothing missing.
+/// The script's message for these versions of cargo and rustc; `None` if it finds nothing missing.
 fn said(dir: &Path, cargo: &str, rustc: &str) -> Option<String> {
     for (name, script) in [("cargo", cargo), ("rustc", rustc)] {
         let path = dir.join(name);

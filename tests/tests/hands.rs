@@ -1,4 +1,4 @@
-//! What people do with goatctl by hand, on a real cluster: short references, changes at the same time, fewer replicas, other
+//! goatctl as people use it by hand, on a real cluster: short references, changes at the same time, fewer replicas, other
 //! constraints, tasks that fail over and over.
 
 #[allow(dead_code, reason = "each of these files uses its part of it")]

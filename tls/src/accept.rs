@@ -7,7 +7,7 @@
 //! ```
 //! A connection is accepted at once in any case: to let it wait in the kernel's queue would let members wait behind strangers.
 //!
-//! A handshake costs more processor time than most requests, and whoever reaches the port can ask for one. So handshakes
+//! A handshake costs more processor time than most requests, and anybody who reaches the port can ask for one. So handshakes
 //! use one thread at most, and the kernel prefers the threads of the connections that are established.
 
 use std::future::Future;

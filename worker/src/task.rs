@@ -153,7 +153,7 @@ impl Record {
         }
     }
 
-    /// Whether the machine was started anew since its program was started.
+    /// Whether the machine has been restarted since its program was started.
     pub fn is_of_another_boot(&self) -> bool {
         self.boot_id.as_ref().is_some_and(|boot_id| *boot_id != crate::clock::boot_id())
     }

@@ -110,7 +110,7 @@ fn unsettled(state: &State, service: ServiceId, selection: &Selection, wanted: &
     selection.slots().filter(|slot| !is_settled(slot)).take(2).collect()
 }
 
-/// What a task that is to leave its node waits for, in words; None for every other task.
+/// The reason why a task that is to leave its node has to wait, as text; `None` for every other task.
 pub fn waits_for(state: &State, task: &Task) -> Option<String> {
     if task.state.is_terminal() {
         return None;

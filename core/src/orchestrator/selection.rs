@@ -21,7 +21,7 @@ use crate::state::{Service, State};
 /// once, which has to leave most of a queue's share of the plan for what is then to be done.
 const MAX_SELECTED: usize = 2_000;
 
-/// What would be lost with a slot, the least first.
+/// The loss if a slot is dropped, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
     /// It has no task, or one that was dropped before.
@@ -92,7 +92,7 @@ impl Selection {
 struct Slot {
     number: u32,
     worth: Worth,
-    /// Where its task runs or is to run.
+    /// The node on which its task runs or will run.
     node: Option<NodeId>,
 }
 

@@ -61,7 +61,7 @@ fn row(node: &Node) -> Vec<String> {
     ]
 }
 
-/// Whether a machine that joined anew took over the name of a node that was down: the old node is called by its id since.
+/// Whether a machine that joined again took over the name of a node that was down; the old node has its id as its name since then.
 fn is_replaced(node: &Node) -> bool {
     node.state == "down" && node.name.starts_with(&node.id)
 }

@@ -21,7 +21,7 @@ use crate::wait::ChangeKind;
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_millis(500);
 
-/// What is changed.
+/// Fields that an update can change.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Patch {
     pub image: Option<String>,
@@ -117,7 +117,7 @@ async fn write_once(
     reply.await.map_err(in_flags)
 }
 
-/// What this command was to change and somebody else has changed since it first looked.
+/// Fields that this command changes and that another client has changed since the first read.
 fn conflicts(first_seen: &ServiceSpec, first_wanted: &ServiceSpec, seen: &ServiceSpec) -> Vec<String> {
     let (was, wanted, is) = (parts(first_seen), parts(first_wanted), parts(seen));
     let keys: BTreeSet<&String> = was.keys().chain(wanted.keys()).chain(is.keys()).collect();

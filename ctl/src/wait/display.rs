@@ -184,7 +184,7 @@ fn text(view: &View) -> String {
     view.summary() + if view.is_watched { "; watching whether they stay up" } else { "" }
 }
 
-/// What a problem says without what changes from one time to the next: numbers, and words with a number in them, such as
+/// The text of a problem without the parts that change from one time to the next: numbers, and words with a number in them, such as
 /// ids, times and ports.
 fn gist(problem: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');

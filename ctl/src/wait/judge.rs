@@ -21,7 +21,7 @@ use crate::exit::{Exit, Failure};
 /// What does not change for so long will not change by itself.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 /// Most time that the report of a task's end takes to get here. A task counts as having run for the monitor time when
-/// nothing else was heard for so much longer.
+/// nothing else was received for so much longer.
 const REPORT_DELAY: Duration = Duration::from_secs(1);
 /// After so long without a look, nothing is known of what went on: the managers were busy with themselves.
 const LOOK_GAP: Duration = Duration::from_secs(2);

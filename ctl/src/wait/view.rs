@@ -83,7 +83,7 @@ impl View {
                 Stage::Running | Stage::Done => {}
                 Stage::Outdated => *others.entry("to be replaced").or_default() += 1,
                 Stage::Misplaced => *others.entry("to be moved").or_default() += 1,
-                // It was told to stop.
+                // It was asked to stop.
                 _ if slot.state == "running" => *others.entry("stopping").or_default() += 1,
                 _ => *others.entry(&slot.state).or_default() += 1,
             }

@@ -18,7 +18,7 @@ const MIN_PREFIX_CHARS: usize = 6;
 /// Longest reference, page token or address in a request. Names and ids are shorter; refusals repeat what was asked for.
 pub const MAX_REFERENCE_BYTES: usize = 256;
 
-/// What a call does with the row.
+/// The use that a call makes of the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,

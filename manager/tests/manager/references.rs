@@ -1,4 +1,4 @@
-//! What a request may name a service by: to read also by the beginning of its id, to change by its name or its full id.
+//! References to a service in requests: a read accepts the beginning of an id, a change only a name or a full id.
 
 use goat_proto::v1::{
     GetServiceRequest, RemoveServiceRequest, ScaleServiceRequest, ServiceSpec, TaskLogsRequest, UpdateServiceRequest,

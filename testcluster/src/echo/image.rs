@@ -54,7 +54,7 @@ fn ending(subnet: u8) -> String {
     format!("-s{subnet}")
 }
 
-/// Where testcluster/run puts the static binary, seen from the directory of the other binaries (target/debug).
+/// The place of the static binary that testcluster/run builds, seen from the directory of the other binaries (target/debug).
 pub fn static_binary(binaries: &Path) -> Option<PathBuf> {
     let targets = std::fs::read_dir(binaries.parent()?.join("static")).ok()?;
     let profile = binaries.file_name()?;
@@ -75,7 +75,7 @@ pub async fn provide(layout: &Layout, binaries: &Path) -> Result<(), Error> {
     ensure_image_at(&client, binaries).await
 }
 
-/// Whether the workers share one daemon with whoever else uses it.
+/// Whether the workers share one daemon with other users.
 fn is_shared(layout: &Layout) -> bool {
     layout.runtime == RuntimeKind::Docker && !layout.has_daemons
 }

@@ -12,14 +12,14 @@ pub const KILLED_EXTERNALLY: &str = "killed-externally";
 /// How a task's process ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// 128 and the signal's number where a signal ended it; None where nobody saw it end.
+    /// 128 plus the signal's number if a signal ended it; `None` if nobody saw it end.
     pub code: Option<i32>,
     pub is_oom: bool,
     pub at_ms: u64,
     /// The signal to end that the container was sent through Docker before. Who sent it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Where there is more to say than the code: a constant word, and text.
+    /// The reason, a constant word, and its text, if there is more to report than the exit code.
     pub failure: Option<(String, String)>,
 }
 

@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// What the real daemon speaks.
+/// The API versions of the real daemon.
 const REAL_API: &str = "1.41";
 
 /// The versions of the API that a daemon has.
@@ -61,7 +61,7 @@ impl Proxy {
         self.socket.display().to_string()
     }
 
-    /// As when the daemon was upgraded: it begins anew, and every connection ends.
+    /// As if the daemon was upgraded: it starts again, and every connection ends.
     pub fn become_release(&self, release: Release) {
         *self.played.lock() = Played { release, paths: Vec::new() };
         self.connections.lock().drain(..).for_each(|connection| connection.abort());
@@ -71,7 +71,7 @@ impl Proxy {
         self.played.lock().paths.clear();
     }
 
-    /// What was asked for since the start, or since the release changed or they were forgotten.
+    /// Requested paths since the start, the last change of release, or the last reset.
     pub fn paths(&self) -> Vec<String> {
         self.played.lock().paths.clone()
     }
@@ -122,7 +122,7 @@ fn shown((major, minor): (u32, u32)) -> String {
     format!("{major}.{minor}")
 }
 
-/// What Docker answers to a version that it does not have.
+/// Docker's answer to a version that it does not support.
 fn refusal(version: (u32, u32), Release { newest, oldest, .. }: Release) -> Option<String> {
     if version < oldest {
         let (version, oldest) = (shown(version), shown(oldest));

@@ -16,7 +16,7 @@ async fn played(release: Release) -> Option<(Daemon, Proxy)> {
     Some((daemon, proxy))
 }
 
-/// What was asked for without naming that version.
+/// Requested paths that do not name that version.
 fn without(paths: &[String], version: &str) -> Vec<String> {
     let is_bare = |path: &str| path == "/version" || path == "/_ping";
     paths.iter().filter(|path| !is_bare(path) && !path.starts_with(version)).cloned().collect()

@@ -1,4 +1,4 @@
-//! What mounts must satisfy.
+//! Validation of mounts.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ pub(super) fn validate_sources(spec: &ServiceSpec) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// What Docker accepts as the name of a local volume.
+/// Whether Docker accepts the text as the name of a local volume.
 fn is_volume_name(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     text.len() >= 2 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)

@@ -1,4 +1,4 @@
-//! What a spec must satisfy when a client submits it, besides what it must when it is applied.
+//! Validation of a submitted spec: the rules for all specs, and rules that were added later.
 
 use super::{Invalid, ensure, mounts, validate};
 use crate::model::{Driver, ServiceSpec};

@@ -1,4 +1,4 @@
-//! What runtimes show of containers, by listings and events, against what is known: exits that were missed, and what people did by
+//! Containers in listings and events of runtimes, compared with the known tasks: exits that were missed, and what people did by
 //! hand. A container counts by its id: a copy of a task's container has the same labels and is not the task.
 //!
 //! | what runs | what is done |

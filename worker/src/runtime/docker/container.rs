@@ -27,7 +27,7 @@ pub(super) fn name(meta: &TaskMeta) -> String {
     format!("goat-{}-{}-{}", meta.service, meta.slot, meta.task)
 }
 
-/// What to create. `cpus`: the daemon's CPUs, if they are known; a limit above them limits nothing, and Docker would refuse it.
+/// The container to create. `cpus`: the daemon's CPUs, if they are known; a limit above them limits nothing, and Docker would refuse it.
 pub(super) fn body(order: &Order, node: NodeId, cpus: Option<u64>) -> ContainerCreateBody {
     let spec = &order.spec;
     let words = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());

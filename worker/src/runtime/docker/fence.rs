@@ -93,7 +93,7 @@ impl DockerRuntime {
         within(calls::KILL, client.update_container(id, body)).await
     }
 
-    /// Takes back a restart policy that somebody gave the container: Docker would start it beside its successor.
+    /// Takes back a restart policy that somebody gave the container: Docker would start it next to its successor.
     pub(super) async fn forbid_restarts(&self, id: &str) -> Result<(), Error> {
         let client = self.client()?;
         let inspected = match within(calls::INSPECT, client.inspect_container(id, None)).await {

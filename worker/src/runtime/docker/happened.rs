@@ -74,7 +74,7 @@ struct Earlier {
     is_oom: bool,
 }
 
-/// What happened to containers before they ended.
+/// Events of containers before they ended.
 #[derive(Debug, Default)]
 pub(super) struct History(HashMap<String, Earlier>);
 

@@ -17,7 +17,7 @@ use super::error::Fault;
 use super::{DockerRuntime, container, labels};
 
 impl DockerRuntime {
-    /// What this node has, as the daemon lists it, the oldest first; with a label besides, only what has that too.
+    /// This node's containers in the daemon's list, the oldest first. With `label`: only those that have it.
     pub(super) async fn listed(&self, label: Option<String>) -> Result<Vec<Found>, Error> {
         let mut wanted = vec![labels::of_node(self.node)];
         wanted.extend(label);
