@@ -22,6 +22,7 @@ pub mod drill;
 pub mod echo;
 pub mod error;
 pub mod front;
+mod goatctl;
 pub mod images;
 pub mod launch;
 pub mod layout;

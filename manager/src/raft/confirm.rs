@@ -14,7 +14,6 @@
 //! once: HTTP/2 servers take many resets for an attack and close the connection, here the one with Raft's heartbeats.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use goat_raft_store::{Member, TypeConfig};
@@ -39,9 +38,9 @@ const MAX_ANSWERS: usize = 16;
 type Answer = Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>>;
 type Round = watch::Receiver<Option<Result<(), Error>>>;
 
-/// The round that has not begun yet. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Rounds(Arc<Mutex<Next>>);
+/// The round that has not begun yet.
+#[derive(Debug, Default)]
+pub(super) struct Rounds(Mutex<Next>);
 
 #[derive(Debug, Default)]
 struct Next {

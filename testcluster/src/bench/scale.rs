@@ -6,15 +6,14 @@
 use std::time::Duration;
 
 use goat_proto::v1;
-use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::control::{CLIENTS, largest_rss_mib};
 use super::flood::Flood;
 use super::{Bound, Figure, Yardstick};
 use crate::client::{Client, is_passing};
-use crate::cluster::Options;
 use crate::error::Error;
+use crate::goatctl;
 use crate::recorder::Recorder;
 use crate::supervisor::Hosted;
 
@@ -147,22 +146,9 @@ async fn gaps(hosted: &Hosted, client: &Client, recorder: &Recorder, scale: Scal
 async fn save(hosted: &Hosted, round: usize) -> Result<(), Error> {
     let layout = hosted.cluster.layout();
     let file = layout.dir.join(format!("scale-{round}.goat"));
-    let program = Options::binaries()?.join("goatctl");
-    let output = Command::new(&program)
-        .args(["operator", "snapshot", "save", "--address"])
-        .arg(layout.addresses().join(","))
-        .arg("--credentials")
-        .arg(layout.credentials())
-        .arg(&file)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(Error::io("run", &program))?;
+    let saved = goatctl::run(layout, &["operator", "snapshot", "save", &file.display().to_string()]).await;
     let _ = std::fs::remove_file(&file);
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::failed(format!("no snapshot was saved: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    saved.map(drop)
 }
 
 /// Writes until the log has been so long, over many snapshots of Raft's.

@@ -10,15 +10,13 @@ use super::catalogue::Kind;
 use super::look::WITHIN;
 use super::role::Role;
 use super::stage::{Measured, Stage};
-use crate::cluster::Options;
 use crate::error::Error;
-use crate::layout::Layout;
+use crate::goatctl;
 
 const POLL: Duration = Duration::from_millis(100);
 const DOWN_S: u64 = 10;
 /// What the mistaken scaling leaves.
 const FEWER: u32 = 1;
-const GOATCTL_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(stage: &mut Stage, kind: Kind) -> Result<Measured, Error> {
     if kind == Kind::SnapshotUndo { undo(stage).await } else { restore(stage).await }
@@ -125,7 +123,7 @@ async fn undo(stage: &mut Stage) -> Result<Measured, Error> {
     std::fs::create_dir_all(layout.dir.join("load")).map_err(Error::io("make", &file))?;
     let _ = std::fs::remove_file(&file);
     let began = Instant::now();
-    goatctl(&layout, &["operator", "snapshot", "save", &file.display().to_string()]).await?;
+    goatctl::run(&layout, &["operator", "snapshot", "save", &file.display().to_string()]).await?;
     let saved_ms = began.elapsed().as_secs_f64() * 1e3;
     let mut longest_ms: f64 = 0.0;
     for waits in [true, false] {
@@ -135,11 +133,11 @@ async fn undo(stage: &mut Stage) -> Result<Measured, Error> {
         let names = stage.services.iter().map(|(_, name)| name.as_str());
         let file = file.display().to_string();
         let args: Vec<_> = ["operator", "snapshot", "restore", &file, "--yes"].into_iter().chain(names).collect();
-        let said = goatctl(&layout, &args).await?;
+        let said = goatctl::run(&layout, &args).await?;
         stage.timeline.tell(said.lines().last().unwrap_or_default().to_owned());
         stage.whole().await?;
         longest_ms = longest_ms.max(began.elapsed().as_secs_f64() * 1e3);
-        let again = goatctl(&layout, &args).await?;
+        let again = goatctl::run(&layout, &args).await?;
         if !again.contains("nothing to do") {
             stage.wrong.push(format!("a second restore had something to do: {again}"));
         }
@@ -152,28 +150,12 @@ async fn blunder(stage: &Stage, waits: bool) -> Result<(), Error> {
     let (removed, scaled) = (stage.service(Role::Keep).to_owned(), stage.service(Role::Stop).to_owned());
     stage.client().scale_service(&scaled, FEWER).await?;
     if waits {
-        goatctl(stage.remote().layout(), &["service", "rm", &removed]).await?;
+        goatctl::run(stage.remote().layout(), &["service", "rm", &removed]).await?;
     } else {
         stage.client().remove_service(&removed).await?;
     }
     stage.timeline.tell(format!("by mistake: {removed} removed, {scaled} scaled to {FEWER}"));
     Ok(())
-}
-
-/// Runs goatctl to its end; what it printed.
-async fn goatctl(layout: &Layout, args: &[&str]) -> Result<String, Error> {
-    let program = Options::new(layout.dir.clone(), layout.runtime)?.binaries.join("goatctl");
-    let mut command = tokio::process::Command::new(&program);
-    command.args(args).env("GOAT_ADDR", layout.addresses().join(",")).env("GOAT_CREDENTIALS", layout.credentials());
-    let output = tokio::time::timeout(GOATCTL_WITHIN, command.kill_on_drop(true).output())
-        .await
-        .map_err(|_| Error::failed(format!("goatctl {} does not end", args.join(" "))))?
-        .map_err(Error::io("start", &program))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::failed(format!("goatctl {} failed: {}", args.join(" "), said.trim())))
 }
 
 fn shown(file: &Path) -> String {

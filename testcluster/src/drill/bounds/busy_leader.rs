@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use goat_proto::v1;
-use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::liveness::{Allowed, Period};
 use crate::drill::stage::{Measured, Stage};
 use crate::error::Error;
+use crate::goatctl;
 use crate::metrics::Page;
-use crate::options::Options;
 use crate::taskset::TaskSet;
 
 const TASKS: u32 = 100_000;
@@ -79,24 +78,11 @@ async fn until(stage: &Stage, what: &str, is_reached: impl Fn(u32) -> bool) -> R
 async fn debug_bundle(stage: &Stage, number: u32) -> Result<(), Error> {
     let layout = stage.remote().layout();
     let file = layout.dir.join(format!("debug-{number}.tar.gz"));
-    let program = Options::binaries()?.join("goatctl");
-    let output = Command::new(&program)
-        .args(["operator", "debug", "--address", &layout.addresses().join(",")])
-        .arg("--credentials")
-        .arg(layout.credentials())
-        .arg("--file")
-        .arg(&file)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(Error::io("run", &program))?;
+    goatctl::run(layout, &["operator", "debug", "--file", &file.display().to_string()]).await?;
     let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
     let _ = std::fs::remove_file(&file);
     stage.timeline.tell(format!("a debug bundle of {} KiB", bytes >> 10));
-    if output.status.success() && bytes > 0 {
-        return Ok(());
-    }
-    Err(Error::failed(format!("no debug bundle: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    if bytes > 0 { Ok(()) } else { Err(Error::failed("the debug bundle is empty")) }
 }
 
 /// Reads the leader's metrics for a while, each reader again as soon as it has the page.

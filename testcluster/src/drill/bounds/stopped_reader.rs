@@ -4,14 +4,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::Instant;
 
 use super::liveness::{Allowed, Period};
-use crate::cluster::Options;
 use crate::drill::look::WITHIN;
 use crate::drill::stage::{Measured, Stage};
 use crate::error::Error;
+use crate::goatctl;
 
 /// About as many as the process runtime keeps: two files of 10 MiB.
 const LINES: u64 = 600_000;
@@ -77,18 +77,9 @@ fn count(bytes: &[u8]) -> u64 {
 }
 
 fn goatctl(stage: &Stage, args: &[&str]) -> Result<Child, Error> {
-    let layout = stage.remote().layout();
-    let program = Options::new(layout.dir.clone(), layout.runtime)?.binaries.join("goatctl");
-    let child = Command::new(&program)
-        .args(args)
-        .env("GOAT_ADDR", layout.addresses().join(","))
-        .env("GOAT_CREDENTIALS", layout.credentials())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    child.map_err(Error::io("start", &program))
+    let mut command = goatctl::command(stage.remote().layout())?;
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|source| Error::Io { what: "cannot start goatctl".into(), source })
 }
 
 /// Waits until the task has printed its last line.
